@@ -9,7 +9,8 @@ way in, so unknown members, the order of keys, ``1`` against ``1.0`` and a time 
 out as they went in. The properties give the same as Python values; a member that is absent or null
 reads as the zero of its type, as the portal's contract leaves zero values out.
 
-:data:`EVENT_FIELDS` and :data:`PAYLOAD_FIELDS` list the members, their columns and kinds. Tables, frames and filters are made from it.
+:data:`EVENT_FIELDS` and :data:`PAYLOAD_FIELDS` list the members, their columns and kinds.
+Tables, frames and filters are made from them.
 """
 
 from __future__ import annotations
@@ -189,9 +190,7 @@ def _check(wire: Mapping[str, Any], kinds: dict[str, Kind]) -> None:
         if value is None or kind == "json":
             continue
         if kind == "int":
-            # 1.0 is an integer to JSON Schema, and to JavaScript, which writes it so at times.
-            number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-            fits = number and value == value // 1
+            fits = _is_integer(value)
         elif kind == "bool":
             fits = isinstance(value, bool)
         else:
@@ -199,6 +198,18 @@ def _check(wire: Mapping[str, Any], kinds: dict[str, Kind]) -> None:
         if not fits:
             wanted = {"int": "an integer", "bool": "true or false"}.get(kind, "a string")
             raise RecordError(RejectReason.BAD_FIELD, f"{name} is not {wanted}")
+
+
+def _is_integer(value: Any) -> bool:
+    """1.0 is an integer to JSON Schema, and to JavaScript, which writes it so at times."""
+    if isinstance(value, Decimal):
+        # Not larger than any counter could be: int(Decimal("1e999999999")) would fill the memory.
+        return value.adjusted() < 40 and value == value.to_integral_value()
+    return (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        or (isinstance(value, float) and value.is_integer())
+    )
 
 
 class _Member:

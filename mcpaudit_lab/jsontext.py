@@ -54,8 +54,9 @@ class JsonDecimal(Decimal):
             )
         number.text = text
         return number
-        number.text = text
-        return number
+
+    def __repr__(self) -> str:
+        return f"JsonDecimal({self.text!r})"
 
     def __str__(self) -> str:
         return self.text
