@@ -1,0 +1,2 @@
+from mcpaudit_lab.lab.workbench import Lab
+__all__=["Lab"]
