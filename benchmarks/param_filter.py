@@ -112,14 +112,20 @@ def copy_rows(source: duckdb.DuckDBPyConnection, engine: Any, folder: Path) -> N
             for name in ("request_params", "response_result"):
                 cursor.execute(f"drop index audit_payloads_{name}_gin")
             for name in ("event_id", "replayed_from"):
-                cursor.execute(f"alter table audit_payloads drop constraint audit_payloads_{name}_fkey")
-            for table, columns in (("audit_events", EVENT_COLUMNS), ("audit_payloads", PAYLOAD_COLUMNS)):
+                cursor.execute(
+                    f"alter table audit_payloads drop constraint audit_payloads_{name}_fkey"
+                )
+            for table, columns in (
+                ("audit_events", EVENT_COLUMNS),
+                ("audit_payloads", PAYLOAD_COLUMNS),
+            ):
                 path = folder / f"{table}.csv"
                 names = ", ".join(columns)
                 source.execute(f"copy (select {names} from {table}) to '{path}' (header false)")
-                with path.open("rb") as file, cursor.copy(
-                    f"copy {table} ({names}) from stdin (format csv)"
-                ) as copy:
+                with (
+                    path.open("rb") as file,
+                    cursor.copy(f"copy {table} ({names}) from stdin (format csv)") as copy,
+                ):
                     while block := file.read(1 << 20):
                         copy.write(block)
                 path.unlink()
@@ -162,7 +168,9 @@ def measure_all(ask: Callable[[EventFilter, str], Any]) -> dict[tuple[str, str],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=100_000)
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -203,7 +211,11 @@ def run(folder: Path, rows: int) -> None:
 
 
 def report(results: dict[str, dict[tuple[str, str], tuple[float, Any]]]) -> None:
-    print(f"{'selects':20} {'asked':6} {'rows':>8}" + "".join(f"{name:>18}" for name in results) + "   DuckDB is")
+    print(
+        f"{'selects':20} {'asked':6} {'rows':>8}"
+        + "".join(f"{name:>18}" for name in results)
+        + "   DuckDB is"
+    )
     for key, (seconds, answer) in results["DuckDB"].items():
         assert all(times[key][1] == answer for times in results.values()), "the answers differ"
         count = answer if isinstance(answer, int) else len(answer)

@@ -36,11 +36,11 @@ from mcpaudit_lab.filter_query import (
     write_scalar,
 )
 from mcpaudit_lab.filter_values import (
+    Moment,
     PathTest,
     Scalar,
-    canonical_header,
-    Moment,
     beginning_of,
+    canonical_header,
     fold,
     moment_of,
     shown,

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeAlias
 
 from mcpaudit_lab.errors import RecordError, RejectReason
 
-__all__ = ["Json", "JsonDecimal", "dumps", "has_duplicate_keys", "loads", "replace_surrogates", "same", "scan", "skip_space"]
+__all__ = ["Json", "JsonDecimal", "dumps", "has_duplicate_keys", "loads", "replace_surrogates", "same", "same_number", "scan", "skip_space"]
 
 Json: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | Decimal | bool | None"
 
@@ -318,8 +318,19 @@ def _same_scalar(a: Any, b: Any, spelling: bool) -> bool:
         return a is b
     if isinstance(a, str) or isinstance(b, str):
         return isinstance(a, str) and isinstance(b, str) and a == b
-    if spelling:
-        return dumps(a) == dumps(b)
+    return dumps(a) == dumps(b) if spelling else same_number(a, b)
+
+
+def same_number(a: float | Decimal, b: float | Decimal) -> bool:
+    """Whether two JSON numbers are equal as the decimals their texts say.
+
+    A ``float`` stands for its shortest decimal, which is how it was written: 1e23 is 10**23, though
+    the nearest double is not.
+    """
+    if type(a) is type(b):
+        return bool(a == b)
+    a = Decimal(repr(a)) if isinstance(a, float) else a
+    b = Decimal(repr(b)) if isinstance(b, float) else b
     return bool(a == b)
 
 

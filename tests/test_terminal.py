@@ -35,6 +35,6 @@ def test_the_result_is_one_line_of_utf8_without_controls(text: str) -> None:
     shown = visible(text)
 
     assert len(shown.splitlines()) <= 1
-    assert shown.encode()
+    assert shown.encode().decode() == shown
     assert not any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in shown)
     assert visible(shown) == shown

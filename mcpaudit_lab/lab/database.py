@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import MissingExtra, SourceError
-from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Payload
+from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
 from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.jsontext import Json
 from mcpaudit_lab.lab.ledger import RowsHash, request_text
 from mcpaudit_lab.sql.compile import compile_filter
+from mcpaudit_lab.sql.jsonb import NOTIFICATION_KEYS, respell
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Row, Select
@@ -64,7 +66,8 @@ class DatabaseSource:
             rows = connection.execution_options(yield_per=_BATCH_ROWS).execute(
                 statement, self._params
             )
-            events = (_event(row) for row in rows)
+            spell = respell if self._engine.dialect.name == "postgresql" else _as_stored
+            events = (_event(row, spell) for row in rows)
             if self._residual:
                 end = None if self._page.limit is None else self._page.offset + self._page.limit
                 matching = (e for e in events if all(f.matches(e) for f in self._filters))
@@ -182,18 +185,29 @@ def _connect(url: URL) -> Engine:
     return engine
 
 
-def _event(row: Row[Any]) -> Event:
+def _as_stored(value: Json, *, first: tuple[str, ...]) -> Json:  # noqa: ARG001 - as respell
+    """SQLite keeps JSON as text, in the spelling it came in."""
+    return value
+
+
+def _event(row: Row[Any], spell: Callable[..., Json]) -> Event:
     """A row as the portal's wire has it: what is zero or empty is left out."""
     values = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
     payload = None
     if values["p_event_id"] is not None:
-        payload = Payload.build(**_members(values, "p_", PAYLOAD_FIELDS))
-    return Event.build(**_members(values, "e_", EVENT_FIELDS), payload=payload)
+        payload = Payload.build(**_members(values, "p_", PAYLOAD_FIELDS, spell))
+    return Event.build(**_members(values, "e_", EVENT_FIELDS, spell), payload=payload)
 
 
-def _members(values: Any, prefix: str, fields: Sequence[Any]) -> dict[str, Any]:
+def _members(
+    values: Any, prefix: str, fields: Sequence[Field], spell: Callable[..., Json]
+) -> dict[str, Any]:
     members = {field.name: values[prefix + field.column] for field in fields}
     for field in fields:
-        if field.kind == "id" and members[field.name] is not None:
-            members[field.name] = str(members[field.name])
+        value = members[field.name]
+        if field.kind == "id" and value is not None:
+            members[field.name] = str(value)
+        elif field.kind == "json":
+            first = NOTIFICATION_KEYS if field.name == "notifications" else ()
+            members[field.name] = spell(value, first=first)
     return members
