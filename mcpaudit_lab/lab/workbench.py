@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.errors import EventNotFound, LabError
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.filters import EventFilter
@@ -225,6 +226,51 @@ class Lab:
         cursor = self.connection.cursor()
         values = dict(params) if isinstance(params, Mapping) else list(params or ())
         return SqlResult(cursor, text, values)
+
+    # Comparing
+
+    def compare(
+        self, left: str | Event, right: str | Event, *, ignore: Iterable[str] = ()
+    ) -> Comparison:
+        """Compare two events.
+
+        Args:
+            left: an id, or an event.
+            right: the other.
+            ignore: paths to leave aside, with ``*`` for one segment and ``**`` for any number:
+                ``["response.structuredContent.ms", "**.trace_id"]``.
+
+        Raises:
+            EventNotFound: an id that the lab does not have.
+            FilterError: a path that cannot be read.
+        """
+        events = (e if isinstance(e, Event) else self.event(e) for e in (left, right))
+        return compare(*events, ignore=ignore)
+
+    def compare_replays(
+        self, events: EventSet | None = None, *, ignore: Iterable[str] = ()
+    ) -> pd.DataFrame:
+        """Compare each original with each of its replays.
+
+        Args:
+            events: only replays that are in this set, or whose original is; None for all.
+            ignore: paths to leave aside, as in :meth:`compare`.
+
+        Returns:
+            One row for each replay, oldest first. A replay of a replay stands beside the first
+            call. Columns: ``original``, ``replay`` (ids), ``tool_name``, ``verdict`` (``equal``,
+            ``changed``, ``unknown``), how many changes of each kind (``value``, ``type``,
+            ``order``, ``removed``, ``added``) and ``unknown`` paths, ``changed`` (a list of
+            paths), ``original_success``, ``replay_success``, ``original_ms``, ``replay_ms``,
+            ``depth`` (1 for a replay of the original itself). Where the lab does not have the
+            original, the verdict is ``unknown`` and what would come from it is missing.
+
+        Raises:
+            FilterError: a path in ``ignore`` that cannot be read.
+        """
+        from mcpaudit_lab.lab.replays import compare_pairs, find_pairs, frame_of
+
+        return frame_of(compare_pairs(self, find_pairs(self, events), ignore))
 
     # Out
 

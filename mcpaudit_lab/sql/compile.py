@@ -5,7 +5,7 @@ is one ``EXISTS`` over ``audit_payloads p``. It stands wherever a condition may:
 
     select count(*) from audit_events e where {compiled.where}
 
-Values are always bound, paths and header names too. The three dialects share everything but the few
+Values are always bound, paths and header names too. The dialects share everything but the few
 operators that differ, which are in :mod:`mcpaudit_lab.sql.dialects`.
 
 :meth:`mcpaudit_lab.filters.EventFilter.matches` is the reference. What an engine cannot say is

@@ -1,8 +1,8 @@
 """The two tables, ``audit_events`` and ``audit_payloads``, made from the record's field table.
 
 Names and columns are the portal's own. Missing text is ``''``, missing JSON is NULL. The lab's
-tables in DuckDB have one column more, ``extra``: an object, as ASCII JSON, of the members that their
-columns cannot give back exactly or that nobody knows. Portals' tables are in
+tables in DuckDB have one column more, ``extra``: an object, as ASCII JSON, of the members that
+their columns cannot give back exactly or that nobody knows. Portals' tables are in
 :mod:`mcpaudit_lab.sql.portal_tables`.
 """
 
