@@ -48,7 +48,7 @@ from typing import Any, Final
 
 from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsondiff import Change, ChangeKind, examine, identical
+from mcpaudit_lab.jsondiff import Change, ChangeKind, examine
 from mcpaudit_lab.jsonpaths import (
     Path,
     PathMatcher,
@@ -65,6 +65,7 @@ from mcpaudit_lab.sections import (
     SECTIONS,
     SUMMARY_MEMBERS,
     close_texts,
+    identical,
     known_sections,
     open_texts,
 )

@@ -43,7 +43,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # No character beyond this one has a case.
 _LAST_CASED: Final = 0x1FFFF
-_YEAR_ZERO: Final = "0000-"
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _SPAN = re.compile(r"(?:\d{1,9}[smhdw])+", re.ASCII)
 _SPAN_PART = re.compile(r"(\d+)([smhdw])", re.ASCII)
@@ -114,14 +113,14 @@ def _scalar_text(value: Any) -> str:
         if not isinstance(value, str | int | float | Decimal | None):
             value = index(value)  # numpy's integers
         text = dumps(value)
+        if isinstance(value, Decimal):
+            text = text.lower()
+            if not is_exact(text):
+                raise ValueError
     except (TypeError, ValueError):
-        text = "NaN"
-    if isinstance(value, Decimal):
-        text = text.lower()
-    if text == "NaN" or (isinstance(value, Decimal) and not is_exact(text)):
         raise FilterError(
             "a value to compare with is a string, a number that JSON has, True, False or None"
-        )
+        ) from None
     return text
 
 
@@ -223,16 +222,15 @@ def moment_of(name: str, value: Moment) -> datetime | None:
         return value.astimezone(UTC)
     if not isinstance(value, str):
         raise FilterError(f"{name} is a datetime with a zone, or RFC 3339 text")
-    if name != "to" and value.startswith(_YEAR_ZERO):
-        # RFC 3339 has the year 0 and datetime has not. No event is older than the year 1.
-        parse_time(value.replace(_YEAR_ZERO, "0004-", 1))
-        return _BEGINNING
+    # RFC 3339 has the year 0 and datetime has not; no event is older than the year 1.
+    before_all = name != "to" and value.startswith("0000-")
     try:
-        return parse_time(value)
+        moment = parse_time(f"0004{value[4:]}" if before_all else value)
     except RecordError as error:
         raise FilterError(
             f"{name}: {error.detail}; write it like 2026-11-24T03:43:59Z or with an offset"
         ) from None
+    return _BEGINNING if before_all else moment
 
 
 def beginning_of(value: Moment | timedelta, now: datetime | None) -> datetime | None:

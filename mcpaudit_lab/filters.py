@@ -307,7 +307,8 @@ def _is_empty(value: Json) -> bool:
 def _texts(name: str, value: Texts) -> tuple[str, ...]:
     if value is None:
         return ()
-    texts = (value,) if isinstance(value, str) else tuple(value)
+    single = isinstance(value, str) or not isinstance(value, Iterable)
+    texts = (value,) if single else tuple(value)
     if not all(isinstance(text, str) for text in texts):
         raise FilterError(f"{name} is a text or a list of texts")
     if not texts and not isinstance(value, tuple):

@@ -12,7 +12,7 @@ from mcpaudit_lab.jsondigest import Digest, Digests
 from mcpaudit_lab.jsonpaths import PathMatcher, State
 from mcpaudit_lab.redaction import Marks
 
-__all__ = ["ABSENT", "ListAligner", "Row", "align", "common_pairs", "surely_equal"]
+__all__ = ["ABSENT", "ATOMS", "ListAligner", "Row", "align", "common_pairs", "surely_equal"]
 
 # Positions of two elements that stand against each other; -1 where a side has no such element.
 Step: TypeAlias = tuple[int, int]
@@ -26,6 +26,9 @@ class _Absent:
 
 ABSENT: Final[Any] = _Absent()
 """In place of a value: this side has no such key or element."""
+
+ATOMS: Final = frozenset({bool, int, float, type(None)})
+"""Types of which two values can be compared with ``==``."""
 
 # The digest of an element that is left aside: that of another such element, and of no value.
 _LEFT_ASIDE = "~"
@@ -55,7 +58,7 @@ def surely_equal(left: Any, right: Any, starts: frozenset[str]) -> bool:
     if kind is str:
         return left[:1] not in starts
     # To == True is 1. What is left to see is whether the types are the same everywhere.
-    return (kind is not dict and kind is not list) or _same_types(left, right, starts)
+    return kind in ATOMS or ((kind is dict or kind is list) and _same_types(left, right, starts))
 
 
 def _same_types(left: Any, right: Any, starts: frozenset[str]) -> bool:
@@ -68,7 +71,7 @@ def _same_types(left: Any, right: Any, starts: frozenset[str]) -> bool:
                     return False
             elif kind is dict or kind is list:
                 pairs.append((value, other[segment]))
-            elif type(other[segment]) is not kind:
+            elif kind not in ATOMS or type(other[segment]) is not kind:
                 return False
     return True
 
@@ -112,7 +115,7 @@ class ListAligner:
             )
             left, right = left[head : len(left) - tail], right[head : len(right) - tail]
         steps: Iterable[Step] | None
-        if len(left) <= 1 >= len(right) or (quick and _disjoint(left, right)):
+        if len(left) <= 1 >= len(right) or (quick and state is None and _disjoint(left, right)):
             steps = _paired_off(range(len(left)), range(len(right)))
         else:
             steps = self._align(left, right, head, state)

@@ -6,14 +6,13 @@ a redaction mark makes a path unknown and some paths are of no interest.
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from mcpaudit_lab.jsonalign import ABSENT, ListAligner, Row, surely_equal
+from mcpaudit_lab.jsonalign import ABSENT, ATOMS, ListAligner, Row, surely_equal
 from mcpaudit_lab.jsondigest import JsonText
 from mcpaudit_lab.jsonpaths import (
     JSON_TEXT,
@@ -147,25 +146,6 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
     return tuple(walk.changes)
 
 
-def identical(left: Any, right: Any, marks: Marks) -> bool:
-    """Whether two JSON values are surely equal and without marks, found at the speed of C.
-
-    False says nothing: they may still be equal, written differently.
-    """
-    try:
-        # == alone takes True for 1. The bytes tell types apart, but take longer to make.
-        if left != right:
-            return False
-        content = marshal.dumps(left)
-        if content != marshal.dumps(right):
-            return False
-    except (RecursionError, ValueError):
-        # Nested too deep for either, or a JsonDecimal, which has no such bytes.
-        return False
-    content = content.lower()
-    return not any(hint.encode() in content for hint in marks.hints)
-
-
 def examine(
     left: Any,
     right: Any,
@@ -217,7 +197,6 @@ _KINDS: dict[type, str] = {
     float: "number",
     Decimal: "number",
 }
-_ATOMS = frozenset({bool, int, float, type(None)})
 _NO_STARTS: frozenset[str] = frozenset()
 # Down to this depth containers are compared with == first, which is fast, and quadratic if done at
 # every depth.
@@ -317,7 +296,7 @@ class _Walk:
                     elif one != other:
                         self._add(segment, ChangeKind.VALUE, one, other)
                     continue
-                elif kind in _ATOMS:
+                elif kind in ATOMS:
                     if one != other:
                         self._add(segment, ChangeKind.VALUE, one, other)
                     continue
@@ -379,7 +358,7 @@ class _Walk:
         elif kind in ("object", "array"):
             return True
         elif isinstance(one, JsonText) and isinstance(other, JsonText):
-            if one == other or not _hides_a_key(one, other):
+            if str(one) == str(other) or not _hides_a_key(one, other):
                 return True
             self._add(segment, ChangeKind.VALUE, one, other)
         elif not same(one, other):

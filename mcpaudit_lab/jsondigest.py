@@ -29,6 +29,8 @@ _FLOAT_DIGITS = 310
 class JsonText(str):
     """A text that was found to be JSON, with what it says.
 
+    Two of them are ``==`` if what they say is, whatever the spelling; else it is a ``str``.
+
     Attributes:
         tree: the JSON value.
     """
@@ -42,6 +44,16 @@ class JsonText(str):
         made = cls(text)
         made.tree = tree
         return made
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, JsonText):
+            return bool(self.tree == other.tree)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
 
 class Digests:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.jsondiff import Change, ChangeKind, Findings, diff, examine, identical
+from mcpaudit_lab.jsondiff import Change, ChangeKind, Findings, diff, examine
 from mcpaudit_lab.jsondigest import JsonText
 from mcpaudit_lab.jsonpaths import Path, compile_patterns, format_path
 from mcpaudit_lab.jsontext import JsonDecimal, dumps, loads, same
@@ -49,6 +49,8 @@ def rebuild(tree: Any, changes: list[Change]) -> Any:
             if change.path[0] == segment and (len(change.path) > 1 or change.kind != "added")
         ]
 
+    if not isinstance(tree, dict | list):
+        return tree
     added = [change for change in changes if len(change.path) == 1 and change.kind == "added"]
     if isinstance(tree, dict):
         members = {
@@ -180,11 +182,15 @@ ROWS = [{"id": number, "tags": ["x", number]} for number in range(6)]
         ([1, 1.0, 2], [2, 1, 1], ["order $"]),
         ([1, 2, 3, 4], [1, 3, 2, 4], ["order $"]),
         (ROWS, ROWS[::-1], ["order $"]),
-        ({"rows": [ROWS, [1, 2]]}, {"rows": [ROWS[::-1], [2, 1]]}, ["order rows[0]", "order rows[1]"]),
+        (
+            {"rows": [ROWS, [1, 2]]},
+            {"rows": [ROWS[::-1], [2, 1]]},
+            ["order rows[0]", "order rows[1]"],
+        ),
         ([1, True], [True, 1], ["order $"]),
         ([1, 1, 2], [1, 2, 2], ["value [1]"]),
         ([[1, 2], [3]], [[2, 1], [3]], ["order [0]"]),
-        ([[1, 2], [3]], [[3], [2, 1]], ["added [0]", "order [0]", "removed [1]"]),
+        ([[1, 2], [3]], [[3], [2, 1]], ["removed [0]", "added [1]"]),
     ],
 )
 def test_lists_are_aligned_before_they_are_compared(a: Any, b: Any, changes: list[str]) -> None:
@@ -193,9 +199,7 @@ def test_lists_are_aligned_before_they_are_compared(a: Any, b: Any, changes: lis
 
 def test_an_insertion_and_a_reordering_are_one_change_with_their_values() -> None:
     assert diff([1, 2], [7, 1, 2]) == (Change((0,), ChangeKind.ADDED, None, 7),)
-    assert diff({"a": [1, 2]}, {"a": [2, 1]}) == (
-        Change(("a",), ChangeKind.ORDER, [1, 2], [2, 1]),
-    )
+    assert diff({"a": [1, 2]}, {"a": [2, 1]}) == (Change(("a",), ChangeKind.ORDER, [1, 2], [2, 1]),)
 
 
 def test_positions_are_those_of_the_left_and_of_something_added_those_of_the_right() -> None:
@@ -241,8 +245,9 @@ def test_what_was_left_aside_is_counted_where_it_differs() -> None:
     b = {"x": {"ms": 2, "same": 1.0}, "y": {"ms": 3}}
 
     assert examine(a, b, matcher=matcher) == Findings(ignored=2)
-    rows = [{"id": 1, "ms": 1}, {"id": 2, "ms": 2}]
-    assert examine(rows, [{"id": 1, "ms": 5}, *rows], matcher=matcher).ignored == 1
+    rows = [{"id": 1, "ms": 1}, {"id": 2, "ms": 2}, {"id": 3, "ms": 3}]
+    moved = [{"id": 0, "ms": 9}, *({**row, "ms": 7} for row in rows)]
+    assert examine(rows, moved, matcher=matcher).ignored == 3
     assert examine([1], [2], matcher=compile_patterns("**")) == Findings(ignored=1)
 
 
@@ -337,9 +342,7 @@ def test_marks_in_one_value_are_never_a_change(tree: Any, chance: random.Random)
 def test_what_is_called_changed_differs_whatever_the_marks_hid(
     a: Any, b: Any, chance: random.Random
 ) -> None:
-    findings = examine(
-        with_marks(a, chance, 0.2), with_marks(b, chance, 0.2), marks=MARKS
-    )
+    findings = examine(with_marks(a, chance, 0.2), with_marks(b, chance, 0.2), marks=MARKS)
 
     if findings.changes:
         assert not same(a, b)
@@ -456,7 +459,9 @@ def test_a_pattern_may_pass_over_the_mark_for_json() -> None:
     a, b = {"t": text('{"a":1,"b":1}')}, {"t": text('{"a":2,"b":2}')}
 
     for pattern in ("t.a", "t.{json}.a", "t.**.a", "**.a"):
-        assert told(examine(a, b, matcher=compile_patterns(pattern)).changes) == ["value t.{json}.b"]
+        assert told(examine(a, b, matcher=compile_patterns(pattern)).changes) == [
+            "value t.{json}.b"
+        ]
 
 
 # Size
@@ -472,7 +477,7 @@ def nested(bottom: Any, levels: int = 10_000) -> Any:
 def bushy(bottom: Any, levels: int = 10_000) -> Any:
     tree = bottom
     for level in range(levels):
-        tree = [1, tree, 2, tree] if level % 2 and level < 2 else [1, tree, 2]
+        tree = [level, tree, level + 1]
     return tree
 
 
@@ -545,22 +550,8 @@ def rebuild_list(elements: list[Any], changes: tuple[Change, ...]) -> list[Any]:
     ]
     made: list[Any] = []
     left = iter(kept)
-    while len(made) < len(kept) + sum(added for added, _ in by_place):
+    length = len(kept) + sum(added for added, _ in by_place)
+    while len(made) < length:
         added = by_place.get((True, len(made)))
         made.append(added.right if added else next(left))
     return made
-
-
-@SLOW
-@given(TREES, TREES)
-def test_what_is_quickly_called_identical_is_equal_and_without_marks(a: Any, b: Any) -> None:
-    if identical(a, b, MARKS):
-        assert examine(a, b, marks=MARKS) == Findings()
-
-
-def test_what_looks_identical_is_looked_at_again_where_it_matters() -> None:
-    assert identical({"a": [1, "x"]}, {"a": [1, "x"]}, MARKS)
-    assert not identical({"a": [1]}, {"a": [True]}, MARKS)
-    assert not identical({"a": "<Redacted>"}, {"a": "<Redacted>"}, MARKS)
-    assert not identical([JsonDecimal("1.0")], [JsonDecimal("1.0")], MARKS)
-    assert not identical(nested(1), nested(1), MARKS)

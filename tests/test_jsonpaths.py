@@ -20,10 +20,7 @@ from mcpaudit_lab.jsonpaths import (
 
 SURROGATES = st.sampled_from(["\ud800", "a\udfff", "\ud83d"])
 KEYS = (
-    st.text()
-    | st.text(alphabet='ab.[]"*$ \\\n{}0-1', max_size=4)
-    | SURROGATES
-    | st.just(JSON_TEXT)
+    st.text() | st.text(alphabet='ab.[]"*$ \\\n{}0-1', max_size=4) | SURROGATES | st.just(JSON_TEXT)
 )
 PATHS = st.lists(KEYS | st.integers(0, 10**6), max_size=5).map(tuple)
 

@@ -38,11 +38,11 @@ def open_lab(path: Path | None) -> duckdb.DuckDBPyConnection:
     else:
         if not path.exists():
             _make(path)
-        keep_private(path)
         try:
             connection = duckdb.connect(str(path))
         except duckdb.IOException as error:
             raise _explain(path, str(error)) from None
+        keep_private(path)
     # The session's zone colours what DuckDB shows of times; evidence is shown in UTC.
     connection.execute("set global TimeZone = 'UTC'")
     try:

@@ -1,8 +1,8 @@
 """One event, one row: the record as columns, and back without loss.
 
 A column holds what its type can hold. Whatever it cannot give back exactly (a time in nanoseconds or
-with an offset, an id in capitals, an integer over 64 bits, a lone surrogate, an explicit null, a
-member nobody knows) stands in ``extra`` as well, under its JSON name, as ASCII JSON; reading the row
+with an offset, an id in capitals, an integer over 64 bits, a lone surrogate, a zero or null that is
+written out, a member nobody knows) stands in ``extra`` as well, under its JSON name, as ASCII JSON; reading the row
 takes it from there.
 """
 
@@ -66,8 +66,10 @@ def _fill(
         elif value is None:
             extra[name] = value
         else:
-            row[prefix + field.column], exact = _column(value, field.kind)
-            if not exact:
+            column, exact = _column(value, field.kind)
+            row[prefix + field.column] = column
+            # A zero is absent to the contract, and so to whoever reads the column back.
+            if not exact or not (field.always or column or field.kind == "json"):
                 extra[name] = value
     if extra:
         row[f"{prefix}extra"] = dumps(extra, ascii_only=True)

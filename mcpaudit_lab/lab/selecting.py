@@ -99,11 +99,8 @@ def line_select(rows: str) -> str:
     """SQL: id and JSON line of some events in the contract's order; the line is null where only
     Python can write it exactly.
     """
-    members = [_member(field.kind, f'"{field.column}"', field.name, field.always) for field in EVENT_FIELDS]
-    nested = [
-        f"{field.name} := {_value(field.kind, PAYLOAD_PREFIX + field.column, always=False)}"
-        for field in PAYLOAD_FIELDS
-    ]
+    members = [f'{_value(f.kind, f.column)} as "{f.name}"' for f in EVENT_FIELDS]
+    nested = [f"{f.name} := {_value(f.kind, PAYLOAD_PREFIX + f.column)}" for f in PAYLOAD_FIELDS]
     return f"""
     select event_id, case when by_hand then null else {line_expression(escape=True)} end line from (
       select id as event_id, ts as event_ts, {", ".join(members)},
@@ -114,16 +111,9 @@ def line_select(rows: str) -> str:
     """
 
 
-def _member(kind: str, column: str, name: str, always: bool) -> str:
-    return f'{_value(kind, column, always=always)} as "{name}"'
-
-
-def _value(kind: str, column: str, *, always: bool) -> str:
-    """A column as the wire has it: text for ids and times, null for what is left out."""
+def _value(kind: str, column: str) -> str:
+    """A column as the wire has it: text for ids and times."""
     if kind == "time":
         text = f"strftime({column}, '%Y-%m-%dT%H:%M:%S.%fZ')"
         return rf"regexp_replace({text}, '\.?0*Z$', 'Z')"
-    if kind == "id":
-        return f"{column}::varchar"
-    zero = {"text": "''", "int": "0", "bool": "false"}.get(kind)
-    return column if always or zero is None else f"nullif({column}, {zero})"
+    return f"{column}::varchar" if kind == "id" else column

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,12 +177,19 @@ class Lab:
                     connection.execute(f"set memory_limit = '{_LOAD_MEMORY}'")
                 with transaction(connection):
                     yield connection
-            except duckdb.IOException as error:
+            except (
+                duckdb.IOException,
+                duckdb.TransactionException,
+                duckdb.FatalException,
+                duckdb.OutOfMemoryException,
+            ) as error:
                 raise LabError(f"the lab could not be written, nothing was changed: {error}") from error
             finally:
-                if self.path:
-                    connection.execute("reset memory_limit")
-                connection.close()
+                # After a failed write DuckDB may refuse everything until the file is opened again.
+                with suppress(duckdb.Error):
+                    if self.path:
+                        connection.execute("reset memory_limit")
+                    connection.close()
 
     # Asking
 

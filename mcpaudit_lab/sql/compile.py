@@ -61,8 +61,10 @@ def compile_filter(filters: EventFilter | Iterable[EventFilter], dialect: str) -
         dialect: ``duckdb``, ``sqlite`` or ``postgresql``.
 
     Raises:
-        KeyError: for another dialect.
+        ValueError: for another dialect.
     """
+    if dialect not in DIALECTS:
+        raise ValueError(f"the dialect is one of {', '.join(DIALECTS)}")
     writer = DIALECTS[dialect]()
     events: list[str] = []
     payloads: list[str] = []
