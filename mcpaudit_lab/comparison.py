@@ -300,13 +300,14 @@ def compare(
         return Comparison(a, b, _ALL_EQUAL)
     unknown: list[Path] = []
     ignored = 0
-    for name in dict.fromkeys((*left_unknown, *right_unknown)):
-        left.pop(name, None)
-        right.pop(name, None)
-        if _is_ignored(name, matcher):
-            ignored += 1
-        else:
-            unknown.append((name,))
+    if left_unknown or right_unknown:
+        for name in dict.fromkeys((*left_unknown, *right_unknown)):
+            left.pop(name, None)
+            right.pop(name, None)
+            if _is_ignored(name, matcher):
+                ignored += 1
+            else:
+                unknown.append((name,))
     opened = open_texts(left, right, marks)
     findings = examine(left, right, matcher=matcher, marks=marks)
     changes = findings.changes
@@ -339,13 +340,10 @@ def _is_ignored(name: str, matcher: PathMatcher | None) -> bool:
 
 
 def _sections(changes: tuple[Change, ...], unknown: tuple[Path, ...]) -> Mapping[str, Section]:
-    found: dict[str | int, tuple[list[Change], list[Path]]] = {}
-    for change in changes:
-        found.setdefault(change.path[0], ([], []))[0].append(change)
-    for path in unknown:
-        found.setdefault(path[0], ([], []))[1].append(path)
     sections = dict(_ALL_EQUAL)
-    for name in sections:
-        if name in found:
-            sections[name] = Section(*map(tuple, found[name]))
+    for name in dict.fromkeys([item.path[0] for item in changes] + [path[0] for path in unknown]):
+        sections[str(name)] = Section(
+            tuple([change for change in changes if change.path[0] == name]),
+            tuple([path for path in unknown if path[0] == name]),
+        )
     return MappingProxyType(sections)

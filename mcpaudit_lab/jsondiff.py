@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from mcpaudit_lab.jsonalign import ABSENT, ATOMS, ListAligner, Row, surely_equal
+from mcpaudit_lab.jsonalign import ABSENT, ATOMS, ListAligner, Row, same_types
 from mcpaudit_lab.jsondigest import JsonText
 from mcpaudit_lab.jsonpaths import (
     JSON_TEXT,
@@ -89,6 +89,7 @@ class Change:
 
 
 # A frozen dataclass sets its attributes in a way that takes longer than finding a change does.
+_NEW = object.__new__
 _SET_PATH, _SET_KIND, _SET_LEFT, _SET_RIGHT = (
     vars(Change)[name].__set__ for name in ("path", "kind", "left", "right")
 )
@@ -197,8 +198,8 @@ _KINDS: dict[type, str] = {
     float: "number",
     Decimal: "number",
 }
-_NO_STARTS: frozenset[str] = frozenset()
-# Down to this depth containers are compared with == first, which is fast, and quadratic if done at
+_VALUE: Final = ChangeKind.VALUE  # looking it up in the enum takes as long as comparing two values
+# Down to this depth lists are compared with == first, which is fast, and quadratic if done at
 # every depth.
 _SHALLOW = 20
 # From this depth on it is counted how many segments the paths of findings have in all.
@@ -270,7 +271,8 @@ class _Walk:
         """Walk two containers in step. Those still open wait on a stack of ours, not Python's."""
         path = self._path
         matcher = self._matcher
-        starts = self._marks.starts if self._marks else _NO_STARTS
+        starts = self._marks.starts if self._marks else None
+        add = self._add
         waiting: list[_Frame] = []
         members, right, ragged = self._open(left, right, state)
         below: State | None = None
@@ -281,7 +283,7 @@ class _Walk:
                 except KeyError:
                     other = ABSENT
                     ragged = True
-                if matcher is not None and state is not None:
+                if state is not None and matcher is not None:
                     below = matcher.step(state, segment)
                     if below is not None and matcher.accepts(below):
                         self._leave_aside(one, other)
@@ -291,27 +293,36 @@ class _Walk:
                     if not self._meet(segment, one, other):
                         continue
                 elif kind is str:
-                    if one[:1] in starts or other[:1] in starts:
+                    if starts and (one[:1] in starts or other[:1] in starts):
                         self._meet(segment, one, other)
                     elif one != other:
-                        self._add(segment, ChangeKind.VALUE, one, other)
+                        add(segment, _VALUE, one, other)
                     continue
                 elif kind in ATOMS:
                     if one != other:
-                        self._add(segment, ChangeKind.VALUE, one, other)
+                        add(segment, _VALUE, one, other)
                     continue
-                elif kind is dict or kind is list:
-                    if below is None and len(path) < _SHALLOW and surely_equal(one, other, starts):
+                elif kind is not dict and kind is not list:
+                    if not self._meet(segment, one, other):
                         continue
-                elif not self._meet(segment, one, other):
-                    continue
+                elif below is None and len(path) < _SHALLOW:
+                    try:
+                        if one == other and same_types(one, other, starts):
+                            continue
+                    except RecursionError:
+                        pass
                 if len(path) >= _DEEP and self._lump(segment, one, other, below):
                     continue
                 waiting.append((members, left, right, ragged, state))
                 path.append(segment)
                 left = one
                 state = below
-                members, right, ragged = self._open(one, other, below)
+                if kind is dict:
+                    members = iter(one.items())
+                    right = other
+                    ragged = len(one) != len(other)
+                else:
+                    members, right, ragged = self._open(one, other, below)
                 break
             else:
                 if ragged:
@@ -332,18 +343,20 @@ class _Walk:
             The members of the left one, each with its segment; what gives the right member for a
             segment, if asked in this order; whether the right one is known to have other keys.
         """
-        if isinstance(left, dict):
-            return iter(left.items()), right, len(left) != len(right)
+        if isinstance(left, list | tuple):
+            if len(left) == len(right) == 1:
+                return enumerate(left), right, False
+            self._aligner = self._aligner or ListAligner(self._marks, self._matcher)
+            rows = self._aligner.rows(left, right, state, quick=len(self._path) < _SHALLOW)
+            if isinstance(rows, range):
+                return zip(rows, left[rows.start : rows.stop], strict=True), right, False
+            if rows is None:
+                self.changes.append(Change(tuple(self._path), ChangeKind.ORDER, left, right))
+                rows = []
+            return iter([row[:2] for row in rows]), _InTurn(rows), False
         if isinstance(left, JsonText):
             return iter(((JSON_TEXT, left.tree),)), {JSON_TEXT: right.tree}, False
-        if len(left) == len(right) == 1:
-            return enumerate(left), right, False
-        self._aligner = self._aligner or ListAligner(self._marks, self._matcher)
-        rows = self._aligner.rows(left, right, state, quick=len(self._path) < _SHALLOW)
-        if rows is None:
-            self.changes.append(Change(tuple(self._path), ChangeKind.ORDER, left, right))
-            rows = []
-        return iter([row[:2] for row in rows]), _InTurn(rows), False
+        return iter(left.items()), right, len(left) != len(right)
 
     def _meet(self, segment: Segment, one: Any, other: Any) -> bool:
         """Settle two values, or say that they must be opened: containers of one kind."""
@@ -351,16 +364,16 @@ class _Walk:
             self._add(segment, ChangeKind.ADDED, None, other)
         elif other is ABSENT:
             self._add(segment, ChangeKind.REMOVED, one, None)
+        elif type(one) is type(other) is JsonText:
+            if not _hides_a_key(one, other):
+                return True
+            self._add(segment, ChangeKind.VALUE, one, other)
         elif self._is_mark(one) or self._is_mark(other):
             self.unknown.append(self._where(segment))
         elif (kind := _kind(one)) != _kind(other):
             self._add(segment, ChangeKind.TYPE, one, other)
         elif kind in ("object", "array"):
             return True
-        elif isinstance(one, JsonText) and isinstance(other, JsonText):
-            if str(one) == str(other) or not _hides_a_key(one, other):
-                return True
-            self._add(segment, ChangeKind.VALUE, one, other)
         elif not same(one, other):
             self._add(segment, ChangeKind.VALUE, one, other)
         return False
@@ -382,8 +395,9 @@ class _Walk:
         return True
 
     def _add(self, segment: Segment, kind: ChangeKind, left: Any, right: Any) -> None:
-        change = object.__new__(Change)
-        _SET_PATH(change, self._where(segment))
+        change = _NEW(Change)
+        path = self._path
+        _SET_PATH(change, self._where(segment) if len(path) > _DEEP or segment is _TOP else (*path, segment))
         _SET_KIND(change, kind)
         _SET_LEFT(change, left)
         _SET_RIGHT(change, right)
@@ -403,4 +417,10 @@ class _Walk:
 
 def _hides_a_key(one: JsonText, other: JsonText) -> bool:
     """Whether two texts seem equal only because a key is given twice, where the last one counts."""
-    return same(one.tree, other.tree) and (has_duplicate_keys(one) or has_duplicate_keys(other))
+    try:
+        if one.tree != other.tree:
+            return False
+    except RecursionError:
+        if not same(one.tree, other.tree):
+            return False
+    return str(one) != str(other) and (has_duplicate_keys(one) or has_duplicate_keys(other))

@@ -51,47 +51,45 @@ NOTIFICATION_NOISE: Final = frozenset(
 )
 """Members of a notification's params that are left aside: ids and times that MCP defines."""
 
-_ZEROS: Final[dict[str, Any]] = {"success": False, "content_blocks": 0}
-_TRUNCATED: Final = {
-    "request_truncated": ("param",),
-    "response_truncated": ("response", "error"),
-    "notifications_truncated": ("notifications",),
-}
+_TRUNCATED: Final = (
+    ("request_truncated", ("param",)),
+    ("response_truncated", ("response", "error")),
+    ("notifications_truncated", ("notifications",)),
+)
 _FILLER: Final = "tool returned IsError"
 
 
 def known_sections(event: Event) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What is known of a call, by section, and the sections of which nothing is."""
     wire = event.wire
-    summary = {
-        name: value
-        for name in SUMMARY_MEMBERS
-        if (value := wire.get(name) or _ZEROS.get(name)) is not None
-    }
+    summary = {name: wire[name] for name in SUMMARY_MEMBERS if wire.get(name)}
+    summary.setdefault("success", False)
+    summary.setdefault("content_blocks", 0)
     if summary.get("error_message") == _FILLER:
         del summary["error_message"]
-    known: dict[str, Any] = {"summary": summary}
+    params = wire.get("parameters")
     payload = wire.get("payload")
     if payload is None:
-        if wire.get("parameters") is None:
+        if params is None:
             # No arguments and none captured look the same here.
-            return known, ("param", "response", "error", "notifications")
-        known["param"] = wire["parameters"]
-        return known, ("response", "error", "notifications")
+            return {"summary": summary}, ("param", "response", "error", "notifications")
+        return {"summary": summary, "param": params}, ("response", "error", "notifications")
     # Empty members are left out of the record, or null.
-    params = payload.get("request_params")
-    if params is None:
-        params = wire.get("parameters")
-    known["param"] = {} if params is None else params
-    for name, member in (("response", "response_result"), ("error", "response_error")):
-        if payload.get(member) is not None:
-            known[name] = payload[member]
+    if payload.get("request_params") is not None:
+        params = payload["request_params"]
+    known = {"summary": summary, "param": {} if params is None else params}
+    if payload.get("response_result") is not None:
+        known["response"] = payload["response_result"]
+    if payload.get("response_error") is not None:
+        known["error"] = payload["response_error"]
     known["notifications"] = [
         _without_noise(notification) for notification in payload.get("notifications") or ()
     ]
-    return known, tuple(
-        name for flag, names in _TRUNCATED.items() if payload.get(flag) for name in names
-    )
+    unknown: tuple[str, ...] = ()
+    for flag, names in _TRUNCATED:
+        if payload.get(flag):
+            unknown += names
+    return known, unknown
 
 
 def _without_noise(notification: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from mcpaudit_lab.jsondiff import ChangeKind
 from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.terminal import visible
 
@@ -26,15 +27,20 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENT_COLUMNS",
     "OUTCOMES",
+    "REJECT_COLUMNS",
     "REPLAY_COLUMNS",
+    "SOURCE_COLUMNS",
+    "TIMESERIES_COLUMNS",
     "VERDICTS",
     "Column",
+    "breakdown_columns",
     "cell_text",
     "event_row",
     "open_console",
     "print_load",
     "print_table",
     "records",
+    "replay_rows",
     "stats_columns",
 ]
 
@@ -82,6 +88,10 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def _second(value: datetime) -> str:
+    return cell_text(value)[: len("2026-11-24 03:43:43")]
+
+
 def _milliseconds(value: float) -> str:
     return f"{value:,.1f}"
 
@@ -99,6 +109,7 @@ class Column:
         keep_end: cut at the front, as for a path.
         form: makes the text of a value; it must hold nothing that a terminal would obey.
         styles: text of a cell -> its colour.
+        style: the colour of all others.
     """
 
     key: str
@@ -109,6 +120,7 @@ class Column:
     keep_end: bool = False
     form: Callable[[Any], str] = cell_text
     styles: Mapping[str, str] = field(default_factory=dict)
+    style: str = ""
 
     @property
     def heading(self) -> str:
@@ -134,10 +146,31 @@ REPLAY_COLUMNS: Final = (
     Column("original", is_id=True),
     Column("replay", is_id=True),
 )
+TIMESERIES_COLUMNS: Final = (
+    Column("time", "time (UTC)"),
+    Column("count", "calls", right=True, form=_count),
+    Column("errors", "failed", right=True, form=_count),
+    Column("avg_duration_ms", "avg ms", right=True, form=_milliseconds),
+)
+REJECT_COLUMNS: Final = (
+    Column("file", least=12, keep_end=True),
+    Column("line", right=True),
+    Column("reason", style="yellow"),
+    Column("detail", least=16),
+    Column("raw", "the line", least=12),
+)
 _COUNTS: Final = ("lines", "loaded", "merged", "duplicates", "rejected", "blank")
 _LOAD_COLUMNS: Final = (
     Column("name", "source", least=12, keep_end=True),
     *(Column(name, right=True, form=_count) for name in _COUNTS),
+)
+SOURCE_COLUMNS: Final = (
+    Column("id", right=True),
+    Column("kind"),
+    Column("name", "source", least=12, keep_end=True),
+    *(Column(name, right=True, form=_count) for name in ("lines", "loaded", "merged", "rejected")),
+    Column("sha256", "SHA-256", is_id=True),
+    Column("loaded_at", "loaded (UTC)", form=_second),
 )
 
 
@@ -162,6 +195,19 @@ def stats_columns(by: str | None) -> tuple[Column, ...]:
     )
 
 
+def breakdown_columns(by: str) -> tuple[Column, ...]:
+    """The columns of :meth:`EventSet.breakdown`.
+
+    Args:
+        by: as it takes it.
+    """
+    return (
+        Column("key", by.replace("_", " "), least=8),
+        Column("count", "calls", right=True, form=_count),
+        Column("errors", "failed", right=True, form=_count),
+    )
+
+
 def event_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of :data:`EVENT_COLUMNS` from columns of ``audit_events``."""
     outcome = "ok" if row["success"] else row["error_category"] or "failed"
@@ -173,6 +219,14 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     rows: list[dict[Any, Any]] = (
         frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     )
+    return rows
+
+
+def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of :meth:`Lab.compare_replays`, and in ``changes`` how many there are of any kind."""
+    rows = records(frame)
+    for row in rows:
+        row["changes"] = None if row["value"] is None else sum(row[kind] for kind in ChangeKind)
     return rows
 
 
@@ -229,7 +283,7 @@ def print_table(
         shown = Text()
         for n, (column, text) in enumerate(zip(columns, line, strict=True)):
             shown.append(" " * _GAP if n else "")
-            shown.append(_padded(column, text, widths[n]), column.styles.get(text))
+            shown.append(_padded(column, text, widths[n]), column.styles.get(text, column.style))
         shown.rstrip()
         console.print(shown, soft_wrap=True)
 
@@ -263,7 +317,9 @@ def _print_records(
         console.print(Text(f"row {number}", "bold"))
         for column, text in zip(columns, line, strict=True):
             shown = Text(f"  {set_cell_size(column.heading, longest)}  ", "dim")
-            shown.append(_cut(text, _RECORD_CELL_MAX), column.styles.get(text, "not dim"))
+            shown.append(
+                _cut(text, _RECORD_CELL_MAX), column.styles.get(text, column.style or "not dim")
+            )
             console.print(shown, soft_wrap=True)
 
 

@@ -312,6 +312,7 @@ _headers("header-odd", **{"X Odd": ["odd"], "a.b": ["dot"], "é": ["accent"], '"
 _case("a header in any case", "curl", headers={"user-agent": "curl/8"})
 _case("the second value", "curl", headers={"X-MULTI": "two"})
 _case("only a value of a list", "curl", headers={"x-multi": "one"})
+_case("an object in a list of values", "", headers={"x-multi": '{"one":"one"}'})
 _case("header values are text", "curl", headers={"X-Count": "42"})
 _query("header values are text in a query", "curl", "header.x-count=42")
 _query("two headers", "curl", "header.x-multi=one&header.x-multi=two")

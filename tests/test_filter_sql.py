@@ -47,6 +47,10 @@ class Target(ABC):
     @abstractmethod
     def run(self, statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]: ...
 
+    def change(self, statement: str) -> None:
+        """Change what is in the tables behind our back."""
+        raise NotImplementedError
+
     @abstractmethod
     def close(self) -> None: ...
 
@@ -125,6 +129,9 @@ class DuckTarget(Target):
     def run(self, statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement, params).fetchall()
 
+    def change(self, statement: str) -> None:
+        self.connection.execute(statement)
+
     def close(self) -> None:
         self.connection.close()
 
@@ -181,6 +188,10 @@ class PortalTarget(Target):
     def run(self, statement: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(statement), params)]
+
+    def change(self, statement: str) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(text(statement))
 
     def close(self) -> None:
         self.engine.dispose()
@@ -267,7 +278,7 @@ def test_the_condition_serves_counts_aggregates_and_pages(engine: Target) -> Non
 def test_values_paths_and_names_are_bound_and_never_in_the_text() -> None:
     mark = "zq7"
     item = EventFilter(
-        **{name: mark for name in ("tool", "user", "session", "error_category", "source")},
+        **dict.fromkeys(("tool", "user", "session", "error_category", "source"), mark),
         tool_group=mark,
         auth_type=mark,
         q=f"{mark}\u00e9",
@@ -325,7 +336,7 @@ def test_usual_values_in_usual_documents_never_call_python(dialect: str) -> None
         if dialect == "duckdb"
         else PortalTarget("sqlite", "sqlite://", register_sqlite)
     )
-    labels = "int float half digits true null nested curl zero-key echo-bob"
+    labels = "int float half digits true null nested curl zero-key echo-bob long-beside-short"
     target.load(EVENTS[label] for label in labels.split())
     for keywords, label in (
         ({"params": {"code": 200}}, "int"),
@@ -333,6 +344,7 @@ def test_usual_values_in_usual_documents_never_call_python(dialect: str) -> None
         ({"params": {"code": "200"}}, "digits"),
         ({"params": {"flag": True}}, "true"),
         ({"params": {"nick": None}}, "null"),
+        ({"params": {"n": 7}}, "long-beside-short"),
         ({"params": {"items.0": "x"}}, "zero-key"),
         ({"headers": {"X-Multi": "two"}}, "curl"),
         ({"q": "ECHO", "min_duration_ms": 5}, "echo-bob"),
@@ -392,6 +404,60 @@ def test_postgresql_answers_from_its_index(targets: dict[str, Target]) -> None:
             text(f"explain select e.id from audit_events e where {compiled.where}"), compiled.params
         )
         assert "audit_payloads_request_params_gin" in "\n".join(row[0] for row in plan)
+
+
+def test_json_null_and_an_empty_text_are_nothing(engine: Target) -> None:
+    item = EventFilter(has="response_error")
+    assert {LABELS[id_] for id_ in engine.ids(item)} == {"has-all"}
+    for empty in ("null", '""', "[]", "{}"):
+        kind = "jsonb" if engine.dialect == "postgresql" else "varchar"
+        engine.change(f"update audit_payloads set response_error = cast('{empty}' as {kind})")
+        assert engine.ids(item) == []
+    engine.load(EVENTS.values())
+
+
+@pytest.mark.parametrize("id_type", ["text", "uuid"])
+def test_tables_of_the_reference_server_may_have_null_for_missing_text(
+    postgres_database: str, id_type: str
+) -> None:
+    engine = create_engine(postgres_database, **ENGINE_OPTIONS)
+    texts = ", ".join(
+        f"{name} text" for name in ("tool_name", "user_subject", "error_message", "error_category")
+    )
+    ids = [item.id for item in EVENTS.values()][:3]
+    with engine.begin() as connection:
+        connection.execute(
+            text(f"create table audit_events (id {id_type}, ts timestamptz, {texts})")
+        )
+        connection.execute(
+            text(
+                f"create table audit_payloads (event_id {id_type}, request_params jsonb, replayed_from {id_type})"
+            )
+        )
+        connection.execute(
+            text("insert into audit_events values (:id, now(), 'echo', null, null, :category)"),
+            [
+                {"id": id_, "category": category}
+                for id_, category in zip(ids, ("tool", "", None), strict=True)
+            ],
+        )
+        connection.execute(
+            text("insert into audit_payloads values (:id, cast(:params as jsonb), :original)"),
+            {"id": ids[2], "params": '{"a":1}', "original": ids[0]},
+        )
+    for item, wanted in (
+        (EventFilter(error_category=""), ids[1:]),
+        (EventFilter(error_category=["tool", ""]), ids),
+        (EventFilter(error_category="tool"), ids[:1]),
+        (EventFilter(q="ECHO"), ids),
+        (EventFilter(params={"a": 1.0}, has="replayed_from"), ids[2:]),
+    ):
+        compiled = compile_filter(item, "postgresql")
+        statement = f"select cast(e.id as text) from audit_events e where {compiled.where} order by {event_order()}"  # noqa: S608 - a condition that binds its values
+        with engine.connect() as connection:
+            found = [row[0] for row in connection.execute(text(statement), compiled.params)]
+        assert found == wanted
+    engine.dispose()
 
 
 # --- any events, any filters ----------------------------------------------------------------------

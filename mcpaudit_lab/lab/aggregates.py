@@ -37,7 +37,7 @@ _STATS = """
     coalesce(quantile_cont(duration_ms, 0.5), 0.0) as p50_duration_ms,
     coalesce(quantile_cont(duration_ms, 0.95), 0.0) as p95_duration_ms,
     count(distinct nullif(user_subject, '')) as unique_subjects,
-    count(distinct nullif(tool_name, '')) as unique_tools"""
+    count(distinct tool_name) as unique_tools"""
 
 
 def stats_sql(rows: str, by: str | None) -> str:

@@ -28,7 +28,7 @@ def progress_bar(
         label: what is being done.
     """
     if show is None:
-        show = "ipykernel" in sys.modules or sys.stderr.isatty()
+        show = _in_notebook() or sys.stderr.isatty()
     if not show:
         yield lambda _: None
         return
@@ -37,6 +37,12 @@ def progress_bar(
     options: dict[str, Any] = {"unit_scale": True, "unit_divisor": 1000} if unit == "B" else {}
     with tqdm(total=total, unit=unit, desc=label, delay=_DELAY_S, **options) as bar:
         yield bar.update
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 @contextmanager

@@ -20,11 +20,13 @@ from mcpaudit_lab.lab.ledger import Provenance, read_raw, sources_of
 from mcpaudit_lab.lab.loading import Loader
 from mcpaudit_lab.lab.opening import keep_private, open_lab, transaction
 from mcpaudit_lab.lab.report import LoadReport
-from mcpaudit_lab.lab.results import SqlResult
+from mcpaudit_lab.lab.results import SqlResult, run_sql
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+
+    from mcpaudit_lab.lab.sandbox import Sandbox
 
 __all__ = ["Lab"]
 
@@ -232,7 +234,32 @@ class Lab:
         """
         cursor = self.connection.cursor()
         values = dict(params) if isinstance(params, Mapping) else list(params or ())
-        return SqlResult(cursor, text, values)
+        return run_sql(cursor, text, values)
+
+    def sandbox(
+        self,
+        events: EventSet | None = None,
+        *,
+        timeout_s: float = 10.0,
+        memory_bytes: int = 512 << 20,
+        max_rows: int = 100_000,
+    ) -> Sandbox:
+        """A place for SQL from somebody you do not trust: ``with lab.sandbox() as box: box.sql(…)``.
+
+        Statements run in a process of their own over a copy of the events, without access to
+        files, network or this lab, within bounds of time, memory and rows.
+
+        Args:
+            events: which events the statements may see; None for all.
+            timeout_s: how long one statement may take, in seconds.
+            memory_bytes: how much memory it may use.
+            max_rows: how many rows are brought back; ``truncated`` of the result tells of more.
+        """
+        from mcpaudit_lab.lab.sandbox import Sandbox
+
+        return Sandbox(
+            self, events, timeout_s=timeout_s, memory_bytes=memory_bytes, max_rows=max_rows
+        )
 
     # Comparing
 

@@ -230,9 +230,10 @@ class SQLite(_DoubleReader):
         value = test.value
         if isinstance(value, str):
             python = self.python(document, VALUE, test)
+            likely = f"{kind} = 'text' and {found} = {self.bind(value)}"
             # json_extract() may end a string at its first NUL.
             exact = f"case when instr({document}, '\\u0000') then {python} else 1 end"
-            same = f"{kind} = 'text' and {found} = {self.bind(value)} and {exact}"
+            same = f"case when {likely} then {exact} else 0 end"
         elif test.text in ("true", "false", "null"):
             same = f"{kind} = '{test.text}'"
         else:
@@ -241,8 +242,8 @@ class SQLite(_DoubleReader):
             whole = f"{found} = {self.bind(int(number))}" if small else "0"
             doubt, python = self.in_doubt(document, number), self.python(document, VALUE, test)
             same = (
-                f"{kind} in ('integer', 'real') and case when typeof({found}) = 'integer' "
-                f"then {whole} when {doubt} then {python} "
+                f"case when coalesce({kind}, '') not in ('integer', 'real') then 0 "
+                f"when typeof({found}) = 'integer' then {whole} when {doubt} then {python} "
                 f"else cast({found} as real) = {self.bind(float(number))} end"
             )
         return self._guarded(document, VALUE, test, same)
@@ -253,10 +254,9 @@ class SQLite(_DoubleReader):
         path = self.bind(_sqlite_path(test.path))
         python = self.python(document, HEADER, test)
         values = f"select h.value from json_each({document}, {path}) h where h.type = 'text'"  # noqa: S608 - the texts put in are names of our own and parameters
-        same = (
-            f"json_type({document}, {path}) = 'array' and {self.bind(test.value)} in ({values}) "
-            f"and case when instr({document}, '\\u0000') then {python} else 1 end"
-        )
+        likely = f"json_type({document}, {path}) = 'array' and {self.bind(test.value)} in ({values})"
+        exact = f"case when instr({document}, '\\u0000') then {python} else 1 end"
+        same = f"case when {likely} then {exact} else 0 end"
         return self._guarded(document, HEADER, test, same)
 
     def _guarded(self, document: str, kind: str, test: PathTest, same: str) -> str:
