@@ -60,8 +60,8 @@ def make_rows(connection: duckdb.DuckDBPyConnection, rows: int) -> None:
             named = '"user":{"id":"alice"' in (documents[0] or "")
             templates.append((named, event["tool_name"], event["success"], *documents))
     connection.execute(
-        "create temp table templates (named boolean, tool varchar, success boolean, params varchar, "
-        "headers varchar, result varchar, error varchar, notifications varchar)"
+        "create temp table templates (named boolean, tool varchar, success boolean, "
+        "params varchar, headers varchar, result varchar, error varchar, notifications varchar)"
     )
     connection.executemany("insert into templates values (?, ?, ?, ?, ?, ?, ?, ?)", templates)
     cases = " ".join(f"when slot < {upto} then '{name}'" for name, upto in NAMES.items())
@@ -83,7 +83,8 @@ def make_rows(connection: duckdb.DuckDBPyConnection, rows: int) -> None:
     )
     connection.execute(
         f"""
-        insert into audit_events (id, ts, duration_ms, tool_name, success, parameters, transport, source)
+        insert into audit_events
+              (id, ts, duration_ms, tool_name, success, parameters, transport, source)
         select id, timestamptz '2026-11-24 00:00:00+00' + to_milliseconds(i), hash(i) % 500, tool,
                success, {own.format("params")}, 'http', 'mcp' from made
         """

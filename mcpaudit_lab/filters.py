@@ -307,8 +307,7 @@ def _is_empty(value: Json) -> bool:
 def _texts(name: str, value: Texts) -> tuple[str, ...]:
     if value is None:
         return ()
-    single = isinstance(value, str) or not isinstance(value, Iterable)
-    texts = (value,) if single else tuple(value)
+    texts = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not all(isinstance(text, str) for text in texts):
         raise FilterError(f"{name} is a text or a list of texts")
     if not texts and not isinstance(value, tuple):

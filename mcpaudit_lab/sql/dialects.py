@@ -214,12 +214,13 @@ class SQLite(_DoubleReader):
 
     def contains(self, columns: tuple[str, ...], needle: str) -> str:
         wanted = self.text(fold(needle))
-        # SQLite's lower() knows ASCII only, which is what most columns are.
-        conditions = (
-            f"instr(case when length({column}) = length(cast({column} as blob)) then lower({column}) "
-            f"else mcpaudit_fold({column}) end, {wanted}) > 0"
+        # SQLite's lower() knows ASCII only. Most texts are: as many bytes as characters.
+        folded = (
+            f"case when length({column}) = length(cast({column} as blob)) "
+            f"then lower({column}) else mcpaudit_fold({column}) end"
             for column in columns
         )
+        conditions = (f"instr({column}, {wanted}) > 0" for column in folded)
         return f"({' or '.join(conditions)})"
 
     def value(self, document: str, test: PathTest) -> str:
@@ -254,7 +255,9 @@ class SQLite(_DoubleReader):
         path = self.bind(_sqlite_path(test.path))
         python = self.python(document, HEADER, test)
         values = f"select h.value from json_each({document}, {path}) h where h.type = 'text'"  # noqa: S608 - the texts put in are names of our own and parameters
-        likely = f"json_type({document}, {path}) = 'array' and {self.bind(test.value)} in ({values})"
+        likely = (
+            f"json_type({document}, {path}) = 'array' and {self.bind(test.value)} in ({values})"
+        )
         exact = f"case when instr({document}, '\\u0000') then {python} else 1 end"
         same = f"case when {likely} then {exact} else 0 end"
         return self._guarded(document, HEADER, test, same)
