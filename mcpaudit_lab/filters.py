@@ -304,7 +304,7 @@ def _is_empty(value: Json) -> bool:
 # --- the arguments -------------------------------------------------------------------------------
 
 
-def _texts(name: str, value: Texts) -> tuple[str, ...]:
+def _texts(name: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     texts = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
@@ -316,7 +316,7 @@ def _texts(name: str, value: Texts) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _has(value: Texts) -> tuple[str, ...]:
+def _has(value: Any) -> tuple[str, ...]:
     columns = _texts("has", value)
     for column in columns:
         if column not in HAS_COLUMNS:

@@ -183,7 +183,7 @@ SOURCE_COLUMNS: Final = (
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """A column for each value of the first row: numbers to the right, texts as narrow as need be."""
+    """A column for each value of the first row; numbers stand to the right, texts may be cut."""
     columns = []
     for name in rows[0]:
         kinds = {type(row[name]) for row in rows} - {type(None)}

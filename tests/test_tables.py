@@ -90,8 +90,7 @@ def test_the_widest_text_is_cut_first() -> None:
 def test_a_path_is_cut_at_its_front() -> None:
     console = terminal(20)
     print_table(console, [Column("p", least=5, keep_end=True)], [{"p": "/very/long/path/to/a.jsonl"}])
-    assert plain(console)[1] == "…ng/path/to/a.jsonl"[-20:].rjust(20, "o") or len(plain(console)[1]) == 20
-    assert plain(console)[1].endswith("path/to/a.jsonl")
+    assert plain(console)[1] == "…ong/path/to/a.jsonl"
 
 
 def test_what_cannot_fit_is_shown_one_value_a_line() -> None:

@@ -195,7 +195,7 @@ def timeseries(*, lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_js
 def sql(*, lab: Lab, statement: str, untrusted: bool, timeout_s: float, as_json: bool) -> int:
     """Run one SQL statement of your own; - reads it from standard input.
 
-    The tables are audit_events, audit_payloads, sources, lineage and rejects. The lab itself cannot
+    The tables are audit_events, audit_payloads, sources and rejects. The lab itself cannot
     be changed this way. Columns of JSON come as text.
 
     A statement may read and write files of yours: use --untrusted for one that you did not read. It

@@ -175,6 +175,8 @@ class Lab:
         with self._writing_lock:
             connection = self.connection.cursor()
             try:
+                # Order is asked for where it matters; keeping it costs a fifth of a load.
+                connection.execute("set preserve_insertion_order = false")
                 if self.path:
                     connection.execute(f"set memory_limit = '{_LOAD_MEMORY}'")
                 with transaction(connection):
@@ -189,6 +191,7 @@ class Lab:
             finally:
                 # After a failed write DuckDB may refuse everything until the file is opened again.
                 with suppress(duckdb.Error):
+                    connection.execute("reset preserve_insertion_order")
                     if self.path:
                         connection.execute("reset memory_limit")
                     connection.close()
