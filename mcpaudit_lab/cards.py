@@ -102,8 +102,8 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
 
 
 def _size(size: int, truncated: bool) -> str:
-    text = f"{size:,} bytes" if size else ""
-    return f"{text}, too big, not kept" if truncated else text
+    parts = (f"{size:,} bytes" if size else "", "too big, not kept" if truncated else "")
+    return ", ".join(filter(None, parts))
 
 
 def _notification(notification: Notification, start: datetime) -> str:

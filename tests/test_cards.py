@@ -27,10 +27,19 @@ def recorded() -> Iterator[Event]:
         yield from map(Event.from_json, lines)
 
 
-def card(event: Event, width: int = 1000) -> str:
-    console = Console(file=io.StringIO(), width=width, highlight=False)
+def plain_console() -> Console:
+    return Console(file=io.StringIO(), width=1000, highlight=False)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def card(event: Event) -> str:
+    console = plain_console()
     print_event(console, event)
-    return console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO of above
+    return printed(console)
 
 
 def test_every_recorded_event_has_a_card_that_commands_no_terminal() -> None:
@@ -135,7 +144,7 @@ def test_a_comparison_is_coloured_by_what_happened() -> None:
         file=io.StringIO(), width=80, force_terminal=True, color_system="standard", highlight=False
     )
     print_comparison(console, compare(left, right))
-    text = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO of above
+    text = printed(console)
     assert text.startswith("\x1b[33mchanged: 1 value, 1 removed, 3 unknown")
     assert "\x1b[33mvalue\x1b[0m    param.a: 1 -> 3" in text
     assert "\x1b[31mremoved\x1b[0m  param.b: 2" in text
@@ -163,9 +172,9 @@ def test_the_ledger_shows_the_raw_line_or_why_not(raw: bytes | None, note: str, 
         raw=raw,
         note=note,
     )
-    console = Console(file=io.StringIO(), width=1000, highlight=False)
+    console = plain_console()
     print_provenance(console, [item])
-    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]  # the StringIO of above
+    assert printed(console).splitlines() == [
         "",
         "Provenance of the event",
         r"  file      a\x1b.jsonl",

@@ -117,7 +117,9 @@ def test_it_reaches_no_file_no_network_and_no_other_lab(
     with Lab(folder / "other.duckdb") as other:
         other.load(DETAILS)
     before = sorted(p.name for p in folder.iterdir())
-    statement = attempt.format(secret=secret, folder=folder, lab=folder / "other.duckdb", web=web[0])
+    statement = attempt.format(
+        secret=secret, folder=folder, lab=folder / "other.duckdb", web=web[0]
+    )
     with pytest.raises(SandboxError) as caught:
         box.sql(statement)
     assert "hunter2" not in str(caught.value)

@@ -59,7 +59,10 @@ class CommandGroup(click.Group):
         except BrokenPipeError:
             _forget_output()
             ctx.exit(_PIPE_CLOSED)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # The second is what DuckDB makes of the first while it runs a query.
+            if isinstance(error, RuntimeError) and str(error) != "Query interrupted":
+                raise
             click.echo("interrupted", err=True)
             ctx.exit(_INTERRUPTED)
         except _known_errors() as error:

@@ -230,8 +230,7 @@ def _conflict_detail(new: Event, old: Event) -> str:
     names = [
         name
         for name in dict.fromkeys([*old.wire, *new.wire])
-        if name != "payload"
-        and not same_event(_only(new, name), _only(old, name))
+        if name != "payload" and not same_event(_only(new, name), _only(old, name))
     ]
     if not names:
         left, right = new.wire.get("payload") or {}, old.wire.get("payload") or {}

@@ -35,7 +35,13 @@ __all__ = [
 # DuckDB scans an Arrow table in parallel by its batches.
 _BATCH_ROWS = 8192
 _PLACE = "line, byte_offset, byte_size"
-_ARROW_TYPES = {"BIGINT": "int64", "BOOLEAN": "bool_", "VARCHAR": "string", "JSON": "string", "UUID": "string"}
+_ARROW_TYPES = {
+    "BIGINT": "int64",
+    "BOOLEAN": "bool_",
+    "VARCHAR": "string",
+    "JSON": "string",
+    "UUID": "string",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +119,19 @@ def _line_table(block: Block, text: pa.Array, invalid: list[int]) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    keep = np.delete(np.arange(block.count), invalid)
-    columns = {
-        "line": keep + block.first_line,
-        "byte_offset": block.offsets[keep],
-        "byte_size": block.sizes[keep],
-        "text": text,
-    }
-    return pa.Table.from_batches(pa.table(columns).to_batches(max_chunksize=_BATCH_ROWS), pa.table(columns).schema)
+    places = [
+        np.arange(block.first_line, block.first_line + block.count),
+        block.offsets,
+        block.sizes,
+    ]
+    if invalid:
+        places = [np.delete(place, invalid) for place in places]
+    names = [*_PLACE.split(", "), "text"]
+    batch = pa.RecordBatch.from_arrays([*map(pa.array, places), text], names=names)
+    rows = batch.num_rows
+    return pa.Table.from_batches(
+        [batch.slice(start, _BATCH_ROWS) for start in range(0, rows, _BATCH_ROWS)] or [batch]
+    )
 
 
 def stage_carefully(
@@ -181,7 +192,9 @@ def stage_events(
         for name, value in row_of(event).items():
             columns[name].append(value)
     kinds = {**dict.fromkeys(_PLACE.split(", "), "BIGINT"), **dict(STAGED_COLUMNS)}
-    table = pa.table({name: pa.array(values, _arrow_type(kinds[name])) for name, values in columns.items()})
+    table = pa.table(
+        {name: pa.array(values, _arrow_type(kinds[name])) for name, values in columns.items()}
+    )
     select = f"select {_PLACE}, {_cast_list()} from mcpaudit_rows"
     with registered(connection, "mcpaudit_rows", table):
         stage_select(connection, select, replace=replace)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Lab"]
 
 # While a file is loaded into a lab on disk, DuckDB may keep so much of it in memory.
-_LOAD_MEMORY = "800MB"
+_LOAD_MEMORY = "600MB"
 
 
 class Lab:
@@ -159,9 +159,7 @@ class Lab:
         try:
             bar = progress_bar(progress, total=source.count(), unit="events", label="load")
             with self._writing() as connection, bar as advance:
-                loader = Loader(
-                    connection, strict=strict, max_unpacked_bytes=0, advance=advance
-                )
+                loader = Loader(connection, strict=strict, max_unpacked_bytes=0, advance=advance)
                 files = (loader.load_database(source),)
         finally:
             source.close()
@@ -187,7 +185,9 @@ class Lab:
                 duckdb.FatalException,
                 duckdb.OutOfMemoryException,
             ) as error:
-                raise LabError(f"the lab could not be written, nothing was changed: {error}") from error
+                raise LabError(
+                    f"the lab could not be written, nothing was changed: {error}"
+                ) from error
             finally:
                 # After a failed write DuckDB may refuse everything until the file is opened again.
                 with suppress(duckdb.Error):
@@ -336,9 +336,7 @@ class Lab:
 
         chosen = self.events() if events is None else events
         rows, params = chosen.rows()
-        with progress_bar(
-            progress, total=chosen.count(), unit="events", label="write"
-        ) as advance:
+        with progress_bar(progress, total=chosen.count(), unit="events", label="write") as advance:
             return write_events(
                 chosen.cursor(),
                 Path(path),
