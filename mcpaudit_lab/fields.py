@@ -198,8 +198,8 @@ def _is_integer(value: Any) -> bool:
         # Not larger than any counter could be: int(Decimal("1e999999999")) would fill the memory.
         return value.adjusted() < 40 and value == value.to_integral_value()
     return (
-        isinstance(value, int)
-        and not isinstance(value, bool)
+        (isinstance(value, int)
+        and not isinstance(value, bool))
         or (isinstance(value, float) and value.is_integer())
     )
 

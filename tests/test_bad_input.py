@@ -203,7 +203,7 @@ BAD: dict[str, tuple[bytes, RejectReason]] = {
     "invalid utf-8": (line(parameters='{"a":"§"}').encode("latin-1"), RejectReason.INVALID_UTF8),
     "surrogate in utf-8": (line(parameters='{"a":"\ud800"}').encode("utf-8", "surrogatepass"), RejectReason.INVALID_UTF8),
     "nan": (line(parameters='{"a":NaN}').encode(), RejectReason.NAN_OR_INFINITY),
-    "nan in a list": (line(parameters='[1,NaN]').encode(), RejectReason.NAN_OR_INFINITY),
+    "nan in a list": (line(parameters="[1,NaN]").encode(), RejectReason.NAN_OR_INFINITY),
     "infinity": (line(parameters='{"a":[-Infinity]}').encode(), RejectReason.NAN_OR_INFINITY),
     "nan outside": (line().replace('"duration_ms":1', '"duration_ms":NaN').encode(), RejectReason.NAN_OR_INFINITY),
     "nan as DuckDB spells it": (line(parameters='{"a":nan}').encode(), RejectReason.NOT_JSON),
