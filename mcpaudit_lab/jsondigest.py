@@ -162,13 +162,18 @@ def _number_text(number: float | Decimal) -> str:
     if isinstance(number, int):
         return f"{number:x}"
     if isinstance(number, float):
-        return f"{int(number):x}" if number.is_integer() else repr(number)
+        if not number.is_integer():
+            return repr(number)
+        if abs(number) < 2**53:
+            return f"{int(number):x}"
+        # The decimal it was written as, which is not always the double's own value.
+        number = Decimal(repr(number))
     if not number.is_finite():
         return f"{'-' if number < 0 else ''}inf"
     if number.adjusted() < _INT_DIGITS and number == number.to_integral_value():
         return f"{int(number):x}"
-    if number.adjusted() < _FLOAT_DIGITS and number == (nearest := float(number)):
-        return repr(nearest)
+    if number.adjusted() < _FLOAT_DIGITS and number == Decimal(nearest := repr(float(number))):
+        return nearest
     sign, digits, exponent = number.as_tuple()
     text = "".join(map(str, digits))
     stripped = text.rstrip("0")
