@@ -1,7 +1,7 @@
 """What the values of a filter mean: equality in a payload, header names, case, and times.
 
-Equality is that of :func:`mcpaudit_lab.jsontext.same`: numbers are compared by value and exactly, as
-the decimals that the JSON text says; a boolean is never a number; null is equal to null only.
+Equality is that of :func:`mcpaudit_lab.jsontext.same`: numbers are compared by value and exactly,
+as the decimals that the JSON text says; a boolean is never a number; null is equal to null only.
 """
 
 from __future__ import annotations

@@ -379,6 +379,7 @@ def test_the_report_prints_what_happened() -> None:
         "LoadReport(2 files: 994 lines, 672 loaded, 322 merged, 0 duplicates, 0 rejected, 0 blank)"
     )
     assert report.to_dict()["lines"] == 994
+    assert str(report).splitlines()[-1].split() == "together 994 672 322 0 0 0 2,648,885".split()
     with pytest.raises(AttributeError):
         report.total("nonsense")
 
@@ -469,3 +470,15 @@ def test_an_event_is_found_by_id_or_not() -> None:
         lab.event("00000000-0000-4000-8000-000000000000")
     with pytest.raises(RecordError):
         lab.event("nope")
+
+
+def test_a_report_shows_hostile_names_and_reasons_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "<img src=x onerror=alert(1)>\x1b[31m.jsonl"
+    path.write_bytes(b"broken\n")
+    report = Lab().load(path)
+    html = report._repr_html_()
+    assert "<img" not in html
+    assert "&lt;img" in html
+    assert "1 not_json" in html
+    assert "\x1b" not in str(report) + html
+    assert "rejected: 1 not_json" in str(report)

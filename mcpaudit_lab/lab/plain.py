@@ -40,9 +40,9 @@ STAGED_COLUMNS: tuple[tuple[str, str], ...] = (
     (f"{PAYLOAD_PREFIX}extra", "VARCHAR"),
 )
 
-# A number stands behind one of : , [ and JSON's white space. Unusual is an exponent, zeros at the end
-# that that a double does not give back, with more than 16 characters, or minus zero. DuckDB drops
-# trailing commas, so those are looked for here too.
+# A number stands behind one of : , [ and JSON's white space. Unusual are exponents, zeros that a
+# double does not give back, more than 16 characters, and minus zero. DuckDB drops trailing commas,
+# so those are looked for here too.
 _ODD = (
     r"[:,\[]\s*-?(?:[0-9]+(?:\.[0-9]+)?[eE]|[0-9]+\.[0-9]+0[,\]}\s]|[0-9.]{17,}|0\.00000)"
     r"|[:,\[]\s*-0[,\]}\s]|,\s*[\]}]"
