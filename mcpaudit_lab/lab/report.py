@@ -106,9 +106,10 @@ class LoadReport:
 
     def _rows(self) -> list[list[str]]:
         """A heading, a row for each file, and the sums where there are several."""
-        rows = [["file", *_COUNTS]]
-        for report in self.files:
-            rows.append([report.name, *(f"{getattr(report, name):,}" for name in _COUNTS)])
+        rows = [
+            ["file", *_COUNTS],
+            *([f.name, *(f"{getattr(f, name):,}" for name in _COUNTS)] for f in self.files),
+        ]
         if len(self.files) != 1:
             rows.append(["together", *(f"{self.total(name):,}" for name in _COUNTS)])
         return rows
