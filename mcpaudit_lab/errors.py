@@ -6,13 +6,14 @@
     ├── RecordError        a text is not an audit event (also a ValueError); carries a RejectReason
     ├── FilterError        a filter says something it cannot mean (also a ValueError)
     ├── MissingExtra       an optional part is not installed (also an ImportError)
-    └── LabError           the workbench cannot do what was asked
-        ├── SourceError        an input cannot be read to its end, or is not what it claims to be
-        │   └── SourceChanged      it changed while it was read, or since it was loaded
-        ├── LabInUse           the lab file is open in another process
-        ├── LabVersionError    the lab file was written by a newer version
-        ├── EventNotFound      no event has this id (also a KeyError)
-        └── SandboxError       untrusted SQL failed, or hit one of its bounds
+    ├── LabError           the workbench cannot do what was asked
+    │   ├── SourceError        an input cannot be read to its end, or is not what it claims to be
+    │   │   └── SourceChanged      it changed while it was read, or since it was loaded
+    │   ├── LabInUse           the lab file is open in another process
+    │   ├── LabVersionError    the lab file was written by a newer version
+    │   ├── EventNotFound      no event has this id (also a KeyError)
+    │   └── SandboxError       untrusted SQL failed, or hit one of its bounds
+    └── AuditUnavailable   the audit log has no place for a call, so the call must not run
 
 Whatever is not in this list (a full disk, an interrupt) comes through as Python raises it.
 """
@@ -20,6 +21,7 @@ Whatever is not in this list (a full disk, an interrupt) comes through as Python
 from enum import StrEnum
 
 __all__ = [
+    "AuditUnavailable",
     "EventNotFound",
     "FilterError",
     "LabError",
@@ -111,3 +113,10 @@ class EventNotFound(LabError, KeyError):  # noqa: N818 - reads as what happened
 
 class SandboxError(LabError):
     """SQL from somebody else failed, or ran into one of the bounds set for it."""
+
+
+class AuditUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
+    """The audit log has no place for a call: it is full, closed, or its store is away.
+
+    The call is refused and the tool does not run.
+    """
