@@ -229,7 +229,9 @@ async def test_nesting_of_ten_thousand_has_its_row(caplog: pytest.LogCaptureFixt
     assert event.success
     assert event.to_json().count('{"k":') == 2 * 10_000
     assert event.to_json().count(REDACTED) == 2
-    assert payload(event)["request_size_bytes"] == 60_000 + len('{"deep":{"password":"x"}}')
+    assert payload(event)["request_size_bytes"] == 60_000 + len(
+        '{"deep":{"password":"[redacted]"}}'
+    )
 
     server, log = serve(lambda _ctx, arguments: echo(arguments))
     with pytest.raises(MCPError):

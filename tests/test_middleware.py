@@ -63,7 +63,7 @@ async def test_a_call_becomes_one_event(mode: str) -> None:
     assert payload(event) == {
         "jsonrpc_method": "tools/call",
         "request_params": {"n": 1, "password": REDACTED},
-        "request_size_bytes": 28,
+        "request_size_bytes": 31,
         "response_result": {
             "content": [{"type": "text", "text": "hé 1"}],
             "isError": False,

@@ -56,7 +56,7 @@ async def test_failed_authentication_runs_nothing_and_is_recorded() -> None:
         "payload": {
             "jsonrpc_method": "tools/call",
             "request_params": {"message": "x", "password": REDACTED},
-            "request_size_bytes": 30,
+            "request_size_bytes": 39,
             "response_error": {"category": "auth", "message": "not authenticated"},
         },
     }

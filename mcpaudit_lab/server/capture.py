@@ -8,19 +8,19 @@ or knows the MCP SDK.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from mcpaudit_lab.events import Event, Payload, format_time
-from mcpaudit_lab.jsontext import Json, dumps
+from mcpaudit_lab.jsontext import Json
 from mcpaudit_lab.sanitize import Sanitizer, copy_json
 from mcpaudit_lab.server.headers import first_hop, first_value
 from mcpaudit_lab.server.identity import Identity, Origin
+from mcpaudit_lab.server.wiretext import wire_size
 
-__all__ = ["CallCapture", "CallRequest", "CapturePolicy", "wire_size"]
+__all__ = ["CallCapture", "CallRequest", "CapturePolicy"]
 
 # What a call that was cancelled leaves behind: the error of a cancelled context, as recorded.
 _CANCELLED_RESULT: dict[str, Any] = {
@@ -30,9 +30,6 @@ _CANCELLED_RESULT: dict[str, Any] = {
 # Envelope members of the 2026-07-28 era that say nothing about the call. Without them the same
 # call has the same result in both eras.
 _SERVER_INFO_KEY = "io.modelcontextprotocol/serverInfo"
-_PLAIN_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_HTML_ESCAPED = "<>&"
-_LINE_SEPARATORS = "\u2028\u2029"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +82,6 @@ class CallRequest:
     headers: Mapping[str, list[str]] | None = field(default=None, repr=False)
 
 
-def wire_size(value: Any) -> int:
-    """How many bytes ``value`` has as JSON, counted as the reference server does.
-
-    That is UTF-8, compact, with ``<``, ``>``, ``&`` and the two line separators escaped.
-    """
-    try:
-        text = _PLAIN_ENCODER.encode(value)
-        size = len(text) if text.isascii() else len(text.encode("utf-8"))
-    except (TypeError, ValueError, RecursionError):
-        # Very deep, a lone surrogate, or not quite JSON: counted as it will be kept.
-        text = dumps(copy_json(value))
-        size = len(text.encode("utf-8"))
-    size += 5 * sum(map(text.count, _HTML_ESCAPED))
-    return size + 3 * sum(map(text.count, _LINE_SEPARATORS))
-
-
 class CallCapture:
     """What is known of one call so far.
 
@@ -117,11 +98,13 @@ class CallCapture:
         self._policy = policy
         self._from_portal = request.origin.source != "mcp"
         arguments = request.arguments if isinstance(request.arguments, Mapping) else {}
-        self._request_bytes = wire_size(arguments)
+        cleaned = policy.sanitizer.clean(arguments)
+        # As recorded: a request is measured as it is kept, a response as it was sent.
+        self._request_bytes = wire_size(cleaned)
         limit = policy.max_payload_bytes if max_request_bytes is None else max_request_bytes
         self._request_truncated = self._request_bytes > limit and not self._from_portal
         keep = max_request_bytes is None or not self._request_truncated
-        self._parameters = policy.sanitizer.clean(arguments) if arguments and keep else None
+        self._parameters = cleaned if cleaned and keep else None
         self._notifications: list[dict[str, Any]] = []
         self._notification_bytes = 2
         self._notifications_truncated = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 
 from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.server.wiretext import wire_text
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -150,39 +151,7 @@ def text_block(text: str) -> TextContent:
 
 
 def answer(structured: dict[str, Any]) -> CallToolResult:
-    """A successful answer: the structured one, and the same as JSON text.
-
-    The text is written as the reference server writes it: members sorted, ``<``, ``>`` and ``&``
-    escaped, whole numbers without a point.
-    """
-    return CallToolResult(content=[text_block(_go_json(structured))], structured_content=structured)
-
-
-def _go_json(value: dict[str, Any]) -> str:
-    text = dumps(_sorted(value))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
-
-
-def _sorted(value: dict[str, Any]) -> dict[str, Any]:
-    root: dict[str, Any] = {}
-    stack: list[tuple[Any, Any]] = [(value, root)]
-    while stack:
-        source, target = stack.pop()
-        items = sorted(source.items()) if isinstance(source, Mapping) else enumerate(source)
-        for key, item in items:
-            child: Any = item
-            if isinstance(item, Mapping):
-                child = {}
-                stack.append((item, child))
-            elif isinstance(item, list | tuple):
-                child = []
-                stack.append((item, child))
-            elif isinstance(item, float) and item.is_integer() and abs(item) < 1e21:
-                child = int(item)
-            if isinstance(target, dict):
-                target[key] = child
-            else:
-                target.append(child)
-    return root
+    """A successful answer: the structured one, and the same as JSON text."""
+    return CallToolResult(
+        content=[text_block(wire_text(structured))], structured_content=structured
+    )
