@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from mcpaudit_lab.errors import RecordError
@@ -83,6 +84,8 @@ MASKED_HEADERS: frozenset[str] = frozenset(
 """Headers whose values are never stored, whatever the redact keys are."""
 
 _CYCLE = "<cycle>"
+_MAX_REMEMBERED = 64
+_PLAIN_SCALARS = frozenset({str, int, float, bool, type(None)})
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 
 
@@ -118,23 +121,31 @@ class Sanitizer:
     redact_keys: tuple[str, ...] = DEFAULT_REDACT_KEYS
     kept_keys: tuple[str, ...] = DEFAULT_KEPT_KEYS
     _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
-    _kept: frozenset[str] = field(init=False, repr=False, compare=False)
+    _is_secret: Callable[[str], bool] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         squeezed = [_squeeze(key) for key in self.redact_keys]
         if not all(squeezed):
             raise ValueError("an empty redact key would match every name")
         pattern = re.compile("|".join(map(re.escape, squeezed))) if squeezed else None
-        kept = frozenset(_squeeze(key) for key in self.kept_keys)
+        kept = frozenset(map(_squeeze, self.kept_keys)) - frozenset(squeezed)
+
+        # The same few names come with every call.
+        @lru_cache(maxsize=4096)
+        def is_secret(name: str) -> bool:
+            text = _squeeze(name)
+            return pattern is not None and pattern.search(text) is not None and text not in kept
+
         object.__setattr__(self, "_pattern", pattern)
-        object.__setattr__(self, "_kept", kept - frozenset(squeezed))
+        object.__setattr__(self, "_is_secret", is_secret)
 
     def is_secret(self, name: str) -> bool:
         """Whether the value of a member or header with this name is taken out."""
-        if self._pattern is None:
-            return False
-        squeezed = _squeeze(name)
-        return self._pattern.search(squeezed) is not None and squeezed not in self._kept
+        # A long name is not worth remembering, and could be one of many made to fill the memory.
+        if len(name) <= _MAX_REMEMBERED:
+            return self._is_secret(name)
+        found: bool = self._is_secret.__wrapped__(name)  # type: ignore[attr-defined]  # lru_cache's
+        return found
 
     def clean(self, value: Any) -> Json:
         """A deep copy of ``value`` without its secrets, made of JSON types only.
@@ -147,15 +158,17 @@ class Sanitizer:
     def clean_text(self, text: str) -> str:
         """The text itself, or, where it is JSON with secrets inside, that JSON without them.
 
-        A repeated member of an object counts as something to take out: of the two only the last
-        is seen by a reader, and the other one would stay.
+        JSON Lines are looked at line by line. A repeated member of an object counts as something
+        to take out: of the two only the last is seen by a reader, and the other one would stay.
         """
         if not self._may_hide_secrets(text):
             return text
         try:
             value = loads(text)
         except RecordError:
-            return text
+            if "\n" not in text:
+                return text
+            return "\n".join(self.clean_text(line) for line in text.split("\n"))
         cleaned = self.clean(value)
         if same(cleaned, value, spelling=True) and not has_duplicate_keys(text):
             return text
@@ -193,13 +206,21 @@ def copy_json(value: Any) -> Json:
 
 
 def _copy(value: Any, rules: Sanitizer | None) -> Json:
-    root = _empty(value)
-    if root is None:
-        return _scalar(value, rules)
     # What is left to fill, and, marked by None, which container ends there. Everything between a
     # container and its mark is inside it, so the ids at work are those of the way to the root.
-    stack: list[tuple[Any, dict[str, Any] | list[Any] | None]] = [(value, root)]
+    stack: list[tuple[Any, dict[str, Any] | list[Any] | None]] = []
     way: set[int] = set()
+
+    def copy_of(item: Any) -> Json:
+        container = _empty(item)
+        if container is None:
+            return _scalar(item, rules)
+        if id(item) in way:
+            return _CYCLE
+        stack.append((item, container))
+        return container
+
+    root = copy_of(value)
     while stack:
         source, target = stack.pop()
         if target is None:
@@ -210,39 +231,23 @@ def _copy(value: Any, rules: Sanitizer | None) -> Json:
         if isinstance(target, dict):
             for key, item in source.items():
                 name = key if type(key) is str else _name(key)
-                if rules is not None and rules.is_secret(name):
-                    target[name] = REDACTED
-                    continue
-                child = _empty(item)
-                target[name] = _place(item, child, way, stack, rules)
+                secret = rules is not None and rules.is_secret(name)
+                target[name] = REDACTED if secret else copy_of(item)
         else:
-            for item in source:
-                child = _empty(item)
-                target.append(_place(item, child, way, stack, rules))
+            target.extend(map(copy_of, source))
     return root
-
-
-def _place(
-    item: Any,
-    child: dict[str, Any] | list[Any] | None,
-    way: set[int],
-    stack: list[tuple[Any, dict[str, Any] | list[Any] | None]],
-    rules: Sanitizer | None,
-) -> Json:
-    if child is None:
-        return _scalar(item, rules)
-    if id(item) in way:
-        return _CYCLE
-    stack.append((item, child))
-    return child
 
 
 def _empty(value: Any) -> dict[str, Any] | list[Any] | None:
     """The empty container that a copy of ``value`` goes into; None for a scalar."""
-    if isinstance(value, dict | Mapping):
-        return {}
-    if isinstance(value, list | tuple | set | frozenset):
+    # Asked for every value there is: the plain types first.
+    kind = type(value)
+    if kind in _PLAIN_SCALARS:
+        return None
+    if kind is list or isinstance(value, list | tuple | set | frozenset):
         return []
+    if kind is dict or isinstance(value, Mapping):
+        return {}
     return None
 
 
@@ -256,11 +261,12 @@ def _name(key: Any) -> str:
 
 
 def _scalar(value: Any, rules: Sanitizer | None) -> Json:
-    if isinstance(value, str):
-        text = value if type(value) is str else str.__str__(value)
+    kind = type(value)
+    if kind is str or isinstance(value, str):
+        text: str = value if kind is str else str.__str__(value)
         return text if rules is None else rules.clean_text(text)
-    if value is None or isinstance(value, bool | JsonDecimal):
-        return value
+    if value is None or kind in (bool, int) or isinstance(value, JsonDecimal):
+        return value  # type: ignore[no-any-return]  # JSON as it is
     if isinstance(value, int):
         return int(value)
     if isinstance(value, Decimal):
@@ -268,4 +274,4 @@ def _scalar(value: Any, rules: Sanitizer | None) -> Json:
     if isinstance(value, float):
         # "NaN" and "Infinity" say what stood there; null would not.
         return float(value) if math.isfinite(value) else str(Decimal(value))
-    return f"<{type(value).__name__}>"
+    return f"<{kind.__name__}>"

@@ -144,7 +144,7 @@ async def test_notifications_are_kept_up_to_a_number_then_up_to_a_size() -> None
 
     server, log = serve(work)
     async with Client(server, mode="legacy") as client:
-        for steps, size in ((100, 1), (101, 1), (3, 30_000)):
+        for steps, size in ((100, 1), (102, 1), (3, 30_000)):
             await client.call_tool("work", {"steps": steps, "size": size}, progress_callback=heard)
     kept = [
         (
@@ -273,3 +273,37 @@ async def test_a_result_that_asks_for_more_input_is_recorded_as_it_is() -> None:
         "resultType": "input_required",
         "requestState": "sealed",
     }
+
+
+@MODES
+async def test_what_a_tool_says_about_its_result_is_kept(mode: str) -> None:
+    async def work(_ctx: Any, _arguments: dict[str, Any]) -> types.CallToolResult:
+        return types.CallToolResult(content=[], _meta={"cost": 1, "token": "x"})
+
+    server, log = serve(work)
+    async with Client(server, mode=mode) as client:
+        await client.call_tool("work")
+    assert payload(log.events[0])["response_result"] == {
+        "content": [],
+        "isError": False,
+        "_meta": {"cost": 1, "token": REDACTED},
+    }
+
+
+async def test_a_place_is_asked_for_by_size() -> None:
+    hints: list[int] = []
+
+    class Sized(MemoryLogger):
+        async def reserve(self, size_hint: int) -> Any:
+            hints.append(size_hint)
+            return await super().reserve(size_hint)
+
+    server = bare_server(lambda _ctx, arguments: echo(arguments))
+    log = Sized()
+    add_audit(server, log)
+    async with Client(server) as client:
+        for chars in (1, 30_000, 200_000):
+            await client.call_tool("work", {"m": "x" * chars})
+    assert hints == sorted(hints)
+    sizes = [len(event.to_json()) for event in log.events]
+    assert all(size < hint for size, hint in zip(sizes, hints, strict=True))

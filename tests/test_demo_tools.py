@@ -76,6 +76,16 @@ async def test_answers_are_the_recorded_ones_byte_for_byte(tool: str) -> None:
         assert same(got, row["payload"]["response_result"]), row["payload"].get("request_params")
 
 
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(-1, "size must be >= 0, got -1"), (2_000_000, "size 2000000 exceeds max 1048576")],
+)
+async def test_a_size_out_of_range_is_refused_in_the_recorded_words(size: int, text: str) -> None:
+    result = await result_of("sized_response", {"size": size})
+    assert (result["isError"], result["content"][0]["text"]) == (True, text)
+    assert text in (UPSTREAM / "pg" / "audit_payloads.sql").read_text()
+
+
 async def test_an_echo_is_the_recorded_one() -> None:
     compared = 0
     for row in recorded("echo"):

@@ -103,6 +103,22 @@ async def test_a_call_that_raises_is_an_outcome(caplog: pytest.LogCaptureFixture
     caplog.clear()
 
 
+async def test_an_exception_that_cannot_be_shown_has_its_row() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    async def work(_ctx: Any, _arguments: dict[str, Any]) -> types.CallToolResult:
+        raise MuteError
+
+    server, log = serve(work)
+    server.middleware.pop()  # the SDK's tracing, which would try to show it
+    async with open_in_process(server) as caller:
+        outcome = await caller.call("work", {}, Origin())
+    assert outcome.error == 'calling "tools/call": MuteError'
+    assert (log.events[0].success, log.events[0].error_message) == (False, "MuteError")
+
+
 async def test_arguments_are_copied_however_deep() -> None:
     async def work(_ctx: Any, arguments: dict[str, Any]) -> types.CallToolResult:
         arguments["deep"].clear()

@@ -113,6 +113,7 @@ async def test_an_answer_that_says_is_error_is_a_tool_failure(mode: str) -> None
         (MCPError(-32000, "out of order", {"secret": 1}), "out of order"),
         (ValueError("no such thing"), "no such thing"),
         (KeyError(), "KeyError"),
+        (ExceptionGroup("both", [ValueError()]), "both (1 sub-exception)"),
     ],
 )
 async def test_a_tool_that_raises_is_a_handler_failure(

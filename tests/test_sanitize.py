@@ -56,6 +56,7 @@ JSON = st.recursive(
         "private-key",
         "Proxy-Authorization",
         "to\u212aen",  # the Kelvin sign folds to a k
+        "x" * 100 + "token",
     ],
 )
 def test_a_name_that_contains_a_redact_key_is_secret(name: str) -> None:
@@ -152,6 +153,11 @@ def test_json_inside_text_is_looked_into(text: str, cleaned: str) -> None:
     assert RULES.clean({"text": text}) == {"text": cleaned}
 
 
+def test_json_lines_are_looked_at_line_by_line() -> None:
+    text = '{"a": 1}\n{"token": "x"}\nplain\n["token"]\n'
+    assert RULES.clean_text(text) == '{"a": 1}\n{"token":"[redacted]"}\nplain\n["token"]\n'
+
+
 def test_a_secret_hidden_behind_a_repeated_member_goes() -> None:
     text = '{"a": {"password": "x"}, "a": 1}'
     assert RULES.clean_text(text) == '{"a":1}'
@@ -210,6 +216,7 @@ def test_what_json_cannot_hold_becomes_text() -> None:
         "set": {1},
         "enum": Colour.RED,
         "int": Number.ONE,
+        Colour.RED: "a name",
         "mapping": UserDict({"password": "x"}),
         1: "one",
         None: "none",
@@ -227,6 +234,7 @@ def test_what_json_cannot_hold_becomes_text() -> None:
         "set": [1],
         "enum": "red",
         "int": 1,
+        "red": "a name",
         "mapping": {"password": REDACTED},
         "1": "one",
         "null": "none",

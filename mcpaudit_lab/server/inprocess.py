@@ -17,13 +17,13 @@ import anyio
 from mcp.server import MCPServer, Server
 from mcp.server.connection import Connection
 from mcp.server.runner import serve_one
-from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.transport_context import TransportContext
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
-from pydantic import ValidationError
 
 from mcpaudit_lab.sanitize import copy_json
 from mcpaudit_lab.server.identity import Origin, use_origin
+from mcpaudit_lab.server.middleware import message_of
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import CallOptions
@@ -78,12 +78,8 @@ class InProcessCaller:
         try:
             with use_origin(origin):
                 return CallOutcome(await self._request("tools/call", params))
-        except MCPError as error:
-            return CallOutcome(None, f'calling "tools/call": {error.error.message}')
-        except ValidationError:
-            return CallOutcome(None, 'calling "tools/call": Invalid request parameters')
         except Exception as error:  # noqa: BLE001 - a tool may raise anything
-            return CallOutcome(None, f'calling "tools/call": {error}')
+            return CallOutcome(None, f'calling "tools/call": {message_of(error)}')
 
     async def list_tools(self) -> list[dict[str, Any]]:
         """The tools as ``tools/list`` gives them, all pages.

@@ -17,8 +17,8 @@ __all__ = ["MemoryLogger", "MemorySubscription"]
 class MemorySubscription:
     """The events stored since the subscription began, in order of storing.
 
-    Iterate it asynchronously. ``missed`` counts the events that did not fit into the buffer,
-    because the reader was too slow.
+    Iterate it asynchronously; the iteration ends with the subscription. ``missed`` counts the
+    events that did not fit into the buffer, because the reader was too slow.
 
     Args:
         buffer: how many events wait for the reader.
@@ -34,7 +34,7 @@ class MemorySubscription:
     async def __anext__(self) -> Event:
         try:
             return await self._receive.receive()
-        except anyio.EndOfStream:
+        except anyio.ClosedResourceError:
             raise StopAsyncIteration from None
 
     def offer(self, event: Event) -> None:

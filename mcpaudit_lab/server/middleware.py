@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer, Server
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-__all__ = ["NOT_AUTHENTICATED", "AuditMiddleware", "add_audit"]
+__all__ = ["NOT_AUTHENTICATED", "AuditMiddleware", "add_audit", "message_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,11 @@ def add_audit(
     refusals: RefusalBudget | None = None,
 ) -> AuditMiddleware:
     """Record every tool call of ``server`` from now on.
+
+    It is the same line for HTTP, for stdio and for a server that is called in process::
+
+        server = MCPServer("mine")
+        add_audit(server, MemoryLogger())
 
     Args:
         server: yours, of either kind; it may be running already.
@@ -133,7 +138,7 @@ class AuditMiddleware:
             capture.cancel()
             raise
         except BaseException as error:
-            capture.fail(_message(error))
+            capture.fail(message_of(error))
             raise
         else:
             return result
@@ -260,10 +265,14 @@ def _as_wire(result: HandlerResult) -> dict[str, Any]:
     raise TypeError(f"a tool call was answered with {type(result).__name__}")
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """What the record, and the portal's caller, are told of an exception. Never empty."""
     if isinstance(error, MCPError):
         return error.error.message
     if isinstance(error, ValidationError):
         # Its text repeats what was sent, secrets and all. This is what the caller is told.
         return "Invalid request parameters"
-    return str(error) or type(error).__name__
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - somebody's own __str__, and the row must be written
+        return type(error).__name__
