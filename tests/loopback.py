@@ -23,6 +23,7 @@ from mcpaudit_lab.server import (
     demo_tool_groups,
     use_origin,
 )
+from mcpaudit_lab.server.bodies import MendBodies
 
 if TYPE_CHECKING:
     import socket
@@ -66,7 +67,7 @@ class _Uvicorn(uvicorn.Server):
 @asynccontextmanager
 async def run_http(server: Server[Any]) -> AsyncIterator[str]:
     """Serve over HTTP while the block runs; yields the URL of the MCP endpoint."""
-    app = AskForKey(server.streamable_http_app())
+    app = AskForKey(MendBodies(server.streamable_http_app()))
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=2
     )
@@ -102,3 +103,28 @@ async def connect(
         Client(streamable_http_client(url, http_client=http), mode=mode) as client,
     ):
         yield client
+
+
+async def post_raw(url: str, body: bytes) -> httpx2.Response:
+    """Post a body in a session of its own, as the raw client that was recorded did."""
+    headers = {
+        **DEV_KEY,
+        "Accept": "application/json, text/event-stream",
+        "Content-Type": "application/json",
+        "User-Agent": "edge/1",
+    }
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "edge", "version": "1"},
+        },
+    }
+    async with httpx2.AsyncClient(headers=headers) as http:
+        opened = await http.post(url, json=hello)
+        http.headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        http.headers["Mcp-Protocol-Version"] = "2025-06-18"
+        return await http.post(url, content=body)

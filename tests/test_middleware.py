@@ -250,8 +250,8 @@ async def test_an_event_that_cannot_be_made_leaves_a_bare_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(UserDict[str, str]):
-        def __getitem__(self, key: str) -> str:
-            raise RuntimeError(key)
+        def get(self, *args: Any) -> Any:
+            raise RuntimeError(args)
 
     policy = CapturePolicy(tool_groups=Broken())
     server, log = serve(lambda _ctx, arguments: echo(arguments), policy)

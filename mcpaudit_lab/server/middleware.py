@@ -200,16 +200,16 @@ class AuditMiddleware:
 
     def _commit(self, reservation: Reservation, capture: CallCapture, started: float) -> None:
         duration_ms = int((self._monotonic() - started) * 1000)
+        # Only the kinds of errors are logged: their texts may hold what the call was about.
         try:
             event = capture.event(duration_ms)
-        except Exception:
-            logger.exception("an audit event could not be made in full")
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the call ran and has a row
+            logger.critical("an audit event could not be made in full: %s", type(error).__name__)
             event = capture.bare_event(duration_ms)
         try:
             reservation.commit(event)
-        except Exception:
-            # The call ran and its caller shall have the answer: a logger must not raise here.
-            logger.exception("an audit event could not be stored")
+        except Exception as error:  # noqa: BLE001 - a logger must not raise; the answer goes out
+            logger.critical("an audit event could not be stored: %s", type(error).__name__)
 
 
 class _ObservedSession(ServerSession):
