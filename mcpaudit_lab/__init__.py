@@ -2,6 +2,103 @@
 
 Importing this package has no side effects and imports nothing heavy: DuckDB, pandas and the rest
 are imported by the functions that use them.
+
+    >>> from mcpaudit_lab import Lab
+    >>> lab = Lab()
+    >>> lab.events().count()
+    0
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.comparison import Comparison, Verdict, compare
+    from mcpaudit_lab.errors import (
+        EventNotFound,
+        FilterError,
+        LabError,
+        LabInUse,
+        LabVersionError,
+        McpAuditError,
+        MissingExtra,
+        RecordError,
+        RejectReason,
+        SandboxError,
+        SourceChanged,
+        SourceError,
+    )
+    from mcpaudit_lab.events import Event, Notification, Payload
+    from mcpaudit_lab.filters import EventFilter
+    from mcpaudit_lab.jsondiff import Change, ChangeKind, diff
+    from mcpaudit_lab.lab import EventSet, Lab, LoadReport, Provenance
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Comparison",
+    "Event",
+    "EventFilter",
+    "EventNotFound",
+    "EventSet",
+    "FilterError",
+    "Lab",
+    "LabError",
+    "LabInUse",
+    "LabVersionError",
+    "LoadReport",
+    "McpAuditError",
+    "MissingExtra",
+    "Notification",
+    "Payload",
+    "Provenance",
+    "RecordError",
+    "RejectReason",
+    "SandboxError",
+    "SourceChanged",
+    "SourceError",
+    "Verdict",
+    "compare",
+    "diff",
+]
+
+# Where each public name lives, for __getattr__; the imports above are for type checkers.
+_ROOMS = {
+    "comparison": ("Comparison", "Verdict", "compare"),
+    "errors": (
+        "EventNotFound",
+        "FilterError",
+        "LabError",
+        "LabInUse",
+        "LabVersionError",
+        "McpAuditError",
+        "MissingExtra",
+        "RecordError",
+        "RejectReason",
+        "SandboxError",
+        "SourceChanged",
+        "SourceError",
+    ),
+    "events": ("Event", "Notification", "Payload"),
+    "filters": ("EventFilter",),
+    "jsondiff": ("Change", "ChangeKind", "diff"),
+    "lab": ("EventSet", "Lab", "LoadReport", "Provenance"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

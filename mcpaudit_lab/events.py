@@ -278,6 +278,9 @@ class _View:
 
     _known: ClassVar[dict[str, Kind]] = {}
 
+    def __post_init__(self) -> None:
+        """Check the members; for the subclasses, which are no dataclasses of their own."""
+
     @classmethod
     def _from_json(cls, text: str | bytes) -> dict[str, Any]:
         wire = loads(text)

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeAlias
 
 from mcpaudit_lab.errors import RecordError, RejectReason
 
-__all__ = ["Json", "JsonDecimal", "dumps", "has_duplicate_keys", "loads", "same"]
+__all__ = ["Json", "JsonDecimal", "dumps", "has_duplicate_keys", "loads", "replace_surrogates", "same", "same_number", "scan", "skip_space"]
 
 Json: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | Decimal | bool | None"
 
@@ -125,25 +125,37 @@ def loads(text: str | bytes) -> Json:
 
 
 def _decode(text: str) -> Json:
-    try:
-        value: Json = _DECODER.decode(text)
-    except RecursionError:
-        return _decode_deep(text)
+    value, pos = scan(text, skip_space(text, 0))
+    pos = skip_space(text, pos)
+    if pos != len(text):
+        raise json.JSONDecodeError("Extra data", text, pos)
     return value
 
 
-def _decode_deep(text: str) -> Json:  # noqa: C901, PLR0912 - one state machine, read best in one place
+def scan(text: str, pos: int) -> tuple[Json, int]:
+    """Parse the value that starts at ``pos``; gives it and where it ends.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        found: tuple[Json, int] = _DECODER.raw_decode(text, pos)
+    except RecursionError:
+        return _decode_deep(text, pos)
+    return found
+
+
+def _decode_deep(text: str, pos: int) -> tuple[Json, int]:  # noqa: C901, PLR0912 - one state machine, read best in one place
     """Parse without recursion: a stack of open containers, and the key each is waiting for."""
     stack: list[dict[str, Any] | list[Any]] = []
     keys: list[str] = []
-    pos = _skip(text, 0)
     while True:
         # A value starts here.
         char = text[pos : pos + 1]
         value: Any
         if char in "{[" and char:
             container: dict[str, Any] | list[Any] = {} if char == "{" else []
-            pos = _skip(text, pos + 1)
+            pos = skip_space(text, pos + 1)
             if text[pos : pos + 1] == ("}" if char == "{" else "]"):
                 value, pos = container, pos + 1
             else:
@@ -157,19 +169,16 @@ def _decode_deep(text: str) -> Json:  # noqa: C901, PLR0912 - one state machine,
         # A value ended here: put it into its container, and close what ends with it.
         while True:
             if not stack:
-                pos = _skip(text, pos)
-                if pos != len(text):
-                    raise json.JSONDecodeError("Extra data", text, pos)
-                return value  # type: ignore[no-any-return]
+                return value, pos
             top = stack[-1]
             if isinstance(top, dict):
                 top[keys[-1]] = value
             else:
                 top.append(value)
-            pos = _skip(text, pos)
+            pos = skip_space(text, pos)
             char = text[pos : pos + 1]
             if char == ",":
-                pos = _skip(text, pos + 1)
+                pos = skip_space(text, pos + 1)
                 if isinstance(top, dict):
                     keys[-1], pos = _key(text, pos)
                 break
@@ -181,7 +190,8 @@ def _decode_deep(text: str) -> Json:  # noqa: C901, PLR0912 - one state machine,
                 keys.pop()
 
 
-def _skip(text: str, pos: int) -> int:
+def skip_space(text: str, pos: int) -> int:
+    """Where the white space that starts at ``pos`` ends."""
     found = _SPACE.match(text, pos)
     return found.end() if found else pos
 
@@ -190,10 +200,10 @@ def _key(text: str, pos: int) -> tuple[str, int]:
     if text[pos : pos + 1] != '"':
         raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, pos)
     key, pos = scanstring(text, pos + 1, True)
-    pos = _skip(text, pos)
+    pos = skip_space(text, pos)
     if text[pos : pos + 1] != ":":
         raise json.JSONDecodeError("Expecting ':' delimiter", text, pos)
-    return key, _skip(text, pos + 1)
+    return key, skip_space(text, pos + 1)
 
 
 def _scalar(text: str, pos: int) -> tuple[Any, int]:
@@ -214,26 +224,34 @@ def _scalar(text: str, pos: int) -> tuple[Any, int]:
     return parse(lexeme), number.end()
 
 
-def dumps(value: Any, *, ascii_only: bool = False) -> str:
+def dumps(value: Any, *, ascii_only: bool = False, lossy: bool = False) -> str:
     """Write a JSON value compactly, keys in their order, numbers as they were read.
 
     Args:
         value: what :func:`loads` gives; tuples count as lists.
         ascii_only: escape everything outside ASCII. Otherwise only lone surrogates are escaped.
+        lossy: write U+FFFD for a lone surrogate. Most JSON parsers refuse the escape.
 
     Raises:
         ValueError: for NaN and the infinities.
         TypeError: for what JSON cannot hold.
     """
-    encoder = _ASCII_ENCODER if ascii_only else _ENCODER
+    encoder = _ASCII_ENCODER if ascii_only and not lossy else _ENCODER
     try:
         text = encoder.encode(value)
     except (TypeError, RecursionError):
         # A JsonDecimal, or very deep: the C encoder can do neither.
         text = _encode_deep(value, encoder)
-    if ascii_only or text.isascii():
+    if text.isascii():
         return text
+    if lossy:
+        return replace_surrogates(text)
     return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def replace_surrogates(text: str) -> str:
+    """The text with U+FFFD for each lone surrogate, so that it has a UTF-8 form."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 def _encode_deep(value: Any, encoder: json.JSONEncoder) -> str:
@@ -300,8 +318,19 @@ def _same_scalar(a: Any, b: Any, spelling: bool) -> bool:
         return a is b
     if isinstance(a, str) or isinstance(b, str):
         return isinstance(a, str) and isinstance(b, str) and a == b
-    if spelling:
-        return dumps(a) == dumps(b)
+    return dumps(a) == dumps(b) if spelling else same_number(a, b)
+
+
+def same_number(a: float | Decimal, b: float | Decimal) -> bool:
+    """Whether two JSON numbers are equal as the decimals their texts say.
+
+    A ``float`` stands for its shortest decimal, which is how it was written: 1e23 is 10**23, though
+    the nearest double is not.
+    """
+    if type(a) is type(b):
+        return bool(a == b)
+    a = Decimal(repr(a)) if isinstance(a, float) else a
+    b = Decimal(repr(b)) if isinstance(b, float) else b
     return bool(a == b)
 
 
@@ -310,7 +339,7 @@ class _DuplicateError(Exception):
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         raise _DuplicateError
 
 

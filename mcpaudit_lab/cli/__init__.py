@@ -1,0 +1,54 @@
+"""The command line, ``mcpaudit-lab``.
+
+Only click is imported before a command runs, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from mcpaudit_lab import __version__
+from mcpaudit_lab.cli import asking, loading, looking, tour
+from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
+
+__all__ = ["commands", "main"]
+
+
+@click.group(
+    cls=CommandGroup,
+    epilog=STATUS_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="mcpaudit-lab")
+def commands() -> None:
+    """Load, query and compare the audit events of MCP servers.
+
+    Events live in a lab, a file that `load` makes. Say which with --lab, or once with the
+    environment variable MCPAUDIT_LAB. Start with `mcpaudit-lab demo`.
+
+    Tables are for people. With --json every command writes JSON, one object a line: numbers exact,
+    times as RFC 3339 has them.
+    """
+
+
+for command in (
+    tour.demo,
+    loading.load,
+    loading.load_database,
+    asking.events,
+    looking.show,
+    looking.compare,
+    asking.stats,
+    asking.breakdown,
+    asking.timeseries,
+    asking.sql,
+    loading.sources,
+    loading.rejects,
+    loading.write,
+):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run the command that the process was started with."""
+    commands(prog_name="mcpaudit-lab")

@@ -1,0 +1,210 @@
+"""The options that commands share: the lab, the filters, JSON; and ids in short."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import click
+
+from mcpaudit_lab.cli.status import Trouble
+from mcpaudit_lab.errors import EventNotFound, RecordError
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.filters import EventFilter
+    from mcpaudit_lab.lab import Lab
+
+__all__ = [
+    "filter_options",
+    "find_id",
+    "json_option",
+    "lab_option",
+    "new_lab_option",
+    "open_existing",
+]
+
+Command: TypeAlias = Callable[..., int]
+
+# Digits of an id that are enough to look for it.
+_LEAST_DIGITS: Final = 4
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write JSON for programs, one object a line."
+)
+new_lab_option = click.option(
+    "--lab",
+    "lab_path",
+    required=True,
+    envvar="MCPAUDIT_LAB",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The lab's file; made if it is not there.",
+)
+_existing_lab_option = click.option(
+    "--lab",
+    "lab_path",
+    required=True,
+    envvar="MCPAUDIT_LAB",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The lab's file.",
+)
+
+# Option, what it takes, help. The names are those of the query string, with - for _.
+_TEXTS: Final = (
+    ("tool", "NAME", "Name of the tool; may be repeated, as others here, for either."),
+    ("user", "SUBJECT", "Who called, such as apikey:ci-runner."),
+    ("session", "ID", "MCP session."),
+    ("error_category", "NAME", "auth, tool or handler."),
+    ("source", "NAME", "mcp, portal-tryit or portal-replay."),
+    ("tool_group", "NAME", "Group of the tool."),
+    ("auth_type", "NAME", "oidc, apikey or anonymous."),
+    ("has", "COLUMN", "Payload column that is not empty, such as notifications."),
+)
+_ONCE: Final = (
+    ("since", "SPAN", "So long before now, such as 90m, 24h, 7d; or a time."),
+    ("from", "TIME", "Not before this moment, RFC 3339."),
+    ("to", "TIME", "Not after this moment."),
+    ("q", "TEXT", "A part of tool, error message or user, in any case."),
+    ("min_duration_ms", "MS", "At least so long."),
+)
+_PATHS: Final = (
+    ("param", "PATH=VALUE", "An argument, such as user.id=alice."),
+    ("response", "PATH=VALUE", "A value in the result, such as isError=true."),
+    ("header", "NAME=VALUE", "A header of the request."),
+)
+_FAILED: Final = "failed"
+
+
+def lab_option(command: Command) -> Command:
+    """Add ``--lab``; the command gets an open ``lab``, closed when it ends."""
+
+    @functools.wraps(command)
+    def wrapped(*, lab_path: Path, **options: Any) -> int:
+        with open_existing(lab_path) as lab:
+            return command(lab=lab, **options)
+
+    return _existing_lab_option(wrapped)
+
+
+@contextmanager
+def open_existing(path: Path) -> Iterator[Lab]:
+    """Open a lab that is there already: a question makes no file."""
+    if not path.exists():
+        from mcpaudit_lab.terminal import visible
+
+        shown = visible(str(path))
+        raise Trouble(
+            f"there is no lab {shown}\nMake one: mcpaudit-lab load FILES --lab {shown}"
+        )
+    from mcpaudit_lab.lab import Lab
+
+    with Lab(path) as lab:
+        yield lab
+
+
+def filter_options(command: Command) -> Command:
+    """Add an option for each filter, and ``--filter``; the command gets them as ``filters``."""
+
+    @functools.wraps(command)
+    def wrapped(**options: Any) -> int:
+        given = [(name, options.pop(name)) for name, _, _ in (*_TEXTS, *_ONCE, *_PATHS)]
+        failed = options.pop(_FAILED)
+        queries = options.pop("queries")
+        pairs = [(name, value) for name, values in given for value in _list(values)]
+        if failed is not None:
+            pairs.append(("success", "false" if failed else "true"))
+        return command(filters=_read_filters(pairs, queries), **options)
+
+    decorated: Command = wrapped
+    for option in reversed(tuple(_filter_options())):
+        decorated = option(decorated)
+    return decorated
+
+
+def _filter_options() -> Iterator[Callable[[Command], Command]]:
+    yield click.option(
+        "--failed/--succeeded", _FAILED, default=None, help="Only calls that did so."
+    )
+    for name, takes, text in _TEXTS:
+        yield click.option(_flag(name), name, metavar=takes, multiple=True, help=text)
+    for name, takes, text in _ONCE:
+        yield click.option(_flag(name), name, metavar=takes, help=text)
+    for name, takes, text in _PATHS:
+        yield click.option(
+            _flag(name), name, metavar=takes, multiple=True, callback=_dotted, help=text
+        )
+    yield click.option(
+        "--filter",
+        "queries",
+        metavar="QUERY",
+        multiple=True,
+        help="The same as a portal's query string: 'tool=echo&param.user.id=alice'.",
+    )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _list(values: Any) -> Iterable[Any]:
+    return values if isinstance(values, tuple) else () if values is None else (values,)
+
+
+def _dotted(
+    _: click.Context, parameter: click.Parameter, values: Iterable[str]
+) -> tuple[tuple[str, str], ...]:
+    """``user.id=alice`` of ``--param`` as the query string has it: ``param.user.id``, ``alice``."""
+    pairs = []
+    for value in values:
+        path, equals, wanted = value.partition("=")
+        if not equals or not path or not wanted:
+            raise click.BadParameter(f"write {parameter.metavar}", param=parameter)
+        pairs.append((f"{parameter.name}.{path}", wanted))
+    return tuple(pairs)
+
+
+def _read_filters(
+    pairs: Iterable[tuple[str, Any]], queries: Iterable[str]
+) -> tuple[EventFilter, ...]:
+    """One filter of the options and one of each query string; none that asks nothing."""
+    from mcpaudit_lab.filters import EventFilter
+
+    named = [value if isinstance(value, tuple) else (name, value) for name, value in pairs]
+    filters = [EventFilter.from_query(named), *map(EventFilter.from_query, queries)]
+    return tuple(item for item in filters if item != EventFilter())
+
+
+def find_id(lab: Lab, text: str) -> str:
+    """The id that a text means: in any spelling a portal takes, or its first digits.
+
+    Raises:
+        EventNotFound: no event has it.
+        Trouble: it is no id, or the first digits of several.
+    """
+    from mcpaudit_lab.events import parse_id
+    from mcpaudit_lab.terminal import visible
+
+    try:
+        return parse_id(text)
+    except RecordError:
+        digits = text.lower()
+    if len(digits) < _LEAST_DIGITS or set(digits) - set("0123456789abcdef-"):
+        raise Trouble(
+            f"{visible(text)!r} is no id of an event; give a UUID, or its first four digits or more"
+        )
+    found = lab.sql(
+        "select id from audit_events where starts_with(id::varchar, $digits) order by id limit 3",
+        {"digits": digits},
+    ).fetchall()
+    if not found:
+        raise EventNotFound(f"no event in this lab has an id that begins with {digits}")
+    if len(found) > 1:
+        ids = "\n".join(f"  {event_id}" for (event_id,) in found)
+        raise Trouble(f"several ids begin with {digits}:\n{ids}\nGive more digits.")
+    return str(found[0][0])

@@ -1,0 +1,95 @@
+"""How a command ends: its exit status, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import IO, Any, Final
+
+import click
+
+from mcpaudit_lab.errors import LabInUse, LabVersionError, McpAuditError, RecordError
+
+__all__ = ["FOUND", "LOOK", "STATUS_HELP", "CommandGroup", "Trouble"]
+
+FOUND: Final = 0
+LOOK: Final = 1
+_TROUBLE: Final = 2
+# As a shell has it for a process that SIGINT or SIGPIPE ended.
+_INTERRUPTED: Final = 130
+_PIPE_CLOSED: Final = 141
+
+STATUS_HELP: Final = """\b
+Exit status:
+  0  done, and as one would wish
+  1  done, but look: nothing matched, no such event, the sides differ or
+     cannot be compared, lines were rejected
+  2  not done: wrong usage, or an error; stderr says which
+"""
+
+# What to do next, where the message of an error does not say it.
+_NEXT: Final[dict[type, str]] = {
+    LabInUse: "Close it there (in a notebook: lab.close()), or work on a copy of the file.",
+    LabVersionError: "If a newer version wrote it, update; otherwise give --lab another name.",
+}
+
+
+class Trouble(click.ClickException):
+    """Something that ends the command with status 2, and what to do about it."""
+
+    exit_code = _TROUBLE
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it to standard error, one line a sentence."""
+        click.echo(f"error: {self.message}", file=file, err=True)
+
+
+class CommandGroup(click.Group):
+    """Commands in the order they were added. What they return is the exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names, in order."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; errors that are ours become messages."""
+        # What the terminal cannot show is shown escaped; the command does not fail of it.
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_output()
+            ctx.exit(_PIPE_CLOSED)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
+        except (McpAuditError, OSError, *_database_errors()) as error:
+            raise Trouble(_explain(error)) from None
+        ctx.exit(status if isinstance(status, int) else FOUND)
+
+
+def _forget_output() -> None:
+    """Let the interpreter's last flush go nowhere: nobody reads standard output any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _database_errors() -> Iterable[type[Exception]]:
+    """DuckDB's errors, if it was needed at all."""
+    module = sys.modules.get("duckdb")
+    return () if module is None else (module.Error,)
+
+
+def _explain(error: Exception) -> str:
+    from mcpaudit_lab.terminal import visible
+
+    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {text}"
+    if isinstance(error, RecordError):
+        text = f"{error.detail} ({error.reason})"
+    lines = [visible(line) for line in (text or type(error).__name__).splitlines()]
+    return "\n".join(line for line in (*lines, _NEXT.get(type(error))) if line)

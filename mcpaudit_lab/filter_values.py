@@ -1,0 +1,260 @@
+"""What the values of a filter mean: equality in a payload, header names, case, and times.
+
+Equality is JSON's, sharpened: numbers are compared by value and exactly, as the decimals that the
+JSON text says (``200``, ``200.0`` and ``2e2`` are equal, 9007199254740993 and 9007199254740992.0
+are not); a boolean is never a number; null is equal to null only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache, lru_cache
+from operator import index
+from typing import Any, Final, TypeAlias
+
+from mcpaudit_lab.errors import FilterError, RecordError
+from mcpaudit_lab.events import parse_time
+from mcpaudit_lab.jsontext import Json, JsonDecimal, dumps, loads
+
+__all__ = [
+    "Moment",
+    "PathTest",
+    "Scalar",
+    "beginning_of",
+    "canonical_header",
+    "decimal_of",
+    "fold",
+    "is_exact",
+    "moment_of",
+    "shown",
+    "shown_key",
+    "split_path",
+    "variants",
+]
+
+Moment: TypeAlias = datetime | str | None
+Scalar: TypeAlias = str | bool | int | float | Decimal | None
+
+_MISSING: Final = object()
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# No character beyond this one has a case.
+_LAST_CASED: Final = 0x1FFFF
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+_SPAN = re.compile(r"(?:\d{1,9}[smhdw])+", re.ASCII)
+_SPAN_PART = re.compile(r"(\d+)([smhdw])", re.ASCII)
+_SPAN_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True, slots=True)
+class PathTest:
+    """One question into a payload: is this value at this path?
+
+    Attributes:
+        path: the keys from the top down; for a header, its one canonical name.
+        text: the value as JSON text, so that ``1``, ``true`` and ``"1"`` stay three values.
+    """
+
+    path: tuple[str, ...]
+    text: str
+
+    @classmethod
+    def of(cls, path: tuple[str, ...], value: Scalar) -> PathTest:
+        """Make one from a Python value.
+
+        Raises:
+            FilterError: if it is no JSON scalar.
+        """
+        return cls(path, _scalar_text(value))
+
+    @property
+    def value(self) -> Json:
+        """The value, as :func:`mcpaudit_lab.jsontext.loads` gives it."""
+        return _loads(self.text)
+
+    def holds(self, document: Json) -> bool:
+        """Whether exactly this value stands at the path in a JSON document."""
+        found: Any = document
+        for key in self.path:
+            if not isinstance(found, dict):
+                return False
+            found = found.get(key, _MISSING)
+        return _equal(found, self.value)
+
+    def holds_for_header(self, headers: Json) -> bool:
+        """Whether one of the header's values is this text, in an object of name -> values."""
+        values = headers.get(self.path[0]) if isinstance(headers, dict) else None
+        return isinstance(values, list | tuple) and any(
+            isinstance(value, str) and value == self.value for value in values
+        )
+
+
+def _equal(found: Any, wanted: Json) -> bool:
+    if isinstance(found, bool) or isinstance(wanted, bool) or found is None or wanted is None:
+        return found is wanted
+    if isinstance(found, str) or isinstance(wanted, str):
+        return isinstance(found, str) and isinstance(wanted, str) and found == wanted
+    return isinstance(found, int | float | Decimal) and decimal_of(found) == decimal_of(wanted)
+
+
+def decimal_of(number: Any) -> Decimal:
+    """The number that its JSON text says: of a float, the shortest decimal that reads back."""
+    return Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
+
+
+_loads = lru_cache(maxsize=1024)(loads)
+
+
+def _scalar_text(value: Any) -> str:
+    try:
+        if not isinstance(value, str | int | float | Decimal | None):
+            value = index(value)  # numpy's integers
+        text = dumps(value)
+        if isinstance(value, Decimal):
+            text = text.lower()
+            if not is_exact(text):
+                raise ValueError
+    except (TypeError, ValueError):
+        raise FilterError(
+            "a value to compare with is a string, a number that JSON has, True, False or None"
+        ) from None
+    return text
+
+
+def is_exact(text: str) -> bool:
+    """Whether the number is one that a decimal can hold: its exponent has at most 18 digits."""
+    number = loads(text)
+    return not isinstance(number, JsonDecimal) or number.is_finite()
+
+
+def shown(text: str) -> str:
+    """A text from outside, for people: quoted, one line, nothing invisible, not long."""
+    text = text if len(text) <= 60 else text[:60] + "…"
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in dumps(text))
+
+
+def shown_key(key: str) -> str:
+    """A key of a path, for people: quoted only where it would be misread."""
+    return key if key.isprintable() and key and not set(key) & set('. "') else shown(key)
+
+
+def split_path(dotted: str, name: str) -> tuple[str, ...]:
+    """``user.id`` -> ``("user", "id")``.
+
+    Raises:
+        FilterError: for an empty segment or a control character; ``name`` says where it stood.
+    """
+    if _CONTROL.search(dotted):
+        raise FilterError(f"{shown(name)}: a path has no control characters")
+    path = tuple(dotted.split("."))
+    if "" in path:
+        raise FilterError(
+            f"{shown(name)}: a segment of the path is empty; write a path like user.id "
+            "(in Python, a tuple of keys takes any key)"
+        )
+    return path
+
+
+def canonical_header(name: str) -> str:
+    """A header's name as Go's ``net/http`` stores it: ``user-agent`` -> ``User-Agent``.
+
+    A name that is no token (RFC 9110 section 5.6.2) stays as it is.
+    """
+    if not _TOKEN.fullmatch(name):
+        return name
+    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+
+
+class _Folding(dict[int, str]):
+    """Code point -> the character it compares as; filled as it is asked."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        full, lower = char.casefold(), char.lower()
+        self[code] = full if len(full) == 1 else lower if len(lower) == 1 else char
+        return self[code]
+
+
+_FOLDING = _Folding()
+
+
+def fold(text: str) -> str:
+    """The text as ``q`` compares it: character by character, by Unicode simple case folding.
+
+    ``É`` is ``é``, the three Greek sigmas are one, the Kelvin sign is ``k``; ``ß`` is ``ẞ`` but not
+    ``ss``, and ``İ`` is itself alone. No character becomes two, so that SQL engines, whose own
+    ``lower`` all differ, can do exactly the same with a table of single characters.
+    """
+    return text.translate(_FOLDING)
+
+
+def variants(needle: str) -> tuple[str, str]:
+    """The characters that fold into one of a folded text, and what each folds into, in step."""
+    table = _variants()
+    pairs = [(other, char) for char in dict.fromkeys(needle) for other in table.get(char, "")]
+    return "".join(other for other, _ in pairs), "".join(char for _, char in pairs)
+
+
+@cache
+def _variants() -> dict[str, str]:
+    table: dict[str, str] = {}
+    for code in range(_LAST_CASED + 1):
+        char, folded = chr(code), fold(chr(code))
+        if folded != char:
+            table[folded] = table.get(folded, "") + char
+    return table
+
+
+def moment_of(name: str, value: Moment) -> datetime | None:
+    """The moment that an argument says, in UTC, cut to microseconds.
+
+    Raises:
+        FilterError: if it is no time, or has no zone.
+    """
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise FilterError(f"{name}: a time without a zone names no moment")
+        return value.astimezone(UTC)
+    if not isinstance(value, str):
+        raise FilterError(f"{name} is a datetime with a zone, or RFC 3339 text")
+    # RFC 3339 has the year 0 and datetime has not; no event is older than the year 1.
+    before_all = name != "to" and value.startswith("0000-")
+    try:
+        moment = parse_time(f"0004{value[4:]}" if before_all else value)
+    except RecordError as error:
+        raise FilterError(
+            f"{name}: {error.detail}; write it like 2026-11-24T03:43:59Z or with an offset"
+        ) from None
+    return _BEGINNING if before_all else moment
+
+
+def beginning_of(value: Moment | timedelta, now: datetime | None) -> datetime | None:
+    """The moment that ``since`` says: a time, or a span before ``now``.
+
+    Raises:
+        FilterError: if it is neither.
+    """
+    if isinstance(value, str):
+        if not _SPAN.fullmatch(value):
+            if value[:1].isdigit() and "-" in value:
+                return moment_of("since", value)
+            raise FilterError("since is a time, or a span such as 90m, 24h, 7d (units s m h d w)")
+        value = sum(
+            (
+                timedelta(**{_SPAN_UNITS[unit]: int(count)})
+                for count, unit in _SPAN_PART.findall(value)
+            ),
+            timedelta(),
+        )
+    if not isinstance(value, timedelta):
+        return moment_of("since", value)
+    moment = moment_of("now", now) or datetime.now(UTC)
+    try:
+        return moment - value
+    except OverflowError:
+        return _BEGINNING

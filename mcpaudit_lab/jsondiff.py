@@ -1,0 +1,406 @@
+"""Two JSON trees: what changed, by path.
+
+:func:`diff` is for two values that are fully known. :func:`examine` is the same for records, where
+a redaction mark makes a path unknown and some paths are of no interest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from mcpaudit_lab.jsonalign import ABSENT, ATOMS, ListAligner, Row, surely_equal
+from mcpaudit_lab.jsondigest import JsonText
+from mcpaudit_lab.jsonpaths import (
+    JSON_TEXT,
+    Path,
+    PathMatcher,
+    PathPattern,
+    Segment,
+    State,
+    compile_patterns,
+    format_path,
+    parse_path_pattern,
+)
+from mcpaudit_lab.jsontext import has_duplicate_keys, same
+from mcpaudit_lab.redaction import Marks
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Findings",
+    "Path",
+    "PathPattern",
+    "diff",
+    "examine",
+    "format_path",
+    "parse_path_pattern",
+]
+
+
+class ChangeKind(StrEnum):
+    """What happened at a path."""
+
+    VALUE = "value"
+    TYPE = "type"
+    ORDER = "order"
+    REMOVED = "removed"
+    ADDED = "added"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Change:
+    """One difference between a left and a right tree.
+
+    Attributes:
+        path: where. Positions in lists are those of the left tree, save the last one of something
+            added, which is its position in the right tree.
+        kind: ``value``: another value of the same type (a number is one type); ``type``: a value of
+            another type; ``order``: the same elements in another order, told of the whole list;
+            ``removed`` or ``added``: a key or an element that only the left or the right has.
+        left: the value in the left tree; None where it was ``added``.
+        right: the value in the right tree; None where it was ``removed``.
+    """
+
+    path: Path
+    kind: ChangeKind
+    left: Any
+    right: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Change):
+            return NotImplemented
+        return (
+            self.path == other.path
+            and self.kind == other.kind
+            and same(self.left, other.left, spelling=True)
+            and same(self.right, other.right, spelling=True)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.kind))
+
+    def __repr__(self) -> str:
+        # The values are left out: they may be secrets.
+        return f"Change({format_path(self.path)!r}, {self.kind})"
+
+
+# A frozen dataclass sets its attributes in a way that takes longer than finding a change does.
+_SET_PATH, _SET_KIND, _SET_LEFT, _SET_RIGHT = (
+    vars(Change)[name].__set__ for name in ("path", "kind", "left", "right")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What :func:`examine` found.
+
+    Attributes:
+        changes: in document order of the left tree.
+        unknown: paths at which a redacted value hides whether anything changed.
+        ignored: how many places were left aside although the two sides are not written the same.
+    """
+
+    changes: tuple[Change, ...] = ()
+    unknown: tuple[Path, ...] = ()
+    ignored: int = 0
+
+
+def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[Change, ...]:
+    """List what changed from one JSON value to another.
+
+    Objects are walked by key, whatever the order of their keys; a key that is absent is not null.
+    Numbers are compared by value, so that 200 equals 200.0, but ``true`` is not 1. Lists are walked
+    by position after they were aligned:
+
+    - equal elements at both ends are set aside;
+    - if what is left over are the same elements in another order, the list has one ``order``
+      change;
+    - otherwise the elements that both lists have in the same order stay, and what stands between
+      them is paired off, changed against changed; the rest was ``removed`` or ``added``.
+
+    Trees can be nested to any depth. The time grows with the size of the trees, times its logarithm
+    for long lists; see :func:`mcpaudit_lab.jsonalign.common_pairs` for the one bound that lists of
+    many repeated values meet. Where more than some hundred levels of nesting would make the paths
+    larger than five million segments in all, a container further down is one ``value`` change.
+
+    Args:
+        a: the left value.
+        b: the right value.
+        ignore: patterns of paths to leave aside, with all below them; see
+            :mod:`mcpaudit_lab.jsonpaths`.
+
+    Returns:
+        The changes in document order of ``a``, additions where they stand in ``b``, in objects
+        last. Empty if the values are equal.
+
+    Raises:
+        FilterError: for a malformed pattern.
+        TypeError: for what is not JSON.
+    """
+    walk = _Walk(compile_patterns(ignore) if ignore else None, None)
+    walk.run(a, b)
+    return tuple(walk.changes)
+
+
+def examine(
+    left: Any,
+    right: Any,
+    *,
+    matcher: PathMatcher | None = None,
+    marks: Marks | None = None,
+) -> Findings:
+    """Compare two JSON values of which parts may be redacted or of no interest.
+
+    Where one side or both have a redaction mark, that path is unknown, whatever stands on the other
+    side: a mark says nothing about the value, and two equal marks say nothing about two values. A
+    key or element that only one side has is a change, also where it holds a mark: that it is there
+    is known. Since a mark may stand for any value, lists with marks in them are not aligned: when
+    equal elements without marks were set aside at both ends, the rest is compared by position.
+    Replacing a value by a mark therefore never makes two trees equal, and changes nothing that was
+    unknown into a change.
+
+    A :class:`~mcpaudit_lab.jsonalign.JsonText` against another is compared as JSON, below the
+    segment ``{json}``; but as text where only a key given twice makes the two differ.
+
+    Args:
+        left: one value.
+        right: the other.
+        matcher: what to leave aside, from :func:`~mcpaudit_lab.jsonpaths.compile_patterns`.
+        marks: what counts as redacted; without it nothing does.
+
+    Raises:
+        TypeError: for what is not JSON.
+    """
+    walk = _Walk(matcher, marks)
+    walk.run(left, right)
+    return Findings(tuple(walk.changes), tuple(walk.unknown), walk.ignored)
+
+
+class _Top:
+    """In place of a segment: the two trees themselves."""
+
+
+_TOP: Final[Any] = _Top()
+
+_KINDS: dict[type, str] = {
+    dict: "object",
+    list: "array",
+    tuple: "array",
+    str: "string",
+    bool: "boolean",
+    type(None): "null",
+    int: "number",
+    float: "number",
+    Decimal: "number",
+}
+_NO_STARTS: frozenset[str] = frozenset()
+# Down to this depth containers are compared with == first, which is fast, and quadratic if done at
+# every depth.
+_SHALLOW = 20
+# From this depth on it is counted how many segments the paths of findings have in all.
+_DEEP = 100
+_DEEP_SEGMENTS_MAX = 5_000_000
+
+# An open container: its members still to come, both containers, whether the right one has members
+# that the left one has not, the matcher's state.
+_Frame: TypeAlias = tuple[Iterator[Any], Any, Any, bool, State | None]
+
+
+def _kind(value: Any) -> str:
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        return kind
+    for base, kind in _KINDS.items():
+        if isinstance(value, base):
+            return kind
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+class _InTurn:
+    """The right elements of aligned lists, one after another, whatever position is asked for."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = iter(rows)
+
+    def __getitem__(self, position: int) -> Any:
+        return next(self._rows)[2]
+
+
+class _Walk:
+    """One comparison of two trees: the findings so far, and the path to where it is."""
+
+    __slots__ = (
+        "_aligner",
+        "_marks",
+        "_matcher",
+        "_path",
+        "_room",
+        "changes",
+        "ignored",
+        "unknown",
+    )
+
+    def __init__(self, matcher: PathMatcher | None, marks: Marks | None) -> None:
+        self._matcher = matcher
+        self._marks = marks
+        self._aligner: ListAligner | None = None
+        self._path: list[Segment] = []
+        self._room = _DEEP_SEGMENTS_MAX
+        self.changes: list[Change] = []
+        self.unknown: list[Path] = []
+        self.ignored = 0
+
+    def run(self, left: Any, right: Any) -> None:
+        """Compare two trees."""
+        state = self._matcher.start if self._matcher else None
+        if self._matcher and state is not None and self._matcher.accepts(state):
+            self._leave_aside(left, right)
+        elif type(left) is type(right) is dict or self._meet(_TOP, left, right):
+            self._descend(left, right, state)
+
+    def _descend(  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call per pair doubles its time
+        self, left: Any, right: Any, state: State | None
+    ) -> None:
+        """Walk two containers in step. Those still open wait on a stack of ours, not Python's."""
+        path = self._path
+        matcher = self._matcher
+        starts = self._marks.starts if self._marks else _NO_STARTS
+        waiting: list[_Frame] = []
+        members, right, ragged = self._open(left, right, state)
+        below: State | None = None
+        while True:
+            for segment, one in members:
+                try:
+                    other = right[segment]
+                except KeyError:
+                    other = ABSENT
+                    ragged = True
+                if matcher is not None and state is not None:
+                    below = matcher.step(state, segment)
+                    if below is not None and matcher.accepts(below):
+                        self._leave_aside(one, other)
+                        continue
+                kind = type(one)
+                if kind is not type(other):
+                    if not self._meet(segment, one, other):
+                        continue
+                elif kind is str:
+                    if one[:1] in starts or other[:1] in starts:
+                        self._meet(segment, one, other)
+                    elif one != other:
+                        self._add(segment, ChangeKind.VALUE, one, other)
+                    continue
+                elif kind in ATOMS:
+                    if one != other:
+                        self._add(segment, ChangeKind.VALUE, one, other)
+                    continue
+                elif kind is dict or kind is list:
+                    if below is None and len(path) < _SHALLOW and surely_equal(one, other, starts):
+                        continue
+                elif not self._meet(segment, one, other):
+                    continue
+                if len(path) >= _DEEP and self._lump(segment, one, other, below):
+                    continue
+                waiting.append((members, left, right, ragged, state))
+                path.append(segment)
+                left = one
+                state = below
+                members, right, ragged = self._open(one, other, below)
+                break
+            else:
+                if ragged:
+                    members = iter([(key, ABSENT) for key in right if key not in left])
+                    ragged = False
+                    continue
+                if not waiting:
+                    return
+                members, left, right, ragged, state = waiting.pop()
+                path.pop()
+                # Where no pattern leads into a container, none leads to what is in it.
+                below = None
+
+    def _open(self, left: Any, right: Any, state: State | None) -> tuple[Iterator[Any], Any, bool]:
+        """How to walk two containers of one kind.
+
+        Returns:
+            The members of the left one, each with its segment; what gives the right member for a
+            segment, if asked in this order; whether the right one is known to have other keys.
+        """
+        if isinstance(left, dict):
+            return iter(left.items()), right, len(left) != len(right)
+        if isinstance(left, JsonText):
+            return iter(((JSON_TEXT, left.tree),)), {JSON_TEXT: right.tree}, False
+        if len(left) == len(right) == 1:
+            return enumerate(left), right, False
+        self._aligner = self._aligner or ListAligner(self._marks, self._matcher)
+        rows = self._aligner.rows(left, right, state, quick=len(self._path) < _SHALLOW)
+        if rows is None:
+            self.changes.append(Change(tuple(self._path), ChangeKind.ORDER, left, right))
+            rows = []
+        return iter([row[:2] for row in rows]), _InTurn(rows), False
+
+    def _meet(self, segment: Segment, one: Any, other: Any) -> bool:
+        """Settle two values, or say that they must be opened: containers of one kind."""
+        if one is ABSENT:
+            self._add(segment, ChangeKind.ADDED, None, other)
+        elif other is ABSENT:
+            self._add(segment, ChangeKind.REMOVED, one, None)
+        elif self._is_mark(one) or self._is_mark(other):
+            self.unknown.append(self._where(segment))
+        elif (kind := _kind(one)) != _kind(other):
+            self._add(segment, ChangeKind.TYPE, one, other)
+        elif kind in ("object", "array"):
+            return True
+        elif isinstance(one, JsonText) and isinstance(other, JsonText):
+            if str(one) == str(other) or not _hides_a_key(one, other):
+                return True
+            self._add(segment, ChangeKind.VALUE, one, other)
+        elif not same(one, other):
+            self._add(segment, ChangeKind.VALUE, one, other)
+        return False
+
+    def _is_mark(self, value: Any) -> bool:
+        marks = self._marks
+        return marks is not None and isinstance(value, str) and bool(marks.is_mark(value))
+
+    def _lump(self, segment: Segment, one: Any, other: Any, state: State | None) -> bool:
+        """Settle two containers unopened, if the paths of what is in them could be too much."""
+        if len(self._path) * (len(one) + len(other)) <= self._room:
+            return False
+        self._aligner = self._aligner or ListAligner(self._marks, self._matcher)
+        left, right = self._aligner.digest(one, state), self._aligner.digest(other, state)
+        if left is None or right is None:
+            self.unknown.append(self._where(segment))
+        elif left != right:
+            self._add(segment, ChangeKind.VALUE, one, other)
+        return True
+
+    def _add(self, segment: Segment, kind: ChangeKind, left: Any, right: Any) -> None:
+        change = object.__new__(Change)
+        _SET_PATH(change, self._where(segment))
+        _SET_KIND(change, kind)
+        _SET_LEFT(change, left)
+        _SET_RIGHT(change, right)
+        self.changes.append(change)
+
+    def _where(self, segment: Segment) -> Path:
+        if segment is _TOP:
+            return ()
+        if len(self._path) > _DEEP:
+            self._room -= len(self._path)
+        return (*self._path, segment)
+
+    def _leave_aside(self, one: Any, other: Any) -> None:
+        if one is ABSENT or other is ABSENT or not same(one, other):
+            self.ignored += 1
+
+
+def _hides_a_key(one: JsonText, other: JsonText) -> bool:
+    """Whether two texts seem equal only because a key is given twice, where the last one counts."""
+    return same(one.tree, other.tree) and (has_duplicate_keys(one) or has_duplicate_keys(other))

@@ -1,0 +1,249 @@
+"""A set of events that has done no work yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from mcpaudit_lab.errors import FilterError
+from mcpaudit_lab.events import Event
+from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.frames import to_frame
+from mcpaudit_lab.lab.aggregates import breakdown_sql, bucket_of, stats_sql, timeseries_sql
+from mcpaudit_lab.lab.columns import column_list, decode_columns
+from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, read_events
+from mcpaudit_lab.sql.compile import compile_filter, register_functions
+
+if TYPE_CHECKING:
+    import os
+
+    import duckdb
+    import pandas as pd
+    import pyarrow as pa
+
+    from mcpaudit_lab.lab.workbench import Lab
+
+__all__ = ["EventSet"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EventSet:
+    """The events of a lab that a filter selects, in the contract's order: newest first, then by id.
+
+    Every question runs its own query, so the set follows the lab as it grows. Made by
+    :meth:`Lab.events`.
+
+    Attributes:
+        lab: the lab.
+        filters: the filters, all of which hold. One of them may have a limit and an offset.
+        wanted: the ids to choose from, or None for all.
+    """
+
+    lab: Lab
+    filters: tuple[EventFilter, ...] = ()
+    wanted: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len([item for item in self.filters if item.limit is not None or item.offset]) > 1:
+            raise FilterError("limit and offset can be given once, not again for a part of the set")
+
+    # Narrowing
+
+    def where(self, *filters: EventFilter, **keywords: Any) -> EventSet:
+        """The events of this set that another filter selects too.
+
+        Args:
+            *filters: filters, all of which must hold.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+
+        Raises:
+            FilterError: a keyword no filter has; or a limit, where this set has one already.
+        """
+        added = (*filters, EventFilter(**keywords)) if keywords else filters
+        return replace(self, filters=self.filters + added)
+
+    # SQL
+
+    @property
+    def sql(self) -> str:
+        """The query that selects the set: the rows of ``audit_events``, in order.
+
+        ``lab.sql(events.sql, events.params)`` runs it.
+        """
+        return f"select e.* from {self.rows()[0]} {CONTRACT_ORDER}"
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The values bound in :attr:`sql`, by name."""
+        return self.rows()[1]
+
+    def rows(self) -> tuple[str, dict[str, Any]]:
+        """The set's rows as a table ``e`` in SQL, in no order, and the values bound in it."""
+        compiled = compile_filter(self.filters, "duckdb")
+        where, params = compiled.where, dict(compiled.params)
+        if self.wanted is not None:
+            where = f"({where}) and e.id in (select unnest($ids)::uuid)"
+            params["ids"] = list(self.wanted)
+        if compiled.residual:
+            where = f"({where}) and e.id in (select unnest($checked)::uuid)"
+            params["checked"] = self._checked(f"(select e.id from audit_events e where {compiled.where})", compiled.params)
+        page = next((f for f in self.filters if f.limit is not None or f.offset), None)
+        rows = f"(select * from audit_events e where {where}"
+        if page is not None:
+            limit = "" if page.limit is None else f" limit {page.limit:d}"
+            rows += f" {CONTRACT_ORDER}{limit} offset {page.offset:d}"
+        return f"{rows}) e", params
+
+    def _checked(self, rows: str, params: dict[str, Any]) -> list[str]:
+        """The ids of candidates that match, where SQL cannot say it."""
+        candidates = read_events(self.cursor(), rows, params)
+        return [e.id for e in candidates if all(item.matches(e) for item in self.filters)]
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of the lab's connection that knows the functions filters use."""
+        cursor = self.lab.connection.cursor()
+        register_functions(cursor)
+        return cursor
+
+    def _table(self, select: str, params: dict[str, Any]) -> pa.Table:
+        cursor = self.cursor()
+        relation = cursor.sql(select, params=params) if params else cursor.sql(select)
+        return relation.to_arrow_table()
+
+    # Reading
+
+    def count(self) -> int:
+        """How many events are in the set."""
+        rows, params = self.rows()
+        return int(self._table(f"select count(*) as n from {rows}", params)["n"][0].as_py())
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def ids(self) -> list[str]:
+        """The ids, in order."""
+        rows, params = self.rows()
+        table = self._table(f"select e.id from {rows} {CONTRACT_ORDER}", params)
+        ids: list[str] = table["id"].to_pylist()
+        return ids
+
+    def __iter__(self) -> Iterator[Event]:
+        rows, params = self.rows()
+        yield from read_events(self.cursor(), f"(select e.id from {rows})", params)
+
+    def arrow(self, columns: Sequence[str] | None = None, *, payloads: bool = False) -> pa.Table:
+        """The set as an Arrow table; the arguments are those of :meth:`df`.
+
+        A column that is a path holds JSON text here.
+        """
+        rows, params = self.rows()
+        chosen = column_list(columns, payloads=payloads)
+        bound = {**params, **chosen.params}
+        return self._table(f"select {chosen.sql} from {rows} {chosen.join} {CONTRACT_ORDER}", bound)
+
+    def df(self, columns: Sequence[str] | None = None, *, payloads: bool = False) -> pd.DataFrame:
+        """The set as a frame, one row for each event, in order.
+
+        Args:
+            columns: which columns, by their names in ``audit_events`` and ``audit_payloads``; or a
+                path into a payload, ``param.user.id``, ``response.isError``, ``header.User-Agent``.
+                None gives all of ``audit_events`` but ``extra``.
+            payloads: with the columns of ``audit_payloads`` as well.
+
+        Returns:
+            A frame. Text is ``str``, missing text of the record the empty text; integers ``Int64``;
+            ``success`` and the truncation flags ``boolean``; ``ts`` ``datetime64[us, UTC]``;
+            ``parameters`` and the other JSON columns text. A path gives values: ``str``,
+            ``boolean``, ``Int64`` or ``float64`` where all that are there are of that type, else
+            Python objects; missing where the event has no such path. A header gives its values
+            joined by ``", "``.
+
+        Raises:
+            FilterError: for a column there is not; the message names the choices.
+        """
+        chosen = column_list(columns, payloads=payloads)
+        return decode_columns(to_frame(self.arrow(columns, payloads=payloads)), chosen)
+
+    def head(self, count: int = 5) -> pd.DataFrame:
+        """The first rows as a frame, as :meth:`df` gives them."""
+        first = self.ids()[:count] if self._limited() else None
+        part = replace(self, wanted=tuple(first)) if first is not None else self.where(limit=count)
+        return part.df()
+
+    def _limited(self) -> bool:
+        return any(item.limit is not None or item.offset for item in self.filters)
+
+    # Aggregates
+
+    def stats(self, by: str | None = None) -> pd.DataFrame:
+        """Statistics over the set, as the portal's dashboard has them.
+
+        Args:
+            by: None for one row; or one of the choices of :meth:`breakdown`, for a row each, most
+                frequent first.
+
+        Returns:
+            Columns ``key`` (with ``by``), ``total``, ``errors``, ``error_rate`` (0 to 1),
+            ``avg_duration_ms``, ``p50_duration_ms``, ``p95_duration_ms`` (interpolated),
+            ``unique_subjects``, ``unique_tools``. An empty set has 0 everywhere.
+
+        Raises:
+            FilterError: ``by`` is no choice.
+        """
+        rows, params = self.rows()
+        return to_frame(self._table(stats_sql(rows, by), params))
+
+    def breakdown(self, by: str = "tool") -> pd.DataFrame:
+        """How many events and failures there are for each value, most frequent first.
+
+        Args:
+            by: ``tool``, ``user``, ``success``, ``auth_type``, ``tool_group``, ``session``,
+                ``source``, ``error_category``, ``transport``, ``user_agent`` or ``remote_addr``.
+
+        Returns:
+            Columns ``key``, ``count``, ``errors``; ties by key. All values, where a portal stops
+            at 50.
+
+        Raises:
+            FilterError: ``by`` is no choice.
+        """
+        rows, params = self.rows()
+        return to_frame(self._table(breakdown_sql(rows, by), params))
+
+    def timeseries(self, bucket: str | timedelta = "1m") -> pd.DataFrame:
+        """Calls over time.
+
+        Args:
+            bucket: width of a bucket: ``5m``, ``90s``, ``1h30m``, ``1d``, or a ``timedelta``.
+                Buckets start at multiples of it since 1970-01-01 UTC.
+
+        Returns:
+            Columns ``time`` (start of the bucket, UTC), ``count``, ``errors``,
+            ``avg_duration_ms``, in order of time. Buckets without an event are left out.
+
+        Raises:
+            FilterError: the bucket is no duration.
+        """
+        rows, params = self.rows()
+        bound = {**params, "bucket_us": bucket_of(bucket)}
+        return to_frame(self._table(timeseries_sql(rows), bound))
+
+    # Out
+
+    def write(
+        self, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None
+    ) -> int:
+        """Write the set into a file, as :meth:`Lab.write` does; gives how many events."""
+        return self.lab.write(path, self, overwrite=overwrite, progress=progress)
+
+    def describe(self) -> str:
+        """The filters in words."""
+        words = [item.describe() for item in self.filters if item != EventFilter()]
+        if self.wanted is not None:
+            words.append(f"{len(self.wanted):,} chosen ids")
+        return " and ".join(words) or "all events"
+
+    def __repr__(self) -> str:
+        return f"EventSet({self.count():,} events: {self.describe()})"

@@ -1,0 +1,238 @@
+"""From what a caller names to a stream of bytes that is hashed, unpacked and watched for change."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from mcpaudit_lab.errors import SourceChanged, SourceError
+
+__all__ = ["Input", "Inputs", "OpenInput", "find_inputs", "open_input"]
+
+Inputs: TypeAlias = "str | os.PathLike[str] | IO[Any] | Iterable[str | os.PathLike[str] | IO[Any]]"
+
+# What a folder is searched for; a file named outright may be called anything.
+_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+_PACKED = (".gz", ".zst")
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One thing to load: a path, or an open file of the caller's."""
+
+    name: str
+    path: Path | None = None
+    file: IO[Any] | None = None
+
+
+def find_inputs(inputs: Inputs) -> list[Input]:
+    """List what the caller named: paths, glob patterns, folders, open files, each once.
+
+    A folder gives its exports (``.jsonl``, ``.ndjson``, ``.json``, also ``.gz`` or ``.zst``, and
+    ``.parquet``), with those of its subfolders, by name. Matches of a pattern are sorted.
+
+    Raises:
+        SourceError: for a path that does not exist, a pattern or folder that gives nothing.
+    """
+    if isinstance(inputs, str | os.PathLike) or hasattr(inputs, "read"):
+        inputs = [inputs]  # type: ignore[list-item]  # narrowed by hasattr, which mypy does not see
+    found: list[Input] = []
+    seen: set[Path] = set()
+    for item in inputs:
+        if not isinstance(item, str | os.PathLike):
+            if not hasattr(item, "read"):
+                raise TypeError(f"a path or an open file is wanted, not {type(item).__name__}")
+            name = getattr(item, "name", None)
+            found.append(Input(name if isinstance(name, str) else "<stream>", file=item))
+            continue
+        for path in _expand(os.fspath(item)):
+            resolved = path.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                found.append(Input(str(path), path=path))
+    return found
+
+
+def _expand(text: str) -> list[Path]:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        files = sorted(child for child in path.rglob("*") if _is_export(child))
+        if not files:
+            raise SourceError(f"no exports in the folder {text!r} (looked for {_SUFFIXES})")
+        return files
+    if path.exists():
+        return [path]
+    if glob.has_magic(text):
+        files = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        if files := [file for file in files if file.is_file()]:
+            return files
+        raise SourceError(f"no file matches {text!r}")
+    raise SourceError(f"no such file: {text!r}")
+
+
+def _is_export(path: Path) -> bool:
+    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
+    return suffix in _SUFFIXES and path.is_file()
+
+
+class _Hashing(io.RawIOBase):
+    """Reads through to a file; counts and hashes what was read, and reports progress."""
+
+    def __init__(self, raw: Any, advance: Callable[[int], object]) -> None:
+        super().__init__()
+        self._raw = raw
+        self._advance = advance
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer)
+        if hasattr(self._raw, "readinto"):
+            count = self._raw.readinto(view) or 0
+        else:
+            data = self._raw.read(len(view))
+            if isinstance(data, str):
+                raise SourceError("open the file in binary mode: text has lost its exact bytes")
+            count = len(data)
+            view[:count] = data
+        self.sha256.update(view[:count])
+        self.bytes += count
+        self._advance(count)
+        return int(count)
+
+
+class OpenInput:
+    """One input, open: unpacked bytes out of :meth:`readinto`, the SHA-256 of the packed ones beside.
+
+    Attributes:
+        head: the first bytes as they are stored, to tell the format by.
+        compression: ``gzip``, ``zstd`` or None, told from the content.
+    """
+
+    def __init__(
+        self, source: Input, *, max_unpacked_bytes: int, advance: Callable[[int], object]
+    ) -> None:
+        self.source = source
+        self._max_unpacked_bytes = max_unpacked_bytes
+        self._unpacked_bytes = 0
+        self._own = source.file is None
+        raw: Any = source.file if source.path is None else source.path.open("rb", buffering=0)
+        if isinstance(raw, io.TextIOBase):
+            raise SourceError("open the file in binary mode: text has lost its exact bytes")
+        self._raw = raw
+        self._before = self._state()
+        self._hashing = _Hashing(raw, advance)
+        buffered = io.BufferedReader(self._hashing, _READ_BYTES)
+        self.head = buffered.peek(16)[:16]
+        self.compression = next((c for m, c in _MAGIC.items() if self.head.startswith(m)), None)
+        self._stream: Any = buffered
+        if self.compression:
+            import pyarrow as pa
+
+            self._stream = pa.CompressedInputStream(pa.PythonFile(buffered), self.compression)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` from the unpacked bytes as far as they go; 0 at the end.
+
+        Raises:
+            SourceError: the compressed data is damaged or ends early, or unpacks to too much.
+        """
+        done = 0
+        while done < len(buffer):
+            try:
+                if self.compression:
+                    data = self._stream.read(min(len(buffer) - done, _READ_BYTES))
+                    count = len(data)
+                    buffer[done : done + count] = data
+                else:
+                    count = self._stream.readinto(buffer[done:])
+            except OSError as error:
+                if not self.compression:
+                    raise
+                raise SourceError(f"{self.source.name}: damaged {self.compression}: {error}") from None
+            if not count:
+                break
+            done += count
+            self._unpacked_bytes += count
+            if self.compression and self._unpacked_bytes > self._max_unpacked_bytes:
+                raise SourceError(
+                    f"{self.source.name} unpacks to more than {self._max_unpacked_bytes:,} bytes; "
+                    "if that is what it should hold, raise max_unpacked_bytes"
+                )
+        return done
+
+    def read(self, limit: int) -> bytes:
+        """The next unpacked bytes, at most ``limit``; fewer only at the end."""
+        buffer = bytearray()
+        while len(buffer) < limit:
+            piece = bytearray(min(_READ_BYTES, limit - len(buffer)))
+            count = self.readinto(memoryview(piece))
+            if not count:
+                break
+            buffer += piece[:count]
+        return bytes(buffer)
+
+    def finish(self) -> tuple[int, str]:
+        """Read what is left, check that nothing changed; gives size and SHA-256 as stored.
+
+        Raises:
+            SourceChanged: the file is not what it was when it was opened.
+        """
+        rest = bytearray(_READ_BYTES)
+        while self._hashing.readinto(rest):
+            pass
+        if self._state() != self._before or (
+            self._before and self._hashing.bytes != self._before[0]
+        ):
+            raise SourceChanged(f"{self.source.name} changed while it was read; nothing was loaded")
+        return self._hashing.bytes, self._hashing.sha256.hexdigest()
+
+    def _state(self) -> tuple[int, ...]:
+        if self.source.path is None:
+            return ()
+        try:
+            now = self.source.path.stat()
+        except FileNotFoundError:
+            return (-1,)
+        return now.st_size, now.st_mtime_ns, now.st_ino
+
+    def close(self) -> None:
+        """Close what this object opened; a file of the caller's stays open."""
+        if self._own:
+            self._raw.close()
+
+    def __enter__(self) -> OpenInput:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_input(
+    source: Input, *, max_unpacked_bytes: int, advance: Callable[[int], object]
+) -> OpenInput:
+    """Open one input.
+
+    Args:
+        source: what to open.
+        max_unpacked_bytes: how far a compressed file may unpack.
+        advance: called with the number of stored bytes read, for a progress bar.
+
+    Raises:
+        SourceError: it cannot be opened, or is open in text mode.
+    """
+    try:
+        return OpenInput(source, max_unpacked_bytes=max_unpacked_bytes, advance=advance)
+    except OSError as error:
+        raise SourceError(f"{source.name}: {error.strerror or error}") from error

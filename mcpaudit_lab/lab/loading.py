@@ -1,0 +1,142 @@
+"""Loading files: each block of lines is staged, merged and counted, all in one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from mcpaudit_lab.errors import RecordError, SourceError
+from mcpaudit_lab.lab.blocks import Block, read_blocks
+from mcpaudit_lab.lab.documents import (
+    HTTP_HEAD,
+    cut_document,
+    looks_like_document,
+    skip_http_head,
+)
+from mcpaudit_lab.lab.inputs import Input, OpenInput, open_input
+from mcpaudit_lab.lab.ledger import add_rejects, add_source, next_source_id
+from mcpaudit_lab.lab.merging import merge_staged
+from mcpaudit_lab.lab.parquet import PARQUET_MAGIC, read_parquet
+from mcpaudit_lab.lab.report import FileReport
+from mcpaudit_lab.lab.staging import Reject, stage_block, stage_events
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mcpaudit_lab.lab.database import DatabaseSource
+
+__all__ = ["Loader"]
+
+# A saved answer of a portal is read whole; larger, it is taken for lines.
+_DOCUMENT_BYTES = 512 << 20
+_HEAD_BYTES = 4096
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Loader:
+    """Loads inputs over one connection, inside its transaction.
+
+    Args:
+        connection: the connection.
+        strict: raise on the first line that would be rejected.
+        max_unpacked_bytes: how far a compressed file may unpack.
+        advance: called with the number of bytes read.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        strict: bool,
+        max_unpacked_bytes: int,
+        advance: Callable[[int], object],
+    ) -> None:
+        self._connection = connection
+        self._strict = strict
+        self._max_unpacked_bytes = max_unpacked_bytes
+        self._advance = advance
+        self._source_id = next_source_id(connection)
+        self.reasons: Counter[str] = Counter()
+
+    def load(self, source: Input) -> FileReport:
+        """Load one input to its end.
+
+        Raises:
+            SourceError: it cannot be read to its end.
+            RecordError: a line is bad, and loading is strict.
+        """
+        report = FileReport(source.name)
+        with open_input(
+            source, max_unpacked_bytes=self._max_unpacked_bytes, advance=self._advance
+        ) as opened:
+            if opened.head.startswith(PARQUET_MAGIC):
+                for rows in read_parquet(self._connection, opened):
+                    report.lines += rows
+                    self._merge(report, lambda line: f"row {line}".encode())
+            else:
+                for block in self._blocks(opened):
+                    self._load_block(report, block)
+            report.bytes, report.sha256 = opened.finish()
+        kind = "file" if source.path else "stream"
+        add_source(self._connection, self._source_id, kind, report)
+        self._source_id += 1
+        return report
+
+    def load_database(self, source: DatabaseSource) -> FileReport:
+        """Load what a portal's database gives.
+
+        Raises:
+            SourceError: the database fails.
+        """
+        report = FileReport(source.name)
+        for batch in source.batches():
+            first = report.lines + 1
+            stage_events(
+                self._connection,
+                ((first + n, None, None, event) for n, event in enumerate(batch)),
+                replace=True,
+            )
+            report.lines += len(batch)
+            self._merge(report, lambda line: batch[line - first].to_json().encode())
+            self._advance(len(batch))
+        report.bytes, report.sha256 = source.sha256.bytes, source.sha256.hexdigest()
+        add_source(self._connection, self._source_id, "database", report, source.request)
+        return report
+
+    def _blocks(self, opened: OpenInput) -> Iterator[Block]:
+        head = opened.read(_HEAD_BYTES)
+        if head.startswith(_UTF16):
+            raise SourceError(f"{opened.source.name} is UTF-16; exports are UTF-8")
+        if not (looks_like_document(head) or head.startswith(HTTP_HEAD)):
+            yield from read_blocks(opened, head)
+            return
+        data = head + opened.read(_DOCUMENT_BYTES)
+        start = skip_http_head(data)
+        document = cut_document(data, start) if len(data) < _DOCUMENT_BYTES else None
+        if document is not None:
+            yield document
+        else:
+            yield from read_blocks(opened, data[start:], base=start)
+
+    def _load_block(self, report: FileReport, block: Block) -> None:
+        staged = stage_block(self._connection, block)
+        report.lines += staged.lines
+        report.blank += staged.blank
+        self._reject(report, staged.rejects)
+        self._merge(report, lambda line: block.line(line - block.first_line))
+
+    def _merge(self, report: FileReport, raw_line: Callable[[int], bytes]) -> None:
+        merged = merge_staged(self._connection, self._source_id, raw_line)
+        report.loaded += merged.loaded
+        report.merged += merged.merged
+        report.duplicates += merged.duplicates
+        self._reject(report, merged.rejects)
+
+    def _reject(self, report: FileReport, rejects: list[Reject]) -> None:
+        for reject in rejects if self._strict else ():
+            place = f"{report.name}, line {reject.line}"
+            raise RecordError(reject.reason, f"{place}: {reject.detail}")
+        report.rejected += len(rejects)
+        self.reasons.update(str(reject.reason) for reject in rejects)
+        add_rejects(self._connection, self._source_id, report.name, rejects)

@@ -1,0 +1,64 @@
+"""What SQL gives: rows, to be taken as a frame, an Arrow table or Python values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcpaudit_lab.frames import to_frame
+from mcpaudit_lab.terminal import visible
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["SqlResult"]
+
+_SHOWN_ROWS = 20
+
+
+class SqlResult:
+    """The rows of one statement, read once, when the statement ran.
+
+    Times are UTC. A UUID is text, JSON is text.
+    """
+
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, text: str, params: dict[str, Any] | list[Any]
+    ) -> None:
+        relation = cursor.sql(text, params=params) if params else cursor.sql(text)
+        # A statement that changes something has run already, and has no rows.
+        self._table: pa.Table | None = None if relation is None else relation.to_arrow_table()
+
+    def arrow(self) -> pa.Table:
+        """The rows as an Arrow table; an empty one for a statement without rows."""
+        import pyarrow as pa
+
+        return pa.table({}) if self._table is None else self._table
+
+    def df(self) -> pd.DataFrame:
+        """The rows as a frame; dtypes as in :mod:`mcpaudit_lab.frames`."""
+        return to_frame(self.arrow())
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows as tuples of Python values."""
+        table = self.arrow()
+        columns = [column.to_pylist() for column in table.columns]
+        return list(zip(*columns, strict=True))
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.arrow().column_names)
+
+    def __len__(self) -> int:
+        return int(self.arrow().num_rows)
+
+    def __repr__(self) -> str:
+        if self._table is None:
+            return "SqlResult(no rows)"
+        shown = self._table.slice(0, _SHOWN_ROWS)
+        lines = to_frame(shown).to_string().split("\n")
+        text = "\n".join(visible(line) for line in lines)
+        more = len(self) - shown.num_rows
+        return text + (f"\n… {more:,} more rows" if more > 0 else "")

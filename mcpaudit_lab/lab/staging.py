@@ -1,0 +1,194 @@
+"""Lines into staged rows: the plain ones by DuckDB, the others by Python, the rest into rejects.
+
+``staged`` is a temporary table of the connection that loads: a line's place and its columns. What is
+in it was read exactly. :mod:`mcpaudit_lab.lab.merging` takes it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mcpaudit_lab.errors import RecordError, RejectReason
+from mcpaudit_lab.events import Event
+from mcpaudit_lab.jsontext import has_duplicate_keys
+from mcpaudit_lab.lab.blocks import Block
+from mcpaudit_lab.lab.plain import STAGED_COLUMNS, plain_parameters, plain_select
+from mcpaudit_lab.lab.rows import row_of
+from mcpaudit_lab.lab.selecting import registered
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+__all__ = ["Reject", "Staged", "stage_block", "stage_events", "stage_select"]
+
+# DuckDB scans an Arrow table in parallel by its batches.
+_BATCH_ROWS = 8192
+_PLACE = "line, byte_offset, byte_size"
+_JSON_COLUMNS = ", ".join(f'"{name}"::VARCHAR' for name, kind in STAGED_COLUMNS if kind == "JSON")
+_ARROW_TYPES = {"BIGINT": "int64", "BOOLEAN": "bool_", "VARCHAR": "string", "JSON": "string", "UUID": "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line that is not loaded, and why."""
+
+    line: int
+    byte_offset: int
+    reason: RejectReason
+    detail: str
+    raw: bytes
+
+
+@dataclass(slots=True)
+class Staged:
+    """What became of some lines: those not in ``staged`` are blank or rejected."""
+
+    lines: int = 0
+    blank: int = 0
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def stage_block(connection: duckdb.DuckDBPyConnection, block: Block) -> Staged:
+    """Put the events of a block into ``staged``, replacing what was there."""
+    text, invalid = _texts(block)
+    payloads = b'"payload"' in block.data
+    select = plain_select("mcpaudit_lines", payloads=payloads)
+    with registered(connection, "mcpaudit_lines", _line_table(block, text, invalid)):
+        connection.execute(
+            f"create or replace temp table staged as {select}", plain_parameters(payloads=payloads)
+        )
+    careful = set(invalid)
+    rows = connection.execute("select line from staged where not plain").fetchall()
+    careful.update(line - block.first_line for (line,) in rows)
+    rows = connection.execute(f"select line, {_JSON_COLUMNS} from staged where plain and repeats").fetchall()
+    for line, *texts in rows:
+        if any(text is not None and has_duplicate_keys(text) for text in texts):
+            careful.add(line - block.first_line)
+    if not careful:
+        return Staged(lines=block.count)
+    numbers = [block.first_line + index for index in careful]
+    connection.execute("delete from staged where line in (select unnest($lines))", {"lines": numbers})
+    return _stage_carefully(connection, block, sorted(careful))
+
+
+def _texts(block: Block) -> tuple[pa.Array, list[int]]:
+    """The lines as an Arrow array without a copy, and the indices of those that are not UTF-8."""
+    import pyarrow as pa
+
+    buffers = [None, pa.py_buffer(block.starts), pa.py_buffer(block.data)]
+    text = pa.Array.from_buffers(pa.large_string(), block.count, buffers)
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        invalid = [index for index in range(block.count) if not _is_utf8(block.line(index))]
+        binary = pa.Array.from_buffers(pa.large_binary(), block.count, buffers)
+        keep = [index for index in range(block.count) if index not in set(invalid)]
+        return binary.take(pa.array(keep, pa.int64())).cast(pa.large_string()), invalid
+    return text, []
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _line_table(block: Block, text: pa.Array, invalid: list[int]) -> pa.Table:
+    import numpy as np
+    import pyarrow as pa
+
+    keep = np.delete(np.arange(block.count), invalid)
+    columns = {
+        "line": keep + block.first_line,
+        "byte_offset": block.offsets[keep],
+        "byte_size": block.sizes[keep],
+        "text": text,
+    }
+    return pa.Table.from_batches(pa.table(columns).to_batches(max_chunksize=_BATCH_ROWS), pa.table(columns).schema)
+
+
+def _stage_carefully(
+    connection: duckdb.DuckDBPyConnection, block: Block, indices: list[int]
+) -> Staged:
+    staged = Staged(lines=block.count)
+    events: list[tuple[int, int, int, Event]] = []
+    for index in indices:
+        raw = block.line(index)
+        if not raw.strip(b" \t\r\n"):
+            staged.blank += 1
+            continue
+        line, offset = block.first_line + index, int(block.offsets[index])
+        try:
+            events.append((line, offset, int(block.sizes[index]), _read_event(raw)))
+        except RecordError as error:
+            reason, detail = error.reason, error.detail
+            if block.torn and index == block.count - 1 and reason in _TORN_REASONS:
+                reason, detail = RejectReason.TORN, f"the last line has no end: {detail}"
+            staged.rejects.append(Reject(line, offset, reason, detail, raw))
+    stage_events(connection, events, replace=False)
+    return staged
+
+
+_TORN_REASONS = (RejectReason.NOT_JSON, RejectReason.INVALID_UTF8)
+
+
+def _read_event(raw: bytes) -> Event:
+    event = Event.from_json(raw)
+    if not event.wire.get("id"):
+        raise RecordError(RejectReason.NO_ID, "there is no id")
+    return event
+
+
+def stage_events(
+    connection: duckdb.DuckDBPyConnection,
+    events: Iterable[tuple[int, int | None, int | None, Event]],
+    *,
+    replace: bool,
+) -> None:
+    """Put events into ``staged``, each with its line, byte offset and byte size (or None).
+
+    Args:
+        connection: the connection that loads.
+        events: events with an id.
+        replace: empty the table first; otherwise they are added.
+    """
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {name: [] for name in _PLACE.split(", ")}
+    columns.update({name: [] for name, _ in STAGED_COLUMNS})
+    for line, offset, size, event in events:
+        columns["line"].append(line)
+        columns["byte_offset"].append(offset)
+        columns["byte_size"].append(size)
+        for name, value in row_of(event).items():
+            columns[name].append(value)
+    kinds = {**dict.fromkeys(_PLACE.split(", "), "BIGINT"), **dict(STAGED_COLUMNS)}
+    table = pa.table({name: pa.array(values, _arrow_type(kinds[name])) for name, values in columns.items()})
+    select = f"select {_PLACE}, {_cast_list()} from mcpaudit_rows"
+    with registered(connection, "mcpaudit_rows", table):
+        stage_select(connection, select, replace=replace)
+
+
+def _arrow_type(kind: str) -> pa.DataType:
+    import pyarrow as pa
+
+    if kind == "TIMESTAMPTZ":
+        return pa.timestamp("us", tz="UTC")
+    return getattr(pa, _ARROW_TYPES[kind])()
+
+
+def _cast_list() -> str:
+    return ", ".join(f'"{name}"::{kind} "{name}"' for name, kind in STAGED_COLUMNS)
+
+
+def stage_select(connection: duckdb.DuckDBPyConnection, select: str, *, replace: bool) -> None:
+    """Put the rows of a SELECT of place and columns into ``staged``."""
+    if replace:
+        connection.execute(f"create or replace temp table staged as {select}")
+    else:
+        connection.execute(f"insert into staged by name {select}")

@@ -1,0 +1,1 @@
+"""The two tables of the audit record, and filters as SQL over them."""
