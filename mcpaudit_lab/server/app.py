@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from mcpaudit_lab.ratelimit import RateLimiter, TokenBuckets
 from mcpaudit_lab.server import http_about, http_calls, http_events, http_keys, stream
 from mcpaudit_lab.server.api_keys import ApiKeys
+from mcpaudit_lab.server.async_logger import AsyncLogger
 from mcpaudit_lab.server.auth import Authenticator
 from mcpaudit_lab.server.capture import CapturePolicy
 from mcpaudit_lab.server.gate import CorsHeaders, HostCheck
@@ -28,6 +29,7 @@ from mcpaudit_lab.server.portal import Handler, Portal, PortalOptions
 
 if TYPE_CHECKING:
     from mcpaudit_lab.server.keys import KeyStore
+    from mcpaudit_lab.server.store import EventStore
 
 __all__ = ["portal_app"]
 
@@ -59,7 +61,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
 
 def portal_app(
     server: MCPServer[Any] | Server[Any],
-    logger: Any,
+    logger: AsyncLogger | EventStore,
     keys: ApiKeys | Mapping[str, str] | None = None,
     *,
     key_store: KeyStore | None = None,
@@ -71,13 +73,14 @@ def portal_app(
 ) -> Starlette:
     """Make the portal of an MCP server: its events over HTTP, and the server itself at ``/mcp``.
 
-    The server is audited from now on, unless it is already. The logger is not closed with the
-    application: whoever opened it closes it, after. To mount the portal in another application,
+    The server is audited from now on, unless it is already. An ``AsyncLogger`` is not closed with
+    the application: whoever opened it closes it, after. To mount the portal in another application,
     run its ``router.lifespan_context`` inside that one's lifespan.
 
     Args:
         server: the MCP server; MCP is also served at every path that is no route of the portal.
-        logger: where the events go and come from.
+        logger: where the events go and come from. A store is wrapped in an ``AsyncLogger`` and
+            closed when the application ends.
         keys: API keys; name to key, or collected ones.
         key_store: where minted keys are kept; None: none are minted.
         oidc: whose bearer tokens are taken; None: nobody's.
@@ -94,12 +97,14 @@ def portal_app(
         if isinstance(server, MCPServer)
         else server
     )
+    audit_logger = logger if isinstance(logger, AsyncLogger) else AsyncLogger(logger)
+    owned = None if audit_logger is logger else audit_logger
     audit = next((item for item in low.middleware if isinstance(item, AuditMiddleware)), None)
     if audit is None:
-        audit = add_audit(low, logger, policy=policy)
+        audit = add_audit(low, audit_logger, policy=policy)
     options = options or PortalOptions()
     portal = Portal(
-        logger,
+        audit_logger,
         Authenticator(
             keys if isinstance(keys, ApiKeys) else ApiKeys(keys or {}),
             key_store,
@@ -120,7 +125,7 @@ def portal_app(
     app = Starlette(
         routes=_routes(portal, endpoint),
         middleware=_middleware(options),
-        lifespan=lambda _: _run(portal, low, endpoint),
+        lifespan=lambda _: _run(portal, low, endpoint, owned),
     )
     app.state.portal = portal
     return app
@@ -148,9 +153,13 @@ def _middleware(options: PortalOptions) -> list[Middleware]:
 
 
 @asynccontextmanager
-async def _run(portal: Portal, server: Server[Any], endpoint: McpEndpoint) -> AsyncIterator[None]:
+async def _run(
+    portal: Portal, server: Server[Any], endpoint: McpEndpoint, owned: AsyncLogger | None
+) -> AsyncIterator[None]:
     manager = StreamableHTTPSessionManager(app=server)
     async with AsyncExitStack() as stack:
+        if owned is not None:
+            await stack.enter_async_context(owned)
         portal.caller = await stack.enter_async_context(open_in_process(server))
         await stack.enter_async_context(manager.run())
         watchers = await stack.enter_async_context(anyio.create_task_group())

@@ -158,8 +158,12 @@ def public_routes(portal: Portal) -> dict[str, Any]:
     async def show_readiness(_: Request) -> Response:
         if portal.drain.is_draining:
             return PlainTextResponse("draining", 503)
-        dropped = getattr(portal.logger, "dropped", 0)
-        return PlainTextResponse(f"ready, {dropped} events dropped" if dropped else "ready")
+        status = portal.logger.status()
+        if not status.ready:
+            return PlainTextResponse("the audit store is away", 503)
+        lost = {"dropped": status.dropped, "rejected": status.rejected}
+        told = [f"{count} events {what}" for what, count in lost.items() if count]
+        return PlainTextResponse(", ".join(["ready", *told]))
 
     async def show_resource(request: Request) -> Response:
         # RFC 9728: what protects this resource.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import anyio
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from mcpaudit_lab.ratelimit import RateLimiter
+    from mcpaudit_lab.server.async_logger import AsyncLogger
     from mcpaudit_lab.server.inprocess import InProcessCaller
 
 __all__ = ["Handler", "Portal", "PortalOptions", "Refused", "read_body"]
@@ -94,7 +95,7 @@ class Portal:
 
     def __init__(
         self,
-        logger: Any,
+        logger: AsyncLogger,
         auth: Authenticator,
         limiter: RateLimiter,
         options: PortalOptions,
