@@ -111,7 +111,7 @@ def portal_app(
             OidcVerifier(oidc) if isinstance(oidc, OidcConfig) else oidc,
             now=now,
         ),
-        limiter or TokenBuckets(),
+        TokenBuckets() if limiter is None else limiter,
         options,
         tool_groups=(policy or audit.policy).tool_groups,
         now=now,
