@@ -7,7 +7,7 @@ section        what is compared
 =============  ===================================================================================
 summary        :data:`SUMMARY_MEMBERS` of the event
 param          the arguments: the payload's ``request_params``, or the event's ``parameters`` where
-               there is no payload
+               there are none
 response       ``response_result``. The text of a text block that is a JSON object or array on both
                sides is compared as JSON: ``response.content[0].text.{json}.user.id``
 error          ``response_error``
@@ -16,20 +16,20 @@ notifications  each notification's ``method`` and ``params``, in order
 
 What is left aside, since it differs between any two calls or says nothing about their outcome:
 
-================================================  ================================================
-``id``, ``request_id``, ``session_id``            which call it was
-``timestamp``, ``duration_ms``                    when, and how long; both durations are reported
-``user_subject``, ``user_email``, ``auth_type``,  who called: a replay runs as whoever replays
-``api_key_name``
-``transport``, ``source``, ``remote_addr``,       from where, and by which door
-``user_agent``, headers
-``request_chars``, ``response_chars``, sizes      counted from what is compared
-``error_message`` if ``tool returned IsError``    written by the reference server for Try-It and
-                                                  replays, where for an MCP call it writes nothing
-a notification's other members, and in its        when it was sent, and for which request
-params :data:`NOTIFICATION_NOISE`
-members this package does not know                nobody knows what they are
-================================================  ================================================
+==========================================  ======================================================
+``id``, ``request_id``, ``session_id``      which call it was
+``timestamp``, ``duration_ms``              when, and how long; both durations are reported
+``user_subject``, ``user_email``            who called: a replay runs as whoever replays
+``auth_type``, ``api_key_name``             the same
+``transport``, ``source``, ``user_agent``   by which door the call came in
+``remote_addr``, headers                    from where
+``request_chars``, ``response_chars``       counted from what is compared, as all sizes are
+``error_message``, if it is                 what the reference server writes for Try-It and replays
+``tool returned IsError``                   where for an MCP call it writes nothing
+a notification's ``ts`` and ``id``          when it was sent
+:data:`NOTIFICATION_NOISE` in its params    for which request or task, and when
+members this package does not know          nobody knows what they are
+==========================================  ======================================================
 
 Three values, never two: where one side was redacted, truncated or not captured, the path is
 ``unknown``, which is neither equal nor changed. A side that was truncated is unknown as a whole,
@@ -65,9 +65,9 @@ from mcpaudit_lab.sections import (
     SECTIONS,
     SUMMARY_MEMBERS,
     close_texts,
-    identical,
     known_sections,
     open_texts,
+    surely_equal,
 )
 from mcpaudit_lab.terminal import visible
 
@@ -296,17 +296,18 @@ def compare(
     marks = marks_of(dialects)
     left, left_unknown = known_sections(a)
     right, right_unknown = known_sections(b)
-    if not left_unknown and not right_unknown and identical(left, right, marks):
+    if not left_unknown and not right_unknown and surely_equal(left, right, marks):
         return Comparison(a, b, _ALL_EQUAL)
     unknown: list[Path] = []
     ignored = 0
-    for name in dict.fromkeys((*left_unknown, *right_unknown)):
-        left.pop(name, None)
-        right.pop(name, None)
-        if _is_ignored(name, matcher):
-            ignored += 1
-        else:
-            unknown.append((name,))
+    if left_unknown or right_unknown:
+        for name in dict.fromkeys((*left_unknown, *right_unknown)):
+            left.pop(name, None)
+            right.pop(name, None)
+            if _is_ignored(name, matcher):
+                ignored += 1
+            else:
+                unknown.append((name,))
     opened = open_texts(left, right, marks)
     findings = examine(left, right, matcher=matcher, marks=marks)
     changes = findings.changes
@@ -339,13 +340,10 @@ def _is_ignored(name: str, matcher: PathMatcher | None) -> bool:
 
 
 def _sections(changes: tuple[Change, ...], unknown: tuple[Path, ...]) -> Mapping[str, Section]:
-    found: dict[str | int, tuple[list[Change], list[Path]]] = {}
-    for change in changes:
-        found.setdefault(change.path[0], ([], []))[0].append(change)
-    for path in unknown:
-        found.setdefault(path[0], ([], []))[1].append(path)
     sections = dict(_ALL_EQUAL)
-    for name in sections:
-        if name in found:
-            sections[name] = Section(*map(tuple, found[name]))
+    for name in dict.fromkeys([item.path[0] for item in changes] + [path[0] for path in unknown]):
+        sections[str(name)] = Section(
+            tuple([change for change in changes if change.path[0] == name]),
+            tuple([path for path in unknown if path[0] == name]),
+        )
     return MappingProxyType(sections)

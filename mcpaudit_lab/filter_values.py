@@ -113,14 +113,14 @@ def _scalar_text(value: Any) -> str:
         if not isinstance(value, str | int | float | Decimal | None):
             value = index(value)  # numpy's integers
         text = dumps(value)
-        if isinstance(value, Decimal):
-            text = text.lower()
-            if not is_exact(text):
-                raise ValueError
     except (TypeError, ValueError):
+        text = ""
+    if isinstance(value, Decimal) and text:
+        text = text.lower() if is_exact(text) else ""
+    if not text:
         raise FilterError(
             "a value to compare with is a string, a number that JSON has, True, False or None"
-        ) from None
+        )
     return text
 
 

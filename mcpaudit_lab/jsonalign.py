@@ -9,10 +9,11 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from mcpaudit_lab.jsondigest import Digest, Digests
+from mcpaudit_lab.jsonequal import surely_equal
 from mcpaudit_lab.jsonpaths import PathMatcher, State
 from mcpaudit_lab.redaction import Marks
 
-__all__ = ["ABSENT", "ATOMS", "ListAligner", "Row", "align", "common_pairs", "surely_equal"]
+__all__ = ["ABSENT", "ListAligner", "Row", "align", "common_pairs"]
 
 # Positions of two elements that stand against each other; -1 where a side has no such element.
 Step: TypeAlias = tuple[int, int]
@@ -27,53 +28,12 @@ class _Absent:
 ABSENT: Final[Any] = _Absent()
 """In place of a value: this side has no such key or element."""
 
-ATOMS: Final = frozenset({bool, int, float, type(None)})
-"""Types of which two values can be compared with ``==``."""
-
 # The digest of an element that is left aside: that of another such element, and of no value.
 _LEFT_ASIDE = "~"
 # Pairs of equal elements that one alignment looks at, before it makes do with fewer.
 _PAIRS_MAX = 100_000
 # Short lists are searched for equal elements with ==, up to so many comparisons.
 _SHORT = 400
-
-
-def surely_equal(left: Any, right: Any, starts: frozenset[str]) -> bool:
-    """Whether two JSON values are equal, as far as a quick look can tell.
-
-    False says nothing: they may be equal, but deep or written differently, or hold strings that
-    could be redaction marks.
-
-    Args:
-        left: one value.
-        right: the other.
-        starts: the first characters of redaction marks.
-    """
-    kind = type(left)
-    try:
-        if left != right or kind is not type(right):
-            return False
-    except RecursionError:
-        return False
-    if kind is str:
-        return left[:1] not in starts
-    # To == True is 1. What is left to see is whether the types are the same everywhere.
-    return kind in ATOMS or ((kind is dict or kind is list) and _same_types(left, right, starts))
-
-
-def _same_types(left: Any, right: Any, starts: frozenset[str]) -> bool:
-    pairs = [(left, right)]
-    for one, other in pairs:
-        for segment, value in one.items() if type(one) is dict else enumerate(one):
-            kind = type(value)
-            if kind is str:
-                if value[:1] in starts:
-                    return False
-            elif kind is dict or kind is list:
-                pairs.append((value, other[segment]))
-            elif kind not in ATOMS or type(other[segment]) is not kind:
-                return False
-    return True
 
 
 class ListAligner:
@@ -84,16 +44,17 @@ class ListAligner:
         matcher: what to leave aside, if anything.
     """
 
-    __slots__ = ("_digests", "_matcher", "_starts")
+    __slots__ = ("_marks", "_matcher", "_memo", "_starts")
 
     def __init__(self, marks: Marks | None, matcher: PathMatcher | None) -> None:
-        self._digests = Digests(marks, matcher)
+        self._marks = marks
         self._matcher = matcher
-        self._starts = marks.starts if marks else frozenset[str]()
+        self._memo: Digests | None = None
+        self._starts = marks.starts if marks else None
 
     def rows(
         self, left: Sequence[Any], right: Sequence[Any], state: State | None, *, quick: bool
-    ) -> list[Row] | None:
+    ) -> range | list[Row] | None:
         """Set the elements of two lists against each other, equal ones left out.
 
         Args:
@@ -103,20 +64,24 @@ class ListAligner:
             quick: compare with ``==`` first. Doing so at every depth would be quadratic.
 
         Returns:
-            Rows in order, with the position in the left list, or in the right one for an element
-            that is :data:`ABSENT` in the left; None if one list is the other in another order.
+            The positions to look at, if they are the same in both; or rows in order, with the
+            position in the left list, or in the right one for an element that is :data:`ABSENT` in
+            the left; or None if one list is the other in another order.
         """
+        n, m = len(left), len(right)
         head = tail = 0
         if quick:
             head = self._count_equal(left, right)
-            rest = len(left) - head, len(right) - head
             tail = self._count_equal(
-                islice(reversed(left), rest[0]), islice(reversed(right), rest[1])
+                islice(reversed(left), n - head), islice(reversed(right), m - head)
             )
-            left, right = left[head : len(left) - tail], right[head : len(right) - tail]
-        steps: Iterable[Step] | None
-        if len(left) <= 1 >= len(right) or (quick and state is None and _disjoint(left, right)):
-            steps = _paired_off(range(len(left)), range(len(right)))
+            if n == m and n - tail - head <= 1:
+                return range(head, n - tail)
+            left, right = left[head : n - tail], right[head : m - tail]
+        if quick and state is None and _disjoint(left, right):
+            if n == m:
+                return range(head, n - tail)
+            steps: Iterable[Step] | None = _paired_off(range(len(left)), range(len(right)))
         else:
             steps = self._align(left, right, head, state)
         if steps is None:
@@ -132,12 +97,20 @@ class ListAligner:
         """The digest of a value; see :meth:`Digests.of`."""
         return self._digests.of(value, state)
 
+    @property
+    def _digests(self) -> Digests:
+        self._memo = self._memo or Digests(self._marks, self._matcher)
+        return self._memo
+
     def _count_equal(self, left: Iterable[Any], right: Iterable[Any]) -> int:
         count = 0
-        for one, other in zip(left, right, strict=False):
-            if not surely_equal(one, other, self._starts):
-                break
-            count += 1
+        try:
+            for one, other in zip(left, right, strict=False):
+                if one != other or not surely_equal(one, other, self._starts):
+                    break
+                count += 1
+        except RecursionError:
+            pass
         return count
 
     def _align(
@@ -174,7 +147,7 @@ def _disjoint(left: Sequence[Any], right: Sequence[Any]) -> bool:
     if len(left) * len(right) > _SHORT:
         return not left or not right
     try:
-        return not any(element in right for element in left)
+        return not any(map(right.__contains__, left))
     except RecursionError:
         return False
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from mcpaudit_lab.jsonalign import ABSENT, ATOMS, ListAligner, Row, surely_equal
+from mcpaudit_lab.jsonalign import ABSENT, ListAligner, Row
 from mcpaudit_lab.jsondigest import JsonText
+from mcpaudit_lab.jsonequal import ATOMS, identical, kind_of, same_types
 from mcpaudit_lab.jsonpaths import (
     JSON_TEXT,
     Path,
@@ -88,7 +88,8 @@ class Change:
         return f"Change({format_path(self.path)!r}, {self.kind})"
 
 
-# A frozen dataclass sets its attributes in a way that takes longer than finding a change does.
+# The way in which a frozen dataclass sets its attributes takes longer than finding a change.
+_NEW = object.__new__
 _SET_PATH, _SET_KIND, _SET_LEFT, _SET_RIGHT = (
     vars(Change)[name].__set__ for name in ("path", "kind", "left", "right")
 )
@@ -123,9 +124,10 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
       them is paired off, changed against changed; the rest was ``removed`` or ``added``.
 
     Trees can be nested to any depth. The time grows with the size of the trees, times its logarithm
-    for long lists; see :func:`mcpaudit_lab.jsonalign.common_pairs` for the one bound that lists of
-    many repeated values meet. Where more than some hundred levels of nesting would make the paths
-    larger than five million segments in all, a container further down is one ``value`` change.
+    for long lists. Two bounds keep it so: long lists of few different values are aligned less than
+    perfectly (:func:`mcpaudit_lab.jsonalign.common_pairs` says when), and where findings under
+    hundreds of levels would make paths of more than five million segments in all, a container
+    further down is one ``value`` change.
 
     Args:
         a: the left value.
@@ -141,6 +143,8 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
         FilterError: for a malformed pattern.
         TypeError: for what is not JSON.
     """
+    if not ignore and identical(a, b):
+        return ()
     walk = _Walk(compile_patterns(ignore) if ignore else None, None)
     walk.run(a, b)
     return tuple(walk.changes)
@@ -163,7 +167,7 @@ def examine(
     Replacing a value by a mark therefore never makes two trees equal, and changes nothing that was
     unknown into a change.
 
-    A :class:`~mcpaudit_lab.jsonalign.JsonText` against another is compared as JSON, below the
+    A :class:`~mcpaudit_lab.jsondigest.JsonText` against another is compared as JSON, below the
     segment ``{json}``; but as text where only a key given twice makes the two differ.
 
     Args:
@@ -185,21 +189,8 @@ class _Top:
 
 
 _TOP: Final[Any] = _Top()
-
-_KINDS: dict[type, str] = {
-    dict: "object",
-    list: "array",
-    tuple: "array",
-    str: "string",
-    bool: "boolean",
-    type(None): "null",
-    int: "number",
-    float: "number",
-    Decimal: "number",
-}
-_NO_STARTS: frozenset[str] = frozenset()
-# Down to this depth containers are compared with == first, which is fast, and quadratic if done at
-# every depth.
+_VALUE: Final = ChangeKind.VALUE  # the look-up in the enum takes as long as comparing two values
+# Down to this depth containers are compared with == first: fast, but quadratic at every depth.
 _SHALLOW = 20
 # From this depth on it is counted how many segments the paths of findings have in all.
 _DEEP = 100
@@ -208,16 +199,6 @@ _DEEP_SEGMENTS_MAX = 5_000_000
 # An open container: its members still to come, both containers, whether the right one has members
 # that the left one has not, the matcher's state.
 _Frame: TypeAlias = tuple[Iterator[Any], Any, Any, bool, State | None]
-
-
-def _kind(value: Any) -> str:
-    kind = _KINDS.get(type(value))
-    if kind is not None:
-        return kind
-    for base, kind in _KINDS.items():
-        if isinstance(value, base):
-            return kind
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 class _InTurn:
@@ -268,9 +249,8 @@ class _Walk:
         self, left: Any, right: Any, state: State | None
     ) -> None:
         """Walk two containers in step. Those still open wait on a stack of ours, not Python's."""
-        path = self._path
-        matcher = self._matcher
-        starts = self._marks.starts if self._marks else _NO_STARTS
+        path, matcher = self._path, self._matcher
+        starts = self._marks.starts if self._marks else None
         waiting: list[_Frame] = []
         members, right, ragged = self._open(left, right, state)
         below: State | None = None
@@ -281,7 +261,7 @@ class _Walk:
                 except KeyError:
                     other = ABSENT
                     ragged = True
-                if matcher is not None and state is not None:
+                if state is not None and matcher is not None:
                     below = matcher.step(state, segment)
                     if below is not None and matcher.accepts(below):
                         self._leave_aside(one, other)
@@ -291,26 +271,29 @@ class _Walk:
                     if not self._meet(segment, one, other):
                         continue
                 elif kind is str:
-                    if one[:1] in starts or other[:1] in starts:
+                    if starts and (one[:1] in starts or other[:1] in starts):
                         self._meet(segment, one, other)
                     elif one != other:
-                        self._add(segment, ChangeKind.VALUE, one, other)
+                        self._add(segment, _VALUE, one, other)
                     continue
                 elif kind in ATOMS:
                     if one != other:
-                        self._add(segment, ChangeKind.VALUE, one, other)
+                        self._add(segment, _VALUE, one, other)
                     continue
-                elif kind is dict or kind is list:
-                    if below is None and len(path) < _SHALLOW and surely_equal(one, other, starts):
+                elif kind is not dict and kind is not list:
+                    if not self._meet(segment, one, other):
                         continue
-                elif not self._meet(segment, one, other):
-                    continue
+                elif below is None and len(path) < _SHALLOW:
+                    try:
+                        if one == other and same_types(one, other, starts):
+                            continue
+                    except RecursionError:
+                        pass
                 if len(path) >= _DEEP and self._lump(segment, one, other, below):
                     continue
                 waiting.append((members, left, right, ragged, state))
                 path.append(segment)
-                left = one
-                state = below
+                left, state = one, below
                 members, right, ragged = self._open(one, other, below)
                 break
             else:
@@ -332,18 +315,23 @@ class _Walk:
             The members of the left one, each with its segment; what gives the right member for a
             segment, if asked in this order; whether the right one is known to have other keys.
         """
-        if isinstance(left, dict):
+        if type(left) is dict:
             return iter(left.items()), right, len(left) != len(right)
+        if isinstance(left, list | tuple):
+            if len(left) == len(right) == 1:
+                return enumerate(left), right, False
+            self._aligner = self._aligner or ListAligner(self._marks, self._matcher)
+            rows = self._aligner.rows(left, right, state, quick=len(self._path) < _SHALLOW)
+            if isinstance(rows, range):
+                return zip(rows, left[rows.start : rows.stop], strict=True), right, False
+            if rows is None:
+                self._room -= len(self._path)
+                self.changes.append(Change(tuple(self._path), ChangeKind.ORDER, left, right))
+                rows = []
+            return iter([row[:2] for row in rows]), _InTurn(rows), False
         if isinstance(left, JsonText):
             return iter(((JSON_TEXT, left.tree),)), {JSON_TEXT: right.tree}, False
-        if len(left) == len(right) == 1:
-            return enumerate(left), right, False
-        self._aligner = self._aligner or ListAligner(self._marks, self._matcher)
-        rows = self._aligner.rows(left, right, state, quick=len(self._path) < _SHALLOW)
-        if rows is None:
-            self.changes.append(Change(tuple(self._path), ChangeKind.ORDER, left, right))
-            rows = []
-        return iter([row[:2] for row in rows]), _InTurn(rows), False
+        return iter(left.items()), right, len(left) != len(right)
 
     def _meet(self, segment: Segment, one: Any, other: Any) -> bool:
         """Settle two values, or say that they must be opened: containers of one kind."""
@@ -351,16 +339,16 @@ class _Walk:
             self._add(segment, ChangeKind.ADDED, None, other)
         elif other is ABSENT:
             self._add(segment, ChangeKind.REMOVED, one, None)
+        elif type(one) is type(other) is JsonText:
+            if not _hides_a_key(one, other):
+                return True
+            self._add(segment, ChangeKind.VALUE, one, other)
         elif self._is_mark(one) or self._is_mark(other):
             self.unknown.append(self._where(segment))
-        elif (kind := _kind(one)) != _kind(other):
+        elif (kind := kind_of(one)) != kind_of(other):
             self._add(segment, ChangeKind.TYPE, one, other)
         elif kind in ("object", "array"):
             return True
-        elif isinstance(one, JsonText) and isinstance(other, JsonText):
-            if str(one) == str(other) or not _hides_a_key(one, other):
-                return True
-            self._add(segment, ChangeKind.VALUE, one, other)
         elif not same(one, other):
             self._add(segment, ChangeKind.VALUE, one, other)
         return False
@@ -382,7 +370,7 @@ class _Walk:
         return True
 
     def _add(self, segment: Segment, kind: ChangeKind, left: Any, right: Any) -> None:
-        change = object.__new__(Change)
+        change = _NEW(Change)
         _SET_PATH(change, self._where(segment))
         _SET_KIND(change, kind)
         _SET_LEFT(change, left)
@@ -403,4 +391,10 @@ class _Walk:
 
 def _hides_a_key(one: JsonText, other: JsonText) -> bool:
     """Whether two texts seem equal only because a key is given twice, where the last one counts."""
-    return same(one.tree, other.tree) and (has_duplicate_keys(one) or has_duplicate_keys(other))
+    try:
+        if one.tree != other.tree:
+            return False
+    except RecursionError:
+        if not same(one.tree, other.tree):
+            return False
+    return str(one) != str(other) and (has_duplicate_keys(one) or has_duplicate_keys(other))

@@ -1,7 +1,7 @@
 """Rows as tables: fitted and coloured on a terminal, plain text where the output goes elsewhere.
 
-Every cell goes through :func:`mcpaudit_lab.terminal.visible` and is never read as markup, since audit
-data is hostile.
+Every cell goes through :func:`mcpaudit_lab.terminal.visible` and is never read as markup, since
+audit data is hostile.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from mcpaudit_lab.jsondiff import ChangeKind
 from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.terminal import visible
 
@@ -26,15 +28,21 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENT_COLUMNS",
     "OUTCOMES",
+    "REJECT_COLUMNS",
     "REPLAY_COLUMNS",
+    "SOURCE_COLUMNS",
+    "TIMESERIES_COLUMNS",
     "VERDICTS",
     "Column",
+    "breakdown_columns",
     "cell_text",
+    "columns_of",
     "event_row",
     "open_console",
     "print_load",
     "print_table",
     "records",
+    "replay_rows",
     "stats_columns",
 ]
 
@@ -43,6 +51,8 @@ _CELL_MAX: Final = 160
 # The same where each value has a line of its own.
 _RECORD_CELL_MAX: Final = 2000
 _GAP: Final = 2
+# The narrowest a column of texts of unknown kind gets.
+_LEAST: Final = 12
 # As much of an id as people take in; every command takes it for the whole.
 _SHORT_ID: Final = 8
 # Wider than any line that is printed, so that nothing is wrapped where nobody looks at a screen.
@@ -54,24 +64,28 @@ VERDICTS: Final = {"equal": "green", "changed": "yellow", "unknown": "magenta"}
 
 def cell_text(value: Any) -> str:
     """A value as one line of text: times in UTC to the millisecond, what is missing as nothing."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(" ", "milliseconds")
-    if isinstance(value, bytes):
-        return visible(value.decode("utf-8", "backslashreplace"))
-    if isinstance(value, dict | list | tuple):
-        try:
-            return visible(dumps(value))
-        except (TypeError, ValueError):
-            pass
-    return visible(str(value))
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
+    return "" if value is None else visible(str(value))
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return visible(dumps(value))
+    except (TypeError, ValueError):
+        # SQL has lists of times and the like.
+        return visible(str(value))
+
+
+_FORMS: Final[tuple[tuple[Any, Callable[[Any], str]], ...]] = (
+    (str, visible),
+    (bool, lambda value: "yes" if value else "no"),
+    (float, lambda value: f"{value:.3f}".rstrip("0").rstrip(".")),
+    (datetime, lambda value: value.replace(tzinfo=None).isoformat(" ", "milliseconds")),
+    (bytes, lambda value: visible(value.decode("utf-8", "backslashreplace"))),
+    ((dict, list, tuple), _json_text),
+)
 
 
 def _count(value: int) -> str:
@@ -80,6 +94,10 @@ def _count(value: int) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
+
+
+def _second(value: datetime) -> str:
+    return cell_text(value)[: len("2026-11-24 03:43:43")]
 
 
 def _milliseconds(value: float) -> str:
@@ -99,6 +117,7 @@ class Column:
         keep_end: cut at the front, as for a path.
         form: makes the text of a value; it must hold nothing that a terminal would obey.
         styles: text of a cell -> its colour.
+        style: the colour of all others.
     """
 
     key: str
@@ -109,6 +128,7 @@ class Column:
     keep_end: bool = False
     form: Callable[[Any], str] = cell_text
     styles: Mapping[str, str] = field(default_factory=dict)
+    style: str = ""
 
     @property
     def heading(self) -> str:
@@ -134,11 +154,43 @@ REPLAY_COLUMNS: Final = (
     Column("original", is_id=True),
     Column("replay", is_id=True),
 )
+TIMESERIES_COLUMNS: Final = (
+    Column("time", "time (UTC)"),
+    Column("count", "calls", right=True, form=_count),
+    Column("errors", "failed", right=True, form=_count),
+    Column("avg_duration_ms", "avg ms", right=True, form=_milliseconds),
+)
+REJECT_COLUMNS: Final = (
+    Column("file", least=12, keep_end=True),
+    Column("line", right=True),
+    Column("reason", style="yellow"),
+    Column("detail", least=16),
+    Column("raw", "the line", least=12),
+)
 _COUNTS: Final = ("lines", "loaded", "merged", "duplicates", "rejected", "blank")
 _LOAD_COLUMNS: Final = (
     Column("name", "source", least=12, keep_end=True),
     *(Column(name, right=True, form=_count) for name in _COUNTS),
 )
+SOURCE_COLUMNS: Final = (
+    Column("id", right=True),
+    Column("kind"),
+    Column("name", "source", least=12, keep_end=True),
+    *(Column(name, right=True, form=_count) for name in ("lines", "loaded", "merged", "rejected")),
+    Column("sha256", "SHA-256", is_id=True),
+    Column("loaded_at", "loaded (UTC)", form=_second),
+)
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """A column for each value of the first row; numbers stand to the right, texts may be cut."""
+    columns = []
+    for name in rows[0]:
+        kinds = {type(row[name]) for row in rows} - {type(None)}
+        right = bool(kinds) and kinds <= {int, float, Decimal}
+        cut = not right and not kinds <= {bool, datetime}
+        columns.append(Column(name, right=right, least=_LEAST if cut else None))
+    return columns
 
 
 def stats_columns(by: str | None) -> tuple[Column, ...]:
@@ -162,6 +214,19 @@ def stats_columns(by: str | None) -> tuple[Column, ...]:
     )
 
 
+def breakdown_columns(by: str) -> tuple[Column, ...]:
+    """The columns of :meth:`EventSet.breakdown`.
+
+    Args:
+        by: as it takes it.
+    """
+    return (
+        Column("key", by.replace("_", " "), least=8),
+        Column("count", "calls", right=True, form=_count),
+        Column("errors", "failed", right=True, form=_count),
+    )
+
+
 def event_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of :data:`EVENT_COLUMNS` from columns of ``audit_events``."""
     outcome = "ok" if row["success"] else row["error_category"] or "failed"
@@ -176,8 +241,16 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of :meth:`Lab.compare_replays`; ``changes`` is how many there are of any kind."""
+    rows = records(frame)
+    for row in rows:
+        row["changes"] = None if row["value"] is None else sum(row[kind] for kind in ChangeKind)
+    return rows
+
+
 def open_console() -> Console:
-    """A console over standard output: colours and its width on a terminal, else plain and unwrapped.
+    """A console over standard output: colours and width of a terminal, else plain and unwrapped.
 
     ``NO_COLOR`` and ``TERM=dumb`` are respected.
     """
@@ -229,7 +302,7 @@ def print_table(
         shown = Text()
         for n, (column, text) in enumerate(zip(columns, line, strict=True)):
             shown.append(" " * _GAP if n else "")
-            shown.append(_padded(column, text, widths[n]), column.styles.get(text))
+            shown.append(_padded(column, text, widths[n]), column.styles.get(text, column.style))
         shown.rstrip()
         console.print(shown, soft_wrap=True)
 
@@ -263,7 +336,9 @@ def _print_records(
         console.print(Text(f"row {number}", "bold"))
         for column, text in zip(columns, line, strict=True):
             shown = Text(f"  {set_cell_size(column.heading, longest)}  ", "dim")
-            shown.append(_cut(text, _RECORD_CELL_MAX), column.styles.get(text, "not dim"))
+            shown.append(
+                _cut(text, _RECORD_CELL_MAX), column.styles.get(text, column.style or "not dim")
+            )
             console.print(shown, soft_wrap=True)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from mcpaudit_lab import __version__
-from mcpaudit_lab.cli import asking, loading, looking, tour
+from mcpaudit_lab.cli import asking, loading, looking
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 
 __all__ = ["commands", "main"]
@@ -32,7 +32,7 @@ def commands() -> None:
 
 
 for command in (
-    tour.demo,
+    loading.demo,
     loading.load,
     loading.load_database,
     asking.events,

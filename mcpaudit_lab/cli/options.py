@@ -99,9 +99,7 @@ def open_existing(path: Path) -> Iterator[Lab]:
         from mcpaudit_lab.terminal import visible
 
         shown = visible(str(path))
-        raise Trouble(
-            f"there is no lab {shown}\nMake one: mcpaudit-lab load FILES --lab {shown}"
-        )
+        raise Trouble(f"there is no lab {shown}\nMake one: mcpaudit-lab load FILES --lab {shown}")
     from mcpaudit_lab.lab import Lab
 
     with Lab(path) as lab:

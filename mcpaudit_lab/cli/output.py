@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
+    from rich.text import Text
 
     from mcpaudit_lab.tables import Column
 
-__all__ = ["console", "json_line", "print_frame", "print_json", "print_rows"]
+__all__ = [
+    "escape_json",
+    "json_row",
+    "open_output",
+    "print_frame",
+    "print_json",
+    "print_rows",
+    "say",
+]
 
 
-def json_line(value: Any) -> str:
-    """A value as one line of JSON, in which nothing is invisible.
+def escape_json(text: str) -> str:
+    """JSON text in which every character that does not print stands as an escape.
 
-    Characters that do not print stand as escapes, so that the line can go to a terminal as well.
-    Times are RFC 3339; bytes are base64; NaN and the infinities, which JSON has not, are strings.
+    It means the same, and may go to a terminal.
     """
-    from mcpaudit_lab.jsontext import dumps
-
-    text = dumps(_jsonable(value))
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
@@ -39,40 +44,86 @@ def _escaped(char: str) -> str:
     return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
 
 
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, datetime):
-        from mcpaudit_lab.events import format_time
-
-        return value.isoformat() if value.tzinfo is None else format_time(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if value is None or isinstance(value, str | int | float | Decimal):
-        return value
-    return str(value)
-
-
 def print_json(value: Any) -> None:
-    """Write one line of JSON to standard output."""
-    click.echo(json_line(value))
+    """Write a JSON value as one line."""
+    from mcpaudit_lab.jsontext import dumps
+
+    click.echo(escape_json(dumps(value)))
 
 
-def console() -> Console:
+def json_row(row: Mapping[str, Any], json_columns: Container[str] = ()) -> str:
+    """A row as one line of JSON: numbers exact, times as RFC 3339, bytes as base64.
+
+    NaN and the infinities, which JSON does not have, are strings.
+
+    Args:
+        row: the values by name.
+        json_columns: columns whose text is JSON already.
+    """
+    from mcpaudit_lab.jsontext import dumps
+
+    members = (
+        f"{dumps(name)}:{value}"
+        if name in json_columns and value is not None
+        else f"{dumps(name)}:{dumps(_jsonable(value))}"
+        for name, value in row.items()
+    )
+    return escape_json(f"{{{','.join(members)}}}")
+
+
+def _jsonable(value: Any) -> Any:
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
+    return value if value is None else str(value)
+
+
+def _moment(value: datetime) -> str:
+    from mcpaudit_lab.events import format_time
+
+    return value.isoformat() if value.tzinfo is None else format_time(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_NO_NUMBERS: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+# Each kind of value as JSON has it. A datetime is a date, so it comes first.
+_FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    ((str, int, Decimal), _same),
+    (float, lambda value: value if math.isfinite(value) else _NO_NUMBERS[str(value)]),
+    (datetime, _moment),
+    ((date, time), lambda value: value.isoformat()),
+    (bytes, lambda value: base64.b64encode(value).decode()),
+    (Mapping, lambda value: {str(name): _jsonable(item) for name, item in value.items()}),
+    ((list, tuple), lambda value: [_jsonable(item) for item in value]),
+)
+
+
+def open_output() -> Console:
     """A console over standard output."""
     from mcpaudit_lab.tables import open_console
 
     return open_console()
 
 
+def say(text: str | Text) -> None:
+    """Write a line for people; of a ``str``, what a terminal would obey is escaped."""
+    from rich.text import Text
+
+    from mcpaudit_lab.terminal import visible
+
+    line = Text(visible(text)) if isinstance(text, str) else text
+    open_output().print(line, soft_wrap=True)
+
+
 def print_rows(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[Column] | None, *, as_json: bool
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[Column] | None,
+    *,
+    as_json: bool,
+    json_columns: Container[str] = (),
 ) -> int:
     """Write rows; gives how many.
 
@@ -80,25 +131,23 @@ def print_rows(
         rows: values by name.
         columns: those that a person is shown; None for all of the first row.
         as_json: write whole rows as JSON lines.
+        json_columns: columns whose text is JSON already.
     """
     if as_json:
         count = 0
         for row in rows:
-            print_json(row)
+            click.echo(json_row(row, json_columns))
             count += 1
         return count
-    from mcpaudit_lab.tables import Column, print_table
+    from mcpaudit_lab.tables import columns_of, print_table
 
     listed = list(rows)
     if listed:
-        shown = [Column(name) for name in listed[0]] if columns is None else columns
-        print_table(console(), shown, listed)
+        print_table(open_output(), columns_of(listed) if columns is None else columns, listed)
     return len(listed)
 
 
-def print_frame(
-    frame: pd.DataFrame, columns: Sequence[Column] | None, *, as_json: bool
-) -> int:
+def print_frame(frame: pd.DataFrame, columns: Sequence[Column] | None, *, as_json: bool) -> int:
     """Write the rows of a frame, as :func:`print_rows` does."""
     from mcpaudit_lab.tables import records
 

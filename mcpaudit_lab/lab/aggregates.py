@@ -37,7 +37,7 @@ _STATS = """
     coalesce(quantile_cont(duration_ms, 0.5), 0.0) as p50_duration_ms,
     coalesce(quantile_cont(duration_ms, 0.95), 0.0) as p95_duration_ms,
     count(distinct nullif(user_subject, '')) as unique_subjects,
-    count(distinct nullif(tool_name, '')) as unique_tools"""
+    count(distinct tool_name) as unique_tools"""
 
 
 def stats_sql(rows: str, by: str | None) -> str:
@@ -45,13 +45,13 @@ def stats_sql(rows: str, by: str | None) -> str:
     if by is None:
         return f"select {_STATS} from {rows}"
     column = _column(by)
-    return f"select {column}::varchar as \"key\", {_STATS} from {rows} group by all order by total desc, \"key\""
+    return f'select {column}::varchar as "key", {_STATS} from {rows} group by all order by total desc, "key"'
 
 
 def breakdown_sql(rows: str, by: str) -> str:
     """SQL: key, count and errors; the most frequent first."""
     return (
-        f"select {_column(by)}::varchar as \"key\", count(*) as count, "
+        f'select {_column(by)}::varchar as "key", count(*) as count, '
         f"count(*) filter (not success) as errors from {rows} group by all "
         'order by count desc, "key"'
     )

@@ -14,7 +14,7 @@ from mcpaudit_lab.frames import to_frame
 from mcpaudit_lab.lab.aggregates import breakdown_sql, bucket_of, stats_sql, timeseries_sql
 from mcpaudit_lab.lab.columns import column_list, decode_columns
 from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, read_events
-from mcpaudit_lab.sql.compile import compile_filter, register_functions
+from mcpaudit_lab.sql.compile import compile_filter
 
 if TYPE_CHECKING:
     import os
@@ -88,7 +88,9 @@ class EventSet:
             params["ids"] = list(self.wanted)
         if compiled.residual:
             where = f"({where}) and e.id in (select unnest($checked)::uuid)"
-            params["checked"] = self._checked(f"(select e.id from audit_events e where {compiled.where})", compiled.params)
+            params["checked"] = self._checked(
+                f"(select e.id from audit_events e where {compiled.where})", compiled.params
+            )
         page = next((f for f in self.filters if f.limit is not None or f.offset), None)
         rows = f"(select * from audit_events e where {where}"
         if page is not None:
@@ -102,10 +104,8 @@ class EventSet:
         return [e.id for e in candidates if all(item.matches(e) for item in self.filters)]
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A cursor of the lab's connection that knows the functions filters use."""
-        cursor = self.lab.connection.cursor()
-        register_functions(cursor)
-        return cursor
+        """A cursor of the lab's connection, for one thread."""
+        return self.lab.connection.cursor()
 
     def _table(self, select: str, params: dict[str, Any]) -> pa.Table:
         cursor = self.cursor()
@@ -168,12 +168,9 @@ class EventSet:
 
     def head(self, count: int = 5) -> pd.DataFrame:
         """The first rows as a frame, as :meth:`df` gives them."""
-        first = self.ids()[:count] if self._limited() else None
-        part = replace(self, wanted=tuple(first)) if first is not None else self.where(limit=count)
-        return part.df()
-
-    def _limited(self) -> bool:
-        return any(item.limit is not None or item.offset for item in self.filters)
+        if any(item.limit is not None or item.offset for item in self.filters):
+            return EventSet(self.lab, wanted=tuple(self.ids()[:count])).df()
+        return self.where(limit=count).df()
 
     # Aggregates
 

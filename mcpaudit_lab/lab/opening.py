@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mcpaudit_lab.errors import LabError, LabInUse, LabVersionError
 from mcpaudit_lab.lab.ledger import LEDGER_TABLES
 from mcpaudit_lab.lab.selecting import read_value
+from mcpaudit_lab.sql.compile import register_functions
 from mcpaudit_lab.sql.schema import duckdb_tables
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def open_lab(path: Path | None) -> duckdb.DuckDBPyConnection:
         keep_private(path)
     # The session's zone colours what DuckDB shows of times; evidence is shown in UTC.
     connection.execute("set global TimeZone = 'UTC'")
+    register_functions(connection)
     try:
         _ensure_tables(connection, path)
     except BaseException:
@@ -103,7 +105,9 @@ def _ensure_tables(connection: duckdb.DuckDBPyConnection, path: Path | None) -> 
         for statement in (*duckdb_tables(), *LEDGER_TABLES):
             connection.execute(statement)
         connection.execute("create table lab_meta (key varchar, value varchar)")
-        connection.execute("insert into lab_meta values ('format', $format)", {"format": str(FORMAT)})
+        connection.execute(
+            "insert into lab_meta values ('format', $format)", {"format": str(FORMAT)}
+        )
 
 
 @contextlib.contextmanager

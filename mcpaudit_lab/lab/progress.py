@@ -28,7 +28,7 @@ def progress_bar(
         label: what is being done.
     """
     if show is None:
-        show = "ipykernel" in sys.modules or sys.stderr.isatty()
+        show = _in_notebook() or sys.stderr.isatty()
     if not show:
         yield lambda _: None
         return
@@ -39,10 +39,14 @@ def progress_bar(
         yield bar.update
 
 
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and "IPKernelApp" in shell.config
+
+
 @contextmanager
-def bytes_bar(
-    sources: Iterable[Input], show: bool | None
-) -> Iterator[Callable[[int], object]]:
+def bytes_bar(sources: Iterable[Input], show: bool | None) -> Iterator[Callable[[int], object]]:
     """A bar over the bytes of some inputs, as they are stored."""
     paths = [source.path for source in sources]
     total = None if None in paths else sum(path.stat().st_size for path in paths if path)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["SqlResult"]
+__all__ = ["SqlResult", "run_sql"]
 
 _SHOWN_ROWS = 20
 
@@ -21,20 +21,18 @@ class SqlResult:
     """The rows of one statement, read once, when the statement ran.
 
     Times are UTC. A UUID is text, JSON is text.
+
+    Attributes:
+        truncated: whether there were more rows than a bound let through.
     """
 
-    def __init__(
-        self, cursor: duckdb.DuckDBPyConnection, text: str, params: dict[str, Any] | list[Any]
-    ) -> None:
-        relation = cursor.sql(text, params=params) if params else cursor.sql(text)
-        # A statement that changes something has run already, and has no rows.
-        self._table: pa.Table | None = None if relation is None else relation.to_arrow_table()
+    def __init__(self, table: pa.Table, *, truncated: bool = False) -> None:
+        self._table = table
+        self.truncated = truncated
 
     def arrow(self) -> pa.Table:
-        """The rows as an Arrow table; an empty one for a statement without rows."""
-        import pyarrow as pa
-
-        return pa.table({}) if self._table is None else self._table
+        """The rows as an Arrow table; one without columns for a statement without rows."""
+        return self._table
 
     def df(self) -> pd.DataFrame:
         """The rows as a frame; dtypes as in :mod:`mcpaudit_lab.frames`."""
@@ -55,10 +53,22 @@ class SqlResult:
         return int(self.arrow().num_rows)
 
     def __repr__(self) -> str:
-        if self._table is None:
+        if not self.columns:
             return "SqlResult(no rows)"
         shown = self._table.slice(0, _SHOWN_ROWS)
         lines = to_frame(shown).to_string().split("\n")
         text = "\n".join(visible(line) for line in lines)
         more = len(self) - shown.num_rows
-        return text + (f"\n… {more:,} more rows" if more > 0 else "")
+        end = "\n… and more that were not sent" if self.truncated else ""
+        return text + (f"\n… {more:,} more rows" if more > 0 else "") + end
+
+
+def run_sql(
+    cursor: duckdb.DuckDBPyConnection, text: str, params: dict[str, Any] | list[Any]
+) -> SqlResult:
+    """Run one statement to its end."""
+    import pyarrow as pa
+
+    relation = cursor.sql(text, params=params) if params else cursor.sql(text)
+    # A statement that changes something has run already, and has no rows.
+    return SqlResult(pa.table({}) if relation is None else relation.to_arrow_table())

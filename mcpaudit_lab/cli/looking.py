@@ -1,0 +1,130 @@
+"""Commands that look at single events: ``show`` and ``compare``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mcpaudit_lab.cli.options import filter_options, find_id, json_option, lab_option
+from mcpaudit_lab.cli.output import open_output, print_json, print_rows, say
+from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
+from mcpaudit_lab.errors import EventNotFound
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.comparison import Comparison
+    from mcpaudit_lab.filters import EventFilter
+    from mcpaudit_lab.lab import Lab
+
+__all__ = ["compare", "show"]
+
+
+@click.command()
+@lab_option
+@click.argument("event_id", metavar="ID")
+@click.option(
+    "--provenance",
+    is_flag=True,
+    help="Also where it came from, with the raw line, read again and checked.",
+)
+@json_option
+def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
+    """Show one event: who, what, the request, the response, what was sent meanwhile.
+
+    ID is a UUID, or the first digits of one. With --json it is the event as a portal gives it, or
+    with --provenance an object of `event` and `provenance`.
+
+    Exit status: 1 if there is no such event.
+    """
+    try:
+        event = lab.event(find_id(lab, event_id))
+    except EventNotFound as error:
+        click.echo(str(error), err=True)
+        return LOOK
+    if as_json:
+        found: Any = event.wire
+        if provenance:
+            ledger = [item.to_dict() for item in lab.provenance(event.id)]
+            found = {"event": event.wire, "provenance": ledger}
+        print_json(found)
+        return FOUND
+    from mcpaudit_lab.cards import print_event, print_provenance
+
+    console = open_output()
+    print_event(console, event)
+    if provenance:
+        print_provenance(console, lab.provenance(event.id))
+    return FOUND
+
+
+@click.command()
+@lab_option
+@click.argument("ids", nargs=-1, metavar="[A B]")
+@click.option("--replays", is_flag=True, help="Compare each original with each of its replays.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="PATH",
+    help="Leave this aside, such as response.structuredContent.ms or '**.trace_id'.",
+)
+@filter_options
+@json_option
+def compare(
+    *,
+    lab: Lab,
+    ids: tuple[str, ...],
+    replays: bool,
+    ignore: tuple[str, ...],
+    filters: tuple[EventFilter, ...],
+    as_json: bool,
+) -> int:
+    """Compare two events, A and B, or with --replays every original with its replays.
+
+    The verdict is equal, changed, or unknown where one side was redacted, truncated or not
+    captured. Filters go with --replays: one of the two events must match.
+
+    Exit status: 0 if equal, all of them; 1 if changed or unknown, or if there is no replay.
+    """
+    if replays:
+        if ids:
+            raise click.UsageError("give two ids, or --replays")
+        return _compare_replays(lab, filters, ignore, as_json)
+    if len(ids) != 2:
+        raise click.UsageError("give the ids of two events, or --replays")
+    if filters:
+        raise click.UsageError("filters go with --replays")
+    try:
+        comparison = lab.compare(*(find_id(lab, text) for text in ids), ignore=ignore)
+    except EventNotFound as error:
+        # Unlike in `show`, where it is an answer: the question was whether two events are equal.
+        raise Trouble(str(error)) from None
+    return _print_comparison(comparison, as_json)
+
+
+def _print_comparison(comparison: Comparison, as_json: bool) -> int:
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        from mcpaudit_lab.cards import print_comparison
+
+        print_comparison(open_output(), comparison)
+    return FOUND if comparison.verdict == "equal" else LOOK
+
+
+def _compare_replays(
+    lab: Lab, filters: tuple[EventFilter, ...], ignore: tuple[str, ...], as_json: bool
+) -> int:
+    from mcpaudit_lab.tables import REPLAY_COLUMNS, replay_rows
+
+    chosen = lab.events(*filters) if filters else None
+    rows = replay_rows(lab.compare_replays(chosen, ignore=ignore))
+    print_rows(rows, REPLAY_COLUMNS, as_json=as_json)
+    equal = sum(row["verdict"] == "equal" for row in rows)
+    if not as_json:
+        if not rows:
+            say("There is no replay here.")
+        elif equal < len(rows):
+            say(
+                f"{equal} of {len(rows)} are equal; mcpaudit-lab compare ORIGINAL REPLAY shows one."
+            )
+    return FOUND if rows and equal == len(rows) else LOOK
