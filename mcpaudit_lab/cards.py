@@ -102,8 +102,8 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
 
 
 def _size(size: int, truncated: bool) -> str:
-    text = f"{size:,} bytes" if size else ""
-    return f"{text}, too big, not kept" if truncated else text
+    parts = (f"{size:,} bytes" if size else "", "too big, not kept" if truncated else "")
+    return ", ".join(filter(None, parts))
 
 
 def _notification(notification: Notification, start: datetime) -> str:
@@ -174,22 +174,22 @@ def pretty_json(value: Any) -> Iterator[str]:
         yield visible(line)
 
 
-def _pretty(value: Any, before: str, depth: int) -> Iterator[str]:
-    """Lines of a value; ``before`` is what stands in front of it on its first line."""
+def _pretty(value: Any, before: str, depth: int, after: str = "") -> Iterator[str]:
+    """Lines of a value, and what stands in front of it and behind it."""
     indent = "  " * depth
     if depth == _DEPTH_MAX or not value or not isinstance(value, dict | list):
-        yield f"{indent}{before}{_cut(dumps(value))}"
+        yield f"{indent}{before}{_cut(dumps(value))}{after}"
         return
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     yield f"{indent}{before}{opening}"
     items = (
-        [(f"{dumps(key)}: ", child) for key, child in value.items()]
+        [(f"{_cut(dumps(key))}: ", child) for key, child in value.items()]
         if isinstance(value, dict)
         else [("", child) for child in value]
     )
-    for key, child in items:
-        yield from _pretty(child, _cut(key), depth + 1)
-    yield f"{indent}{closing}"
+    for number, (key, child) in enumerate(items, 1):
+        yield from _pretty(child, key, depth + 1, "," if number < len(items) else "")
+    yield f"{indent}{closing}{after}"
 
 
 def _cut(text: str) -> str:

@@ -7,7 +7,7 @@ section        what is compared
 =============  ===================================================================================
 summary        :data:`SUMMARY_MEMBERS` of the event
 param          the arguments: the payload's ``request_params``, or the event's ``parameters`` where
-               there is no payload
+               there are none
 response       ``response_result``. The text of a text block that is a JSON object or array on both
                sides is compared as JSON: ``response.content[0].text.{json}.user.id``
 error          ``response_error``
@@ -16,20 +16,20 @@ notifications  each notification's ``method`` and ``params``, in order
 
 What is left aside, since it differs between any two calls or says nothing about their outcome:
 
-================================================  ================================================
-``id``, ``request_id``, ``session_id``            which call it was
-``timestamp``, ``duration_ms``                    when, and how long; both durations are reported
-``user_subject``, ``user_email``, ``auth_type``,  who called: a replay runs as whoever replays
-``api_key_name``
-``transport``, ``source``, ``remote_addr``,       from where, and by which door
-``user_agent``, headers
-``request_chars``, ``response_chars``, sizes      counted from what is compared
-``error_message`` if ``tool returned IsError``    written by the reference server for Try-It and
-                                                  replays, where for an MCP call it writes nothing
-a notification's other members, and in its        when it was sent, and for which request
-params :data:`NOTIFICATION_NOISE`
-members this package does not know                nobody knows what they are
-================================================  ================================================
+==========================================  ======================================================
+``id``, ``request_id``, ``session_id``      which call it was
+``timestamp``, ``duration_ms``              when, and how long; both durations are reported
+``user_subject``, ``user_email``            who called: a replay runs as whoever replays
+``auth_type``, ``api_key_name``             the same
+``transport``, ``source``, ``user_agent``   by which door the call came in
+``remote_addr``, headers                    from where
+``request_chars``, ``response_chars``       counted from what is compared, as all sizes are
+``error_message``, if it is                 what the reference server writes for Try-It and replays
+``tool returned IsError``                   where for an MCP call it writes nothing
+a notification's ``ts`` and ``id``          when it was sent
+:data:`NOTIFICATION_NOISE` in its params    for which request or task, and when
+members this package does not know          nobody knows what they are
+==========================================  ======================================================
 
 Three values, never two: where one side was redacted, truncated or not captured, the path is
 ``unknown``, which is neither equal nor changed. A side that was truncated is unknown as a whole,
@@ -65,9 +65,9 @@ from mcpaudit_lab.sections import (
     SECTIONS,
     SUMMARY_MEMBERS,
     close_texts,
-    identical,
     known_sections,
     open_texts,
+    surely_equal,
 )
 from mcpaudit_lab.terminal import visible
 
@@ -296,7 +296,7 @@ def compare(
     marks = marks_of(dialects)
     left, left_unknown = known_sections(a)
     right, right_unknown = known_sections(b)
-    if not left_unknown and not right_unknown and identical(left, right, marks):
+    if not left_unknown and not right_unknown and surely_equal(left, right, marks):
         return Comparison(a, b, _ALL_EQUAL)
     unknown: list[Path] = []
     ignored = 0

@@ -122,8 +122,8 @@ def _comparison(console: Console, lab: Lab) -> None:
     print_comparison(console, lab.compare(*ids))
     _say(
         console,
-        "The client had asked for progress, the replay did not: the tool says so in its result, and "
-        "a notification is missing.",
+        "The client had asked for progress, the replay did not: the tool says so in its result, "
+        "and a notification is missing.",
     )
 
 

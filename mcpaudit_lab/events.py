@@ -9,20 +9,28 @@ way in, so unknown members, the order of keys, ``1`` against ``1.0`` and a time 
 out as they went in. The properties give the same as Python values; a member that is absent or null
 reads as the zero of its type, as the portal's contract leaves zero values out.
 
-:data:`EVENT_FIELDS` and :data:`PAYLOAD_FIELDS` list the members, their columns and kinds.
-Tables, frames and filters are made from them.
+Which members there are stands in :mod:`mcpaudit_lab.fields`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Any, ClassVar, Literal, TypeAlias, overload
+from datetime import datetime
+from typing import Any, ClassVar, overload
 
 from mcpaudit_lab.errors import RecordError, RejectReason
+from mcpaudit_lab.fields import (
+    EVENT_FIELDS,
+    PAYLOAD_FIELDS,
+    Field,
+    Kind,
+    build_wire,
+    check_members,
+    format_time,
+    parse_id,
+    parse_time,
+    parse_time_ns,
+)
 from mcpaudit_lab.jsontext import Json, dumps, loads, same
 
 __all__ = [
@@ -38,178 +46,8 @@ __all__ = [
     "parse_time_ns",
 ]
 
-Kind: TypeAlias = Literal["id", "time", "text", "int", "bool", "json"]
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One member of the record.
-
-    Attributes:
-        name: its name in the JSON.
-        kind: what it holds: ``id`` a UUID, ``time`` an RFC 3339 time, ``json`` any JSON value.
-        column: its column in ``audit_events`` or ``audit_payloads``.
-        always: whether the wire has it even when it is zero.
-    """
-
-    name: str
-    kind: Kind
-    column: str = ""
-    always: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.column:
-            object.__setattr__(self, "column", self.name)
-
-
-EVENT_FIELDS: tuple[Field, ...] = (
-    Field("id", "id", always=True),
-    Field("timestamp", "time", column="ts", always=True),
-    Field("duration_ms", "int", always=True),
-    Field("request_id", "text"),
-    Field("session_id", "text"),
-    Field("user_subject", "text"),
-    Field("user_email", "text"),
-    Field("auth_type", "text"),
-    Field("api_key_name", "text"),
-    Field("tool_name", "text", always=True),
-    Field("tool_group", "text"),
-    Field("parameters", "json"),
-    Field("success", "bool", always=True),
-    Field("error_message", "text"),
-    Field("error_category", "text"),
-    Field("request_chars", "int"),
-    Field("response_chars", "int"),
-    Field("content_blocks", "int"),
-    Field("transport", "text", always=True),
-    Field("source", "text", always=True),
-    Field("remote_addr", "text"),
-    Field("user_agent", "text"),
-)
-
-# captured_at stands in a portal's tables only; the wire of the reference server does not have it.
-PAYLOAD_FIELDS: tuple[Field, ...] = (
-    Field("jsonrpc_method", "text"),
-    Field("request_params", "json"),
-    Field("request_size_bytes", "int"),
-    Field("request_truncated", "bool"),
-    Field("request_headers", "json"),
-    Field("request_remote_addr", "text"),
-    Field("response_result", "json"),
-    Field("response_error", "json"),
-    Field("response_size_bytes", "int"),
-    Field("response_truncated", "bool"),
-    Field("notifications", "json"),
-    Field("notifications_truncated", "bool"),
-    Field("replayed_from", "id"),
-    Field("captured_at", "time"),
-)
-
 _EVENT_KINDS: dict[str, Kind] = {field.name: field.kind for field in EVENT_FIELDS}
 _PAYLOAD_KINDS: dict[str, Kind] = {field.name: field.kind for field in PAYLOAD_FIELDS}
-
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
-)
-_ZONELESS = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
-_HEX = "[0-9a-fA-F]"
-_HYPHENED = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
-_ID = re.compile(
-    rf"(?:[uU][rR][nN]:[uU][uU][iI][dD]:)?({_HYPHENED})|\{{({_HYPHENED})\}}|({_HEX}{{32}})"
-)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def parse_id(text: str) -> str:
-    """Read a UUID in any spelling a portal takes; gives lower case with hyphens.
-
-    The spellings: hyphened, 32 hex digits, ``urn:uuid:`` before, braces around; any case.
-
-    Raises:
-        RecordError: reason ``bad_id``.
-    """
-    found = _ID.fullmatch(text)
-    if found is None:
-        raise RecordError(RejectReason.BAD_ID, "the id is not a UUID")
-    digits = (found.group(1) or found.group(2) or found.group(3)).replace("-", "").lower()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-
-
-def _time_parts(text: str) -> tuple[datetime, str]:
-    found = _TIME.fullmatch(text)
-    if found is None:
-        without_zone = _ZONELESS.fullmatch(text) is not None
-        detail = "the time has no zone" if without_zone else "the time is not RFC 3339"
-        raise RecordError(RejectReason.BAD_TIME, detail)
-    day, clock, fraction, zone, _ = found.groups()
-    fraction = fraction or ""
-    zone = "+00:00" if zone in "Zz" else zone
-    try:
-        # Cut, not rounded, to microseconds: what the reference server stores.
-        moment = datetime.fromisoformat(f"{day}T{clock}.{fraction[:6].ljust(6, '0')}{zone}")
-        return moment.astimezone(UTC), fraction
-    except (ValueError, OverflowError):
-        raise RecordError(RejectReason.BAD_TIME, "the time is out of range") from None
-
-
-def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time; gives UTC, cut to microseconds.
-
-    Raises:
-        RecordError: reason ``bad_time``: not RFC 3339, no zone, or outside the years 1 to 9999.
-    """
-    return _time_parts(text)[0]
-
-
-def parse_time_ns(text: str) -> int:
-    """Read an RFC 3339 time; gives nanoseconds since 1970-01-01 UTC, cut.
-
-    Raises:
-        RecordError: as :func:`parse_time`.
-    """
-    moment, fraction = _time_parts(text)
-    microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
-    return microseconds * 1000 + int(fraction[6:9].ljust(3, "0"))
-
-
-def format_time(moment: datetime) -> str:
-    """Write a time as a portal does: UTC, ``Z``, up to six decimals, zeros at the end left out.
-
-    Raises:
-        ValueError: for a time without a zone.
-    """
-    if moment.tzinfo is None:
-        raise ValueError("a time without a zone names no moment")
-    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + "Z"
-
-
-def _check(wire: Mapping[str, Any], kinds: dict[str, Kind]) -> None:
-    for name, kind in kinds.items():
-        value = wire.get(name)
-        if value is None or kind == "json":
-            continue
-        if kind == "int":
-            fits = _is_integer(value)
-        elif kind == "bool":
-            fits = isinstance(value, bool)
-        else:
-            fits = isinstance(value, str)
-        if not fits:
-            wanted = {"int": "an integer", "bool": "true or false"}.get(kind, "a string")
-            raise RecordError(RejectReason.BAD_FIELD, f"{name} is not {wanted}")
-
-
-def _is_integer(value: Any) -> bool:
-    """1.0 is an integer to JSON Schema, and to JavaScript, which writes it so at times."""
-    if isinstance(value, Decimal):
-        # Not larger than any counter could be: int(Decimal("1e999999999")) would fill the memory.
-        return value.adjusted() < 40 and value == value.to_integral_value()
-    return (
-        isinstance(value, int)
-        and not isinstance(value, bool)
-        or (isinstance(value, float) and value.is_integer())
-    )
 
 
 class _Member:
@@ -320,7 +158,7 @@ class Notification(_View):
     params = _Value("params", "The notification's params, any JSON, or None.")
 
     def __post_init__(self) -> None:
-        _check(self.wire, self._known)
+        check_members(self.wire, self._known)
 
     @property
     def ts(self) -> datetime | None:
@@ -358,7 +196,7 @@ class Payload(_View):
     notifications_truncated = _Bool("notifications_truncated", "Whether the last ones are missing.")
 
     def __post_init__(self) -> None:
-        _check(self.wire, self._known)
+        check_members(self.wire, self._known)
         for name in ("replayed_from", "event_id"):
             if self.wire.get(name):
                 parse_id(self.wire[name])
@@ -389,7 +227,7 @@ class Payload(_View):
         Args:
             **members: by their JSON names; a time may be a ``datetime``; unknown names are kept.
         """
-        return cls(_build(members, PAYLOAD_FIELDS))
+        return cls(build_wire(members, PAYLOAD_FIELDS))
 
     @property
     def notifications(self) -> tuple[Notification, ...]:
@@ -450,7 +288,7 @@ class Event(_View):
 
     def __post_init__(self) -> None:
         wire = self.wire
-        _check(wire, _EVENT_KINDS)
+        check_members(wire, _EVENT_KINDS)
         if wire.get("id"):
             parse_id(wire["id"])
         if not wire.get("timestamp"):
@@ -483,7 +321,7 @@ class Event(_View):
             RecordError: as the constructor.
         """
         payload = members.pop("payload", None)
-        wire = _build(members, EVENT_FIELDS)
+        wire = build_wire(members, EVENT_FIELDS)
         if payload is not None:
             wire["payload"] = payload.wire if isinstance(payload, Payload) else payload
         return cls(wire)
@@ -526,22 +364,3 @@ class Event(_View):
             f"Event({self.id or 'no id'}, {format_time(self.timestamp)}, {self.tool_name!r}, "
             f"{outcome}, {self.duration_ms} ms)"
         )
-
-
-def _build(members: Mapping[str, Any], fields: tuple[Field, ...]) -> dict[str, Any]:
-    return dict(_members(members, fields))
-
-
-def _members(members: Mapping[str, Any], fields: tuple[Field, ...]) -> Iterator[tuple[str, Any]]:
-    for field in fields:
-        value = members.get(field.name)
-        if isinstance(value, datetime):
-            value = format_time(value)
-        if field.always and value is None:
-            value = {"int": 0, "bool": False}.get(field.kind, "")
-        if field.always or value not in (None, "", 0, False, {}, []):
-            yield field.name, value
-    known = {field.name for field in fields}
-    for name, value in members.items():
-        if name not in known:
-            yield name, value

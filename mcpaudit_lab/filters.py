@@ -304,11 +304,10 @@ def _is_empty(value: Json) -> bool:
 # --- the arguments -------------------------------------------------------------------------------
 
 
-def _texts(name: str, value: Texts) -> tuple[str, ...]:
+def _texts(name: str, value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
-    single = isinstance(value, str) or not isinstance(value, Iterable)
-    texts = (value,) if single else tuple(value)
+    texts = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     if not all(isinstance(text, str) for text in texts):
         raise FilterError(f"{name} is a text or a list of texts")
     if not texts and not isinstance(value, tuple):
@@ -317,7 +316,7 @@ def _texts(name: str, value: Texts) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _has(value: Texts) -> tuple[str, ...]:
+def _has(value: Any) -> tuple[str, ...]:
     columns = _texts("has", value)
     for column in columns:
         if column not in HAS_COLUMNS:

@@ -9,10 +9,11 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from mcpaudit_lab.jsondigest import Digest, Digests
+from mcpaudit_lab.jsonequal import surely_equal
 from mcpaudit_lab.jsonpaths import PathMatcher, State
 from mcpaudit_lab.redaction import Marks
 
-__all__ = ["ABSENT", "ATOMS", "ListAligner", "Row", "align", "common_pairs", "surely_equal"]
+__all__ = ["ABSENT", "ListAligner", "Row", "align", "common_pairs"]
 
 # Positions of two elements that stand against each other; -1 where a side has no such element.
 Step: TypeAlias = tuple[int, int]
@@ -27,51 +28,12 @@ class _Absent:
 ABSENT: Final[Any] = _Absent()
 """In place of a value: this side has no such key or element."""
 
-ATOMS: Final = frozenset({bool, int, float, type(None)})
-"""Types of which two values can be compared with ``==``."""
-
-_NO_STARTS: Final[frozenset[str]] = frozenset()
 # The digest of an element that is left aside: that of another such element, and of no value.
 _LEFT_ASIDE = "~"
 # Pairs of equal elements that one alignment looks at, before it makes do with fewer.
 _PAIRS_MAX = 100_000
 # Short lists are searched for equal elements with ==, up to so many comparisons.
 _SHORT = 400
-
-
-def surely_equal(left: Any, right: Any, starts: frozenset[str]) -> bool:
-    """Whether two JSON values are equal, as far as a quick look can tell.
-
-    False says nothing: they may be equal, but deep or written differently, or hold strings that
-    could be redaction marks.
-
-    Args:
-        left: one value.
-        right: the other.
-        starts: the first characters of redaction marks.
-    """
-    kind = type(left)
-    if left != right or kind is not type(right):
-        return False
-    if kind is str:
-        return left[:1] not in starts
-    # To == True is 1. What is left to see is whether the types are the same everywhere.
-    return kind in ATOMS or ((kind is dict or kind is list) and same_types(left, right, starts))
-
-
-def same_types(left: Any, right: Any, starts: frozenset[str]) -> bool:
-    pairs = [(left, right)]
-    for one, other in pairs:
-        for segment, value in one.items() if type(one) is dict else enumerate(one):
-            kind = type(value)
-            if kind is str:
-                if starts and value[:1] in starts:
-                    return False
-            elif kind is dict or kind is list:
-                pairs.append((value, other[segment]))
-            elif kind not in ATOMS or type(other[segment]) is not kind:
-                return False
-    return True
 
 
 class ListAligner:
@@ -88,7 +50,7 @@ class ListAligner:
         self._marks = marks
         self._matcher = matcher
         self._memo: Digests | None = None
-        self._starts = marks.starts if marks else _NO_STARTS
+        self._starts = marks.starts if marks else None
 
     def rows(
         self, left: Sequence[Any], right: Sequence[Any], state: State | None, *, quick: bool

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-from mcpaudit_lab.jsonalign import ABSENT, ATOMS, ListAligner, Row, same_types
+from mcpaudit_lab.jsonalign import ABSENT, ListAligner, Row
 from mcpaudit_lab.jsondigest import JsonText
+from mcpaudit_lab.jsonequal import ATOMS, identical, kind_of, same_types
 from mcpaudit_lab.jsonpaths import (
     JSON_TEXT,
     Path,
@@ -88,7 +88,7 @@ class Change:
         return f"Change({format_path(self.path)!r}, {self.kind})"
 
 
-# A frozen dataclass sets its attributes in a way that takes longer than finding a change does.
+# The way in which a frozen dataclass sets its attributes takes longer than finding a change.
 _NEW = object.__new__
 _SET_PATH, _SET_KIND, _SET_LEFT, _SET_RIGHT = (
     vars(Change)[name].__set__ for name in ("path", "kind", "left", "right")
@@ -124,9 +124,10 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
       them is paired off, changed against changed; the rest was ``removed`` or ``added``.
 
     Trees can be nested to any depth. The time grows with the size of the trees, times its logarithm
-    for long lists; see :func:`mcpaudit_lab.jsonalign.common_pairs` for the one bound that lists of
-    many repeated values meet. Where more than some hundred levels of nesting would make the paths
-    larger than five million segments in all, a container further down is one ``value`` change.
+    for long lists. Two bounds keep it so: long lists of few different values are aligned less than
+    perfectly (:func:`mcpaudit_lab.jsonalign.common_pairs` says when), and where findings under
+    hundreds of levels would make paths of more than five million segments in all, a container
+    further down is one ``value`` change.
 
     Args:
         a: the left value.
@@ -142,6 +143,8 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
         FilterError: for a malformed pattern.
         TypeError: for what is not JSON.
     """
+    if not ignore and identical(a, b):
+        return ()
     walk = _Walk(compile_patterns(ignore) if ignore else None, None)
     walk.run(a, b)
     return tuple(walk.changes)
@@ -164,7 +167,7 @@ def examine(
     Replacing a value by a mark therefore never makes two trees equal, and changes nothing that was
     unknown into a change.
 
-    A :class:`~mcpaudit_lab.jsonalign.JsonText` against another is compared as JSON, below the
+    A :class:`~mcpaudit_lab.jsondigest.JsonText` against another is compared as JSON, below the
     segment ``{json}``; but as text where only a key given twice makes the two differ.
 
     Args:
@@ -186,21 +189,8 @@ class _Top:
 
 
 _TOP: Final[Any] = _Top()
-
-_KINDS: dict[type, str] = {
-    dict: "object",
-    list: "array",
-    tuple: "array",
-    str: "string",
-    bool: "boolean",
-    type(None): "null",
-    int: "number",
-    float: "number",
-    Decimal: "number",
-}
-_VALUE: Final = ChangeKind.VALUE  # looking it up in the enum takes as long as comparing two values
-# Down to this depth lists are compared with == first, which is fast, and quadratic if done at
-# every depth.
+_VALUE: Final = ChangeKind.VALUE  # the look-up in the enum takes as long as comparing two values
+# Down to this depth containers are compared with == first: fast, but quadratic at every depth.
 _SHALLOW = 20
 # From this depth on it is counted how many segments the paths of findings have in all.
 _DEEP = 100
@@ -209,16 +199,6 @@ _DEEP_SEGMENTS_MAX = 5_000_000
 # An open container: its members still to come, both containers, whether the right one has members
 # that the left one has not, the matcher's state.
 _Frame: TypeAlias = tuple[Iterator[Any], Any, Any, bool, State | None]
-
-
-def _kind(value: Any) -> str:
-    kind = _KINDS.get(type(value))
-    if kind is not None:
-        return kind
-    for base, kind in _KINDS.items():
-        if isinstance(value, base):
-            return kind
-    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 class _InTurn:
@@ -269,10 +249,8 @@ class _Walk:
         self, left: Any, right: Any, state: State | None
     ) -> None:
         """Walk two containers in step. Those still open wait on a stack of ours, not Python's."""
-        path = self._path
-        matcher = self._matcher
+        path, matcher = self._path, self._matcher
         starts = self._marks.starts if self._marks else None
-        add = self._add
         waiting: list[_Frame] = []
         members, right, ragged = self._open(left, right, state)
         below: State | None = None
@@ -296,11 +274,11 @@ class _Walk:
                     if starts and (one[:1] in starts or other[:1] in starts):
                         self._meet(segment, one, other)
                     elif one != other:
-                        add(segment, _VALUE, one, other)
+                        self._add(segment, _VALUE, one, other)
                     continue
                 elif kind in ATOMS:
                     if one != other:
-                        add(segment, _VALUE, one, other)
+                        self._add(segment, _VALUE, one, other)
                     continue
                 elif kind is not dict and kind is not list:
                     if not self._meet(segment, one, other):
@@ -315,14 +293,8 @@ class _Walk:
                     continue
                 waiting.append((members, left, right, ragged, state))
                 path.append(segment)
-                left = one
-                state = below
-                if kind is dict:
-                    members = iter(one.items())
-                    right = other
-                    ragged = len(one) != len(other)
-                else:
-                    members, right, ragged = self._open(one, other, below)
+                left, state = one, below
+                members, right, ragged = self._open(one, other, below)
                 break
             else:
                 if ragged:
@@ -343,6 +315,8 @@ class _Walk:
             The members of the left one, each with its segment; what gives the right member for a
             segment, if asked in this order; whether the right one is known to have other keys.
         """
+        if type(left) is dict:
+            return iter(left.items()), right, len(left) != len(right)
         if isinstance(left, list | tuple):
             if len(left) == len(right) == 1:
                 return enumerate(left), right, False
@@ -351,6 +325,7 @@ class _Walk:
             if isinstance(rows, range):
                 return zip(rows, left[rows.start : rows.stop], strict=True), right, False
             if rows is None:
+                self._room -= len(self._path)
                 self.changes.append(Change(tuple(self._path), ChangeKind.ORDER, left, right))
                 rows = []
             return iter([row[:2] for row in rows]), _InTurn(rows), False
@@ -370,7 +345,7 @@ class _Walk:
             self._add(segment, ChangeKind.VALUE, one, other)
         elif self._is_mark(one) or self._is_mark(other):
             self.unknown.append(self._where(segment))
-        elif (kind := _kind(one)) != _kind(other):
+        elif (kind := kind_of(one)) != kind_of(other):
             self._add(segment, ChangeKind.TYPE, one, other)
         elif kind in ("object", "array"):
             return True
@@ -396,8 +371,7 @@ class _Walk:
 
     def _add(self, segment: Segment, kind: ChangeKind, left: Any, right: Any) -> None:
         change = _NEW(Change)
-        path = self._path
-        _SET_PATH(change, self._where(segment) if len(path) > _DEEP or segment is _TOP else (*path, segment))
+        _SET_PATH(change, self._where(segment))
         _SET_KIND(change, kind)
         _SET_LEFT(change, left)
         _SET_RIGHT(change, right)

@@ -22,7 +22,18 @@ from typing import Any, Self, TypeAlias
 
 from mcpaudit_lab.errors import RecordError, RejectReason
 
-__all__ = ["Json", "JsonDecimal", "dumps", "has_duplicate_keys", "loads", "replace_surrogates", "same", "same_number", "scan", "skip_space"]
+__all__ = [
+    "Json",
+    "JsonDecimal",
+    "dumps",
+    "has_duplicate_keys",
+    "loads",
+    "replace_surrogates",
+    "same",
+    "same_number",
+    "scan",
+    "skip_space",
+]
 
 Json: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | Decimal | bool | None"
 

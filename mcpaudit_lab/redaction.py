@@ -58,11 +58,13 @@ class Marks:
         is_mark: truthy for a string that is a mark.
         starts: the first characters that a mark can have; looking there first is faster.
         hints: texts of which every mark holds one when put in lower case.
+        hint_bytes: the same as bytes.
     """
 
     is_mark: Callable[[str], object]
     starts: frozenset[str]
     hints: tuple[str, ...]
+    hint_bytes: tuple[bytes, ...]
 
 
 def marks_of(dialects: Iterable[Dialect | str] = DEFAULT_DIALECTS) -> Marks:
@@ -88,6 +90,7 @@ def _marks(dialects: frozenset[str]) -> Marks:
         re.compile(pattern, re.IGNORECASE | re.ASCII).fullmatch,
         frozenset("".join(starts for _, starts, _ in chosen)),
         tuple(hint for _, _, hint in chosen),
+        tuple(hint.encode() for _, _, hint in chosen),
     )
 
 

@@ -6,13 +6,13 @@ record, and how the JSON in text blocks is opened.
 
 from __future__ import annotations
 
-import marshal
 from typing import Any, Final
 
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.jsondiff import Change
 from mcpaudit_lab.jsondigest import JsonText
+from mcpaudit_lab.jsonequal import identical
 from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.redaction import Marks
 
@@ -21,9 +21,9 @@ __all__ = [
     "SECTIONS",
     "SUMMARY_MEMBERS",
     "close_texts",
-    "identical",
     "known_sections",
     "open_texts",
+    "surely_equal",
 ]
 
 SECTIONS: Final = ("summary", "param", "response", "error", "notifications")
@@ -99,23 +99,12 @@ def _without_noise(notification: dict[str, Any]) -> dict[str, Any]:
     return {"method": notification.get("method"), "params": params}
 
 
-def identical(left: dict[str, Any], right: dict[str, Any], marks: Marks) -> bool:
-    """Whether two calls are surely equal and nothing in them is redacted, at the speed of C.
+def surely_equal(left: dict[str, Any], right: dict[str, Any], marks: Marks) -> bool:
+    """Whether two calls are equal and nothing in them is redacted, as far as a quick look tells.
 
-    False says nothing: they may still be equal, but written differently.
+    False says nothing.
     """
-    try:
-        # == alone takes True for 1. The bytes tell types apart, but take longer to make.
-        if left != right:
-            return False
-        content = marshal.dumps(left)
-        if content != marshal.dumps(right):
-            return False
-    except (RecursionError, ValueError):
-        # Nested too deep for either, or a JsonDecimal, which has no such bytes.
-        return False
-    content = content.lower()
-    return b"\\u" not in content and not any(hint.encode() in content for hint in marks.hints)
+    return identical(left, right, (*marks.hint_bytes, b"\\u"))
 
 
 def open_texts(left: dict[str, Any], right: dict[str, Any], marks: Marks) -> bool:
@@ -124,51 +113,50 @@ def open_texts(left: dict[str, Any], right: dict[str, Any], marks: Marks) -> boo
     Returns:
         Whether it was done; :func:`close_texts` undoes it in what is found.
     """
-    one, other = left.get("response"), right.get("response")
-    left_texts, right_texts = _texts(one), _texts(other)
-    if not left_texts or not right_texts:
+    one, other = _content(left), _content(right)
+    if not one or not other:
         return False
-    if left_texts == right_texts and not any(_may_hide_a_mark(text, marks) for text in left_texts):
+    if _texts(one) == _texts(other) and not any(_may_hide_a_mark(it, marks) for it in _texts(one)):
         return False
-    left["response"], right["response"] = _open(one), _open(other)
+    left["response"] = {**left["response"], "content": [_open(block) for block in one]}
+    right["response"] = {**right["response"], "content": [_open(block) for block in other]}
     return True
 
 
-def _may_hide_a_mark(text: str, marks: Marks) -> bool:
+def _content(sections: dict[str, Any]) -> list[Any]:
+    result = sections.get("response")
+    content = result.get("content") if isinstance(result, dict) else None
+    return content if isinstance(content, list) else []
+
+
+def _texts(content: list[Any]) -> list[str | None]:
+    return [_text(block) for block in content]
+
+
+def _text(block: Any) -> str | None:
+    """The text of a text block."""
+    if isinstance(block, dict) and block.get("type") == "text":
+        text = block.get("text")
+        return text if isinstance(text, str) else None
+    return None
+
+
+def _may_hide_a_mark(text: str | None, marks: Marks) -> bool:
     r"""Whether a mark could be in the JSON. Some writers escape ``<`` as ``\u003c``."""
+    if text is None:
+        return False
     text = text.lower()
     return "\\u" in text or any(hint in text for hint in marks.hints)
 
 
-def _texts(result: Any) -> list[str]:
-    content = result.get("content") if isinstance(result, dict) else None
-    blocks = content if isinstance(content, list) else ()
-    return [block["text"] for block in blocks if _is_text_block(block)]
-
-
-def _is_text_block(block: Any) -> bool:
-    return (
-        isinstance(block, dict)
-        and block.get("type") == "text"
-        and isinstance(block.get("text"), str)
-    )
-
-
-def _open(result: Any) -> Any:
-    content = [
-        {**block, "text": _read(block["text"])} if _is_text_block(block) else block
-        for block in result["content"]
-    ]
-    return {**result, "content": content}
-
-
-def _read(text: str) -> str:
-    if text.lstrip(" \t\n\r")[:1] not in ("{", "["):
-        return text
+def _open(block: Any) -> Any:
+    text = _text(block)
+    if not text or text.lstrip(" \t\n\r")[:1] not in ("{", "["):
+        return block
     try:
-        return JsonText.of(text, loads(text))
+        return {**block, "text": JsonText.of(text, loads(text))}
     except RecordError:
-        return text
+        return block
 
 
 def close_texts(change: Change) -> Change:

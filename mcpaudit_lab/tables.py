@@ -1,7 +1,7 @@
 """Rows as tables: fitted and coloured on a terminal, plain text where the output goes elsewhere.
 
-Every cell goes through :func:`mcpaudit_lab.terminal.visible` and is never read as markup, since audit
-data is hostile.
+Every cell goes through :func:`mcpaudit_lab.terminal.visible` and is never read as markup, since
+audit data is hostile.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len, set_cell_size
@@ -35,6 +36,7 @@ __all__ = [
     "Column",
     "breakdown_columns",
     "cell_text",
+    "columns_of",
     "event_row",
     "open_console",
     "print_load",
@@ -49,6 +51,8 @@ _CELL_MAX: Final = 160
 # The same where each value has a line of its own.
 _RECORD_CELL_MAX: Final = 2000
 _GAP: Final = 2
+# The narrowest a column of texts of unknown kind gets.
+_LEAST: Final = 12
 # As much of an id as people take in; every command takes it for the whole.
 _SHORT_ID: Final = 8
 # Wider than any line that is printed, so that nothing is wrapped where nobody looks at a screen.
@@ -60,24 +64,28 @@ VERDICTS: Final = {"equal": "green", "changed": "yellow", "unknown": "magenta"}
 
 def cell_text(value: Any) -> str:
     """A value as one line of text: times in UTC to the millisecond, what is missing as nothing."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".")
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(" ", "milliseconds")
-    if isinstance(value, bytes):
-        return visible(value.decode("utf-8", "backslashreplace"))
-    if isinstance(value, dict | list | tuple):
-        try:
-            return visible(dumps(value))
-        except (TypeError, ValueError):
-            pass
-    return visible(str(value))
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
+    return "" if value is None else visible(str(value))
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return visible(dumps(value))
+    except (TypeError, ValueError):
+        # SQL has lists of times and the like.
+        return visible(str(value))
+
+
+_FORMS: Final[tuple[tuple[Any, Callable[[Any], str]], ...]] = (
+    (str, visible),
+    (bool, lambda value: "yes" if value else "no"),
+    (float, lambda value: f"{value:.3f}".rstrip("0").rstrip(".")),
+    (datetime, lambda value: value.replace(tzinfo=None).isoformat(" ", "milliseconds")),
+    (bytes, lambda value: visible(value.decode("utf-8", "backslashreplace"))),
+    ((dict, list, tuple), _json_text),
+)
 
 
 def _count(value: int) -> str:
@@ -174,6 +182,17 @@ SOURCE_COLUMNS: Final = (
 )
 
 
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """A column for each value of the first row; numbers stand to the right, texts may be cut."""
+    columns = []
+    for name in rows[0]:
+        kinds = {type(row[name]) for row in rows} - {type(None)}
+        right = bool(kinds) and kinds <= {int, float, Decimal}
+        cut = not right and not kinds <= {bool, datetime}
+        columns.append(Column(name, right=right, least=_LEAST if cut else None))
+    return columns
+
+
 def stats_columns(by: str | None) -> tuple[Column, ...]:
     """The columns of :meth:`EventSet.stats`.
 
@@ -223,7 +242,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of :meth:`Lab.compare_replays`, and in ``changes`` how many there are of any kind."""
+    """The rows of :meth:`Lab.compare_replays`; ``changes`` is how many there are of any kind."""
     rows = records(frame)
     for row in rows:
         row["changes"] = None if row["value"] is None else sum(row[kind] for kind in ChangeKind)
@@ -231,7 +250,7 @@ def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def open_console() -> Console:
-    """A console over standard output: colours and its width on a terminal, else plain and unwrapped.
+    """A console over standard output: colours and width of a terminal, else plain and unwrapped.
 
     ``NO_COLOR`` and ``TERM=dumb`` are respected.
     """

@@ -154,6 +154,8 @@ _param("over 64 bits", "2^64+1", "n", 2**64 + 1)
 _param("over 64 bits, as a float", "2^64", "n", 2**64)
 _param("beyond a double", "1e400 10e399", "n", Decimal("1e400"))
 _param("beyond a double, another", "1e401", "n", Decimal("1e401"))
+_param("beyond PostgreSQL's numbers", "", "n", Decimal("1e200000"))
+_param("beyond PostgreSQL's decimals", "", "n", Decimal("1e-20000"))
 _param("0.1 is a decimal", "0.1 0.10 1e-1", "n", 0.1)
 _param(
     "the double next to 0.1", "0.1-and-a-bit", "n", Decimal("0.1000000000000000055511151231257827")

@@ -22,9 +22,16 @@ OTHER = "f226cf42-7a54-4f9c-bff5-ed044ebd8cf6"
 TIME = "2026-11-24T03:43:43.274318Z"
 
 
-def line(event_id: str = ID, *, time: str = TIME, parameters: str | None = None, **more: str) -> str:
+def line(
+    event_id: str = ID, *, time: str = TIME, parameters: str | None = None, **more: str
+) -> str:
     """One export line, as text, so that a test can say what stands in it to the letter."""
-    members = [f'"id":"{event_id}"', f'"timestamp":"{time}"', '"duration_ms":1', '"tool_name":"echo"']
+    members = [
+        f'"id":"{event_id}"',
+        f'"timestamp":"{time}"',
+        '"duration_ms":1',
+        '"tool_name":"echo"',
+    ]
     if parameters is not None:
         members.append(f'"parameters":{parameters}')
     members += ['"success":true', '"transport":"http"', '"source":"mcp"']
@@ -104,7 +111,8 @@ def test_a_time_comes_out_as_it_went_in(time: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelling", [ID.upper(), ID.replace("-", ""), f"urn:uuid:{ID}", f"{{{ID}}}", f"URN:UUID:{ID.upper()}"]
+    "spelling",
+    [ID.upper(), ID.replace("-", ""), f"urn:uuid:{ID}", f"{{{ID}}}", f"URN:UUID:{ID.upper()}"],
 )
 def test_an_id_is_found_in_any_spelling_and_keeps_its_own(spelling: str) -> None:
     lab = load_bytes(line(spelling).encode() + b"\n")
@@ -113,7 +121,12 @@ def test_an_id_is_found_in_any_spelling_and_keeps_its_own(spelling: str) -> None
 
 
 def test_unknown_members_and_odd_but_legal_values_are_kept() -> None:
-    text = line(future='{"a":[1.10]}', user_email="null", request_chars="1.0", response_chars="12345678901234567890")
+    text = line(
+        future='{"a":[1.10]}',
+        user_email="null",
+        request_chars="1.0",
+        response_chars="12345678901234567890",
+    )
     event = only_event(text)
     assert event == Event.from_json(text)
     assert event.extra == Event.from_json(text).extra
@@ -190,7 +203,7 @@ BAD: dict[str, tuple[bytes, RejectReason]] = {
     "invalid utf-8": (line(parameters='{"a":"§"}').encode("latin-1"), RejectReason.INVALID_UTF8),
     "surrogate in utf-8": (line(parameters='{"a":"\ud800"}').encode("utf-8", "surrogatepass"), RejectReason.INVALID_UTF8),
     "nan": (line(parameters='{"a":NaN}').encode(), RejectReason.NAN_OR_INFINITY),
-    "nan in a list": (line(parameters='[1,NaN]').encode(), RejectReason.NAN_OR_INFINITY),
+    "nan in a list": (line(parameters="[1,NaN]").encode(), RejectReason.NAN_OR_INFINITY),
     "infinity": (line(parameters='{"a":[-Infinity]}').encode(), RejectReason.NAN_OR_INFINITY),
     "nan outside": (line().replace('"duration_ms":1', '"duration_ms":NaN').encode(), RejectReason.NAN_OR_INFINITY),
     "nan as DuckDB spells it": (line(parameters='{"a":nan}').encode(), RejectReason.NOT_JSON),
@@ -326,7 +339,9 @@ try:
 except LabError as error:
     print("refused:", error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert "refused: the lab could not be written, nothing was changed" in done.stdout, done.stderr
     with Lab(lab_file) as lab:
         assert lab.events().ids() == [OTHER]

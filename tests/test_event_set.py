@@ -294,7 +294,9 @@ def test_a_lab_answers_in_several_threads_while_it_loads(lab: Lab) -> None:
 
 
 def test_sql_gives_frames_and_python_values(lab: Lab) -> None:
-    result = lab.sql("select tool_name, count(*) as n from audit_events group by all order by n desc")
+    result = lab.sql(
+        "select tool_name, count(*) as n from audit_events group by all order by n desc"
+    )
     assert result.columns == ["tool_name", "n"]
     assert result.fetchall()[0] == ("echo", 213)
     assert str(result.df().dtypes["n"]) == "Int64"

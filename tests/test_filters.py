@@ -163,7 +163,7 @@ def test_a_keyword_that_means_nothing_is_an_error_that_says_what_does(
 
 def test_an_error_does_not_repeat_the_value() -> None:
     with pytest.raises(FilterError) as raised:
-        EventFilter(params={"password": ["hunter2"]})  # type: ignore[dict-item]  # the point
+        EventFilter(params={"password": ["hunter2"]})  # type: ignore[arg-type]  # the point
     assert "hunter2" not in str(raised.value)
 
 
@@ -396,8 +396,9 @@ def test_the_words_say_everything_in_one_line() -> None:
     )
     assert item.describe() == (
         'tool "echo" or "lorem", error category "tool", param user.id is "alice", '
-        'param "a.b" is 200, param x is null, response isError is true, header User-Agent is "curl", '
-        'has notifications, failed, "boom" in tool name, error message or user, took 500 ms or more, '
+        'param "a.b" is 200, param x is null, response isError is true, '
+        'header User-Agent is "curl", has notifications, failed, '
+        '"boom" in tool name, error message or user, took 500 ms or more, '
         "from 2026-11-24T12:00:00Z, to 2026-11-24T13:00:00Z, at most 50, without the first 100"
     )
     assert EventFilter(success=True).describe() == "succeeded"

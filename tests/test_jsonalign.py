@@ -1,15 +1,14 @@
 """Lists set against each other, and the digests that equal values share."""
 
-import random
 from decimal import Decimal
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpaudit_lab.jsonalign import align, common_pairs, surely_equal
+from mcpaudit_lab.jsonalign import align, common_pairs
 from mcpaudit_lab.jsondigest import Digests, JsonText
 from mcpaudit_lab.jsonpaths import compile_patterns
 from mcpaudit_lab.jsontext import JsonDecimal, loads, same
@@ -21,15 +20,11 @@ NUMBERS = (
     | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from([2**53, 2**53 + 1, 2.0**53, 1e23, 10**23, 0.1, -0.0, 1e308, 10**308])
-    | st.sampled_from(
-        ["1.0", "1.10", "1.1000", "0.5", "0.50", "5e-1", "-0", "0e5", "1e400", "10e399", "1e23"]
-        + [
-            "1e5001",
-            "10e5000",
-            "-1e5001",
-            "0.1000000000000000055511151231257827021181583404541015625",
-        ]
-    ).map(JsonDecimal)
+    | st.sampled_from(["1.0", "1.10", "1.1000", "0.5", "0.50", "5e-1", "-0", "0e5"]).map(
+        JsonDecimal
+    )
+    | st.sampled_from(["1e23", "1e400", "10e399", "1e5001", "10e5000", "-1e5001"]).map(JsonDecimal)
+    | st.just(JsonDecimal("0.1000000000000000055511151231257827021181583404541015625"))
     | st.decimals(allow_nan=False, allow_infinity=False, places=2)
 )
 SCALARS = st.none() | st.booleans() | st.sampled_from(["", "a", "1", "True", "None"]) | NUMBERS
@@ -51,25 +46,6 @@ def test_digests_agree_exactly_where_the_values_are_equal(one: Any, other: Any) 
     assert digest(one) is not None
 
 
-@settings(deadline=None)
-@given(TREES, TREES)
-def test_a_quick_look_is_never_wrong_about_equality(one: Any, other: Any) -> None:
-    if surely_equal(one, other, frozenset()):
-        assert same(one, other)
-
-
-def test_a_quick_look_tells_true_from_one_and_shuns_marks() -> None:
-    none: frozenset[str] = frozenset()
-    starts = marks_of().starts
-
-    assert surely_equal({"a": [1, True, "x"]}, {"a": [1, True, "x"]}, starts)
-    assert not surely_equal({"a": [1]}, {"a": [True]}, none)
-    assert not surely_equal(True, 1, none)
-    assert not surely_equal({"a": ["***"]}, {"a": ["***"]}, starts)
-    assert not surely_equal("[redacted]", "[redacted]", starts)
-    assert surely_equal("[redacted]", "[redacted]", none)
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -77,6 +53,7 @@ def test_a_quick_look_tells_true_from_one_and_shuns_marks() -> None:
         [0, 0.0, -0.0, JsonDecimal("-0"), JsonDecimal("0e7")],
         [JsonDecimal("1e400"), 10**400, JsonDecimal("10e399")],
         [JsonDecimal("1e6000"), JsonDecimal("1" + "0" * 6000)],
+        [JsonDecimal("1e12345678901234567890"), JsonDecimal("1E+12345678901234567890")],
         [0.5, JsonDecimal("0.50"), JsonDecimal("5e-1")],
         [
             JsonDecimal("0.10000000000000000000000001"),
@@ -137,6 +114,17 @@ def test_a_text_that_is_json_has_the_digest_of_what_it_says() -> None:
     assert digest([one]) == digest([other])
 
 
+def test_texts_that_are_json_are_equal_when_they_say_the_same() -> None:
+    one, other, text = JsonText.of("[1]", [1]), JsonText.of("[ 1 ]", [1]), "[1]"
+
+    assert one == other
+    assert (one != other) is False
+    assert one == text
+    assert other != text
+    assert one != JsonText.of("[2]", [2])
+    assert hash(one) == hash(text)
+
+
 def test_digests_are_of_json_values_only() -> None:
     with pytest.raises(TypeError, match="set is not a JSON value"):
         digest([{1, 2}])
@@ -164,7 +152,7 @@ def test_common_pairs_are_a_longest_common_subsequence(left: list[str], right: l
     pairs = common_pairs(left, right)
 
     assert all(left[i] == right[j] for i, j in pairs)
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(pairs, pairs[1:], strict=False))
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
     assert len(pairs) == longest(left, right)
     assert common_pairs(right, left) == [(j, i) for i, j in pairs]
 
@@ -215,12 +203,10 @@ def test_between_equal_ends_a_mark_makes_all_of_it_go_by_position() -> None:
 
 @pytest.mark.timeout(60)
 def test_long_lists_of_few_values_are_aligned_in_bounded_time() -> None:
-    chance = random.Random(7)
-    left = [chance.choice("ab") for _ in range(100_000)]
-    right = [chance.choice("ab") for _ in range(100_000)]
+    left, right = list(f"{3**63_200:b}"[:100_000]), list(f"{7**36_000:b}"[:100_000])
 
     pairs = common_pairs(left, right)
 
     assert len(pairs) > 1000
     assert all(left[i] == right[j] for i, j in pairs)
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(pairs, pairs[1:], strict=False))
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))

@@ -494,6 +494,8 @@ def test_ten_thousand_levels_are_compared(grow: Any) -> None:
     assert not findings.changes
     assert [len(path) for path in findings.unknown] == [10_000]
     assert diff(grow({"ms": 1}), grow({"ms": 2}), ignore=["**.ms"]) == ()
+    swapped = diff([grow(1), grow(2), 0], [grow(2), grow(1), 0])
+    assert told(swapped) == ["order $"]
 
 
 @pytest.mark.timeout(60)
@@ -517,12 +519,22 @@ def test_paths_in_a_deep_place_cannot_fill_the_memory() -> None:
     assert [len(path) for path in findings.unknown] == [5000]
 
 
+@pytest.mark.parametrize("pair", [([1, 2], [2, 1]), ([1], [2]), ([1], [1, 2]), ([1], ["***"])])
+def test_nor_can_many_small_findings_there(pair: tuple[Any, Any]) -> None:
+    a, b = (nested([{str(n): [side] for n in range(100)}] * 100, 5000) for side in pair)
+
+    findings = examine(a, b, marks=MARKS)
+
+    paths = [change.path for change in findings.changes] + list(findings.unknown)
+    assert 500 < len(paths) < 2000
+    assert sum(map(len, paths)) < 10_000_000
+
+
 @pytest.mark.timeout(60)
 def test_lists_of_a_hundred_thousand_elements_are_compared() -> None:
-    rows = [{"id": number, "name": f"row {number}"} for number in range(100_000)]
+    rows: list[dict[str, Any]] = [{"id": n, "name": f"row {n}"} for n in range(100_000)]
     other = [dict(row) for row in rows]
-    shuffled = other[:]
-    random.Random(1).shuffle(shuffled)
+    shuffled = sorted(other, key=lambda row: row["id"] * 7919 % 100_003)
     sparse = [row for row in other if row["id"] % 1000]
     changed = [{**row, "name": "x"} for row in other]
 
@@ -534,8 +546,7 @@ def test_lists_of_a_hundred_thousand_elements_are_compared() -> None:
 
 @pytest.mark.timeout(60)
 def test_long_lists_of_few_values_are_compared() -> None:
-    chance = random.Random(3)
-    a, b = ([chance.randrange(2) for _ in range(100_000)] for _ in "ab")
+    a, b = ([*map(int, f"{base:b}"[:100_000])] for base in (3**63_200, 7**36_000))
 
     assert same(rebuild_list(a, diff(a, b)), b)
 

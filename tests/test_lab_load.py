@@ -75,7 +75,7 @@ def test_the_same_load_again_adds_nothing(tmp_path: Path) -> None:
     path.write_bytes(DETAILS.read_bytes() + b"broken\n\n" + b'{"id":"x"}\n')
     lab = Lab()
     first = lab.load([path, EXPORT])
-    tables = ("audit_events", "audit_payloads", "sources", "lineage", "rejects")
+    tables = ("audit_events", "audit_payloads", "sources", "rejects")
     before = {name: lab.sql(f"select count(*) from {name}").fetchall() for name in tables}
     again = lab.load([path, EXPORT])
     assert {name: lab.sql(f"select count(*) from {name}").fetchall() for name in tables} == before
@@ -173,7 +173,9 @@ _trees = st.recursive(
     ),
     max_leaves=12,
 )
-_numbers = st.from_regex(r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+_numbers = st.from_regex(
+    r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
+)
 
 
 @st.composite
@@ -380,7 +382,7 @@ def test_an_error_in_the_second_file_undoes_the_first(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "case.duckdb")
     with pytest.raises(SourceError):
         lab.load([DETAILS, broken])
-    for name in ("audit_events", "audit_payloads", "sources", "lineage", "rejects"):
+    for name in ("audit_events", "audit_payloads", "sources", "rejects"):
         assert lab.sql(f"select count(*) from {name}").fetchall() == [(0,)]
 
 

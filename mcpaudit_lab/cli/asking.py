@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,11 +11,11 @@ import click
 
 from mcpaudit_lab.cli.options import filter_options, json_option, lab_option
 from mcpaudit_lab.cli.output import escape_json, print_frame, print_rows
-from mcpaudit_lab.cli.status import FOUND, LOOK
+from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
-    from mcpaudit_lab.lab import EventSet, Lab
+    from mcpaudit_lab.lab import EventSet, Lab, SqlResult
 
 __all__ = ["breakdown", "events", "sql", "stats", "timeseries"]
 
@@ -30,17 +32,18 @@ _SUMMARY: Final = (
     "--columns",
     multiple=True,
     metavar="NAMES",
-    help="Columns, with commas between: ts,tool_name,param.user.id,response.isError,header.User-Agent.",
+    help="Columns, with commas between: ts,tool_name,param.user.id,header.User-Agent.",
 )
 @click.option("--payloads", is_flag=True, help="Requests and responses as well.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="COUNT",
-    help=f"At most so many. Without it a table stops at {_SHOWN_EVENTS} and says so; --json does not stop.",
+    help=f"At most so many. Otherwise a table stops at {_SHOWN_EVENTS} and says so; --json never.",
 )
 @json_option
 def events(
+    *,
     lab: Lab,
     filters: tuple[EventFilter, ...],
     columns: tuple[str, ...],
@@ -121,7 +124,7 @@ def _decoded(row: dict[str, Any], in_json: set[str]) -> dict[str, Any]:
 @filter_options
 @click.option("--by", metavar="FIELD", help="A row for each tool, user, session, success, …")
 @json_option
-def stats(lab: Lab, filters: tuple[EventFilter, ...], by: str | None, as_json: bool) -> int:
+def stats(*, lab: Lab, filters: tuple[EventFilter, ...], by: str | None, as_json: bool) -> int:
     """Show calls, failures and durations.
 
     Exit status: 1 if no event matches.
@@ -140,7 +143,7 @@ def stats(lab: Lab, filters: tuple[EventFilter, ...], by: str | None, as_json: b
     "--by", default="tool", show_default=True, metavar="FIELD", help="tool, user, success, …"
 )
 @json_option
-def breakdown(lab: Lab, filters: tuple[EventFilter, ...], by: str, as_json: bool) -> int:
+def breakdown(*, lab: Lab, filters: tuple[EventFilter, ...], by: str, as_json: bool) -> int:
     """Count events and failures for each value of a field.
 
     Exit status: 1 if no event matches.
@@ -159,7 +162,7 @@ def breakdown(lab: Lab, filters: tuple[EventFilter, ...], by: str, as_json: bool
     "--bucket", default="1m", show_default=True, metavar="SPAN", help="Width: 90s, 5m, 1h30m, 1d."
 )
 @json_option
-def timeseries(lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_json: bool) -> int:
+def timeseries(*, lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_json: bool) -> int:
     """Count events and failures over time, UTC; spans without an event are left out.
 
     Exit status: 1 if no event matches.
@@ -174,28 +177,62 @@ def timeseries(lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_json:
 @click.command()
 @lab_option
 @click.argument("statement")
+@click.option(
+    "--untrusted",
+    is_flag=True,
+    help="Run it in a process of its own over a copy, without files and network, within bounds.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long an untrusted statement may take.",
+)
 @json_option
-def sql(lab: Lab, statement: str, as_json: bool) -> int:
+def sql(*, lab: Lab, statement: str, untrusted: bool, timeout_s: float, as_json: bool) -> int:
     """Run one SQL statement of your own; - reads it from standard input.
 
-    The tables are audit_events, audit_payloads, sources, lineage and rejects. The lab itself cannot
+    The tables are audit_events, audit_payloads, sources and rejects. The lab itself cannot
     be changed this way. Columns of JSON come as text.
 
-    The statement may read and write files of yours: run none that you did not read.
+    A statement may read and write files of yours: use --untrusted for one that you did not read. It
+    sees audit_events and audit_payloads only.
 
     Exit status: 1 if there is no row.
     """
-    from mcpaudit_lab.lab import SqlResult
-
     if statement == "-":
-        statement = click.get_text_stream("stdin").read()
-    cursor = lab.connection.cursor()
-    cursor.execute("begin transaction read only")
-    result = SqlResult(cursor, statement, {})
+        statement = sys.stdin.read()
+    if untrusted:
+        with lab.sandbox(timeout_s=timeout_s) as box:
+            result = box.sql(statement)
+    else:
+        result = _run(lab, statement)
     names = _unique(result.columns)
     rows = (dict(zip(names, row, strict=True)) for row in result.fetchall())
     count = print_rows(rows, None, as_json=as_json)
+    if result.truncated:
+        click.echo(f"cut after {count:,} rows", err=True)
     return LOOK if names and not count else FOUND
+
+
+def _run(lab: Lab, statement: str) -> SqlResult:
+    """Run a statement that cannot change the lab, be it by mistake."""
+    from mcpaudit_lab.lab.results import run_sql
+
+    cursor = lab.connection.cursor()
+    # A second one could end the transaction.
+    if len(cursor.extract_statements(statement)) > 1:
+        raise Trouble("this is more than one statement; run them one by one")
+    cursor.execute("begin transaction read only")
+    # While DuckDB makes an Arrow table Python hears no Ctrl-C; nothing here needs a clean end.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return run_sql(cursor, statement, {})
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

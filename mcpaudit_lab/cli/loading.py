@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -42,19 +43,17 @@ def demo(lab_path: Path | None) -> int:
 @new_lab_option
 @click.option("--strict", is_flag=True, help="Stop at the first bad line and load nothing.")
 @json_option
-def load(files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool) -> int:
+def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool) -> int:
     """Load exports, detail lines, saved answers of a portal, or Parquet that a lab wrote.
 
-    FILES are files, folders, patterns in quotes, or - for standard input; .gz and .zst are unpacked.
-    All of it is loaded or nothing. The same again adds nothing.
+    FILES are files, folders, patterns in quotes, or - for standard input; .gz and .zst are
+    unpacked. All of it is loaded or nothing. The same again adds nothing.
 
     Exit status: 1 if lines were rejected; the others are loaded, see `rejects`. 2 if nothing was.
     """
     from mcpaudit_lab.lab import Lab
 
-    inputs: list[str | IO[Any]] = [
-        click.get_binary_stream("stdin") if name == "-" else name for name in files
-    ]
+    inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
     with Lab(lab_path) as lab:
         return _print_report(lab, lab.load(inputs, strict=strict), as_json)
 
@@ -66,7 +65,7 @@ def load(files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool) ->
 @click.option("--strict", is_flag=True, help="Stop at the first conflict and load nothing.")
 @json_option
 def load_database(
-    url: str, lab_path: Path, filters: tuple[EventFilter, ...], strict: bool, as_json: bool
+    *, url: str, lab_path: Path, filters: tuple[EventFilter, ...], strict: bool, as_json: bool
 ) -> int:
     """Load events and payloads from a portal's own PostgreSQL or SQLite tables.
 
@@ -133,7 +132,7 @@ def rejects(lab: Lab, as_json: bool) -> int:
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @json_option
 def write(
-    lab: Lab, file: Path, filters: tuple[EventFilter, ...], overwrite: bool, as_json: bool
+    *, lab: Lab, file: Path, filters: tuple[EventFilter, ...], overwrite: bool, as_json: bool
 ) -> int:
     """Write events with their payloads into FILE, which loads back equal.
 

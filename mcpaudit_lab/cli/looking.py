@@ -28,7 +28,7 @@ __all__ = ["compare", "show"]
     help="Also where it came from, with the raw line, read again and checked.",
 )
 @json_option
-def show(lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
+def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
     """Show one event: who, what, the request, the response, what was sent meanwhile.
 
     ID is a UUID, or the first digits of one. With --json it is the event as a portal gives it, or
@@ -70,6 +70,7 @@ def show(lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
 @filter_options
 @json_option
 def compare(
+    *,
     lab: Lab,
     ids: tuple[str, ...],
     replays: bool,
@@ -79,8 +80,8 @@ def compare(
 ) -> int:
     """Compare two events, A and B, or with --replays every original with its replays.
 
-    The verdict is equal, changed, or unknown where one side was redacted, truncated or not captured.
-    Filters go with --replays: one of the two events must match.
+    The verdict is equal, changed, or unknown where one side was redacted, truncated or not
+    captured. Filters go with --replays: one of the two events must match.
 
     Exit status: 0 if equal, all of them; 1 if changed or unknown, or if there is no replay.
     """
@@ -124,6 +125,6 @@ def _compare_replays(
             say("There is no replay here.")
         elif equal < len(rows):
             say(
-                f"{equal} of {len(rows)} are equal. One of them: mcpaudit-lab compare ORIGINAL REPLAY"
+                f"{equal} of {len(rows)} are equal; mcpaudit-lab compare ORIGINAL REPLAY shows one."
             )
     return FOUND if rows and equal == len(rows) else LOOK

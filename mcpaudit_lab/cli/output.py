@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -72,23 +72,33 @@ def json_row(row: Mapping[str, Any], json_columns: Container[str] = ()) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | Decimal):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        from mcpaudit_lab.events import format_time
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value)
+    return value if value is None else str(value)
 
-        return format_time(value)
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_jsonable(item) for item in value]
-    return str(value)
+
+def _moment(value: datetime) -> str:
+    from mcpaudit_lab.events import format_time
+
+    return value.isoformat() if value.tzinfo is None else format_time(value)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_NO_NUMBERS: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+# Each kind of value as JSON has it. A datetime is a date, so it comes first.
+_FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
+    ((str, int, Decimal), _same),
+    (float, lambda value: value if math.isfinite(value) else _NO_NUMBERS[str(value)]),
+    (datetime, _moment),
+    ((date, time), lambda value: value.isoformat()),
+    (bytes, lambda value: base64.b64encode(value).decode()),
+    (Mapping, lambda value: {str(name): _jsonable(item) for name, item in value.items()}),
+    ((list, tuple), lambda value: [_jsonable(item) for item in value]),
+)
 
 
 def open_output() -> Console:
@@ -129,12 +139,11 @@ def print_rows(
             click.echo(json_row(row, json_columns))
             count += 1
         return count
-    from mcpaudit_lab.tables import Column, print_table
+    from mcpaudit_lab.tables import columns_of, print_table
 
     listed = list(rows)
     if listed:
-        shown = [Column(name) for name in listed[0]] if columns is None else columns
-        print_table(open_output(), shown, listed)
+        print_table(open_output(), columns_of(listed) if columns is None else columns, listed)
     return len(listed)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -40,10 +39,6 @@ class Trouble(click.ClickException):
 
     exit_code = _TROUBLE
 
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print it to standard error, one line a sentence."""
-        click.echo(f"error: {self.message}", file=file, err=True)
-
 
 class CommandGroup(click.Group):
     """Commands in the order they were added. What they return is the exit status."""
@@ -64,10 +59,13 @@ class CommandGroup(click.Group):
         except BrokenPipeError:
             _forget_output()
             ctx.exit(_PIPE_CLOSED)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, RuntimeError) as error:
+            # The second is what DuckDB makes of the first while it runs a query.
+            if isinstance(error, RuntimeError) and str(error) != "Query interrupted":
+                raise
             click.echo("interrupted", err=True)
             ctx.exit(_INTERRUPTED)
-        except (McpAuditError, OSError, *_database_errors()) as error:
+        except _known_errors() as error:
             raise Trouble(_explain(error)) from None
         ctx.exit(status if isinstance(status, int) else FOUND)
 
@@ -77,10 +75,10 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _database_errors() -> Iterable[type[Exception]]:
-    """DuckDB's errors, if it was needed at all."""
-    module = sys.modules.get("duckdb")
-    return () if module is None else (module.Error,)
+def _known_errors() -> tuple[type[Exception], ...]:
+    """Ours, the system's, and DuckDB's if it was needed at all."""
+    duckdb = sys.modules.get("duckdb")
+    return (McpAuditError, OSError) if duckdb is None else (McpAuditError, OSError, duckdb.Error)
 
 
 def _explain(error: Exception) -> str:

@@ -45,13 +45,13 @@ def stats_sql(rows: str, by: str | None) -> str:
     if by is None:
         return f"select {_STATS} from {rows}"
     column = _column(by)
-    return f"select {column}::varchar as \"key\", {_STATS} from {rows} group by all order by total desc, \"key\""
+    return f'select {column}::varchar as "key", {_STATS} from {rows} group by all order by total desc, "key"'
 
 
 def breakdown_sql(rows: str, by: str) -> str:
     """SQL: key, count and errors; the most frequent first."""
     return (
-        f"select {_column(by)}::varchar as \"key\", count(*) as count, "
+        f'select {_column(by)}::varchar as "key", count(*) as count, '
         f"count(*) filter (not success) as errors from {rows} group by all "
         'order by count desc, "key"'
     )

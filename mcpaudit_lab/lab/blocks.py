@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Block", "cut_lines", "read_blocks"]
 
 _BOM = b"\xef\xbb\xbf"
-BLOCK_BYTES = 64 << 20
+# DuckDB writes rows to disk as they come only where a statement brings some 250,000 of them; fewer
+# wait in its write-ahead log and are written twice.
+BLOCK_BYTES = 192 << 20
+_FIRST_BYTES = 16 << 20
 MAX_LINE_BYTES = 1 << 30
 
 
@@ -69,7 +72,9 @@ class Block:
         return bytes(memoryview(self.data)[start : end - 1])
 
 
-def cut_lines(data: bytearray | bytes, *, first_line: int = 1, base: int = 0, torn: bool = False) -> Block:
+def cut_lines(
+    data: bytearray | bytes, *, first_line: int = 1, base: int = 0, torn: bool = False
+) -> Block:
     """Find the lines of a buffer that ends in LF."""
     import numpy as np
 
@@ -102,12 +107,13 @@ def read_blocks(
             yield block
 
 
-def _cut_blocks(
-    source: OpenInput, rest: bytes, base: int, block_bytes: int
-) -> Iterator[Block]:
-    line = 1
+def _cut_blocks(source: OpenInput, rest: bytes, base: int, block_bytes: int) -> Iterator[Block]:
+    line, size = 1, _FIRST_BYTES
     while True:
-        data = bytearray(max(block_bytes, len(rest) + block_bytes))
+        # No larger than what is left, where that is known: clearing memory takes time too.
+        left = source.bytes_left()
+        size = min(size * 2, block_bytes) if left is None else min(left + 1, block_bytes)
+        data = bytearray(len(rest) + size)
         data[: len(rest)] = rest
         end = len(rest) + source.readinto(memoryview(data)[len(rest) :])
         at_end = end < len(data)

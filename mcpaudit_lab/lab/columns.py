@@ -73,7 +73,9 @@ def _path(name: str, parameter: str, params: dict[str, Any]) -> str:
         params[parameter] = [canonical_header(rest)]
         return _walk("p.request_headers", parameter, params)
     if source not in _PATHS or not rest:
-        choices = ", ".join([*_EVENTS, *_PAYLOADS, "param.<path>", "response.<path>", "header.<Name>"])
+        choices = ", ".join(
+            [*_EVENTS, *_PAYLOADS, "param.<path>", "response.<path>", "header.<Name>"]
+        )
         raise FilterError(f"no column {name!r}; choose from {choices}")
     params[parameter] = list(split_path(rest, name))
     return _walk(f"p.{_PATHS[source]}", parameter, params)
@@ -82,7 +84,10 @@ def _path(name: str, parameter: str, params: dict[str, Any]) -> str:
 def _walk(document: str, parameter: str, params: dict[str, Any]) -> str:
     """SQL: JSON text at a path of keys. A numeric key would index a list, so the parent is checked."""
     keys: list[str] = params.pop(parameter)
-    pointers = ["".join("/" + k.replace("~", "~0").replace("/", "~1") for k in keys[:n]) for n in range(len(keys) + 1)]
+    pointers = [
+        "".join("/" + k.replace("~", "~0").replace("/", "~1") for k in keys[:n])
+        for n in range(len(keys) + 1)
+    ]
     checks = []
     for depth, key in enumerate(keys):
         if key.isdecimal():

@@ -41,7 +41,11 @@ class DatabaseSource:
         self.sha256 = RowsHash()
         self._engine = _connect(parsed)
         compiled = compile_filter(self._filters, self._engine.dialect.name)
-        self._where, self._params, self._residual = compiled.where, compiled.params, compiled.residual
+        self._where, self._params, self._residual = (
+            compiled.where,
+            compiled.params,
+            compiled.residual,
+        )
         self.request = request_text(
             where=self._where,
             params={name: str(value) for name, value in self._params.items()},

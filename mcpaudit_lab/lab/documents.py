@@ -15,7 +15,9 @@ __all__ = ["HTTP_HEAD", "cut_document", "looks_like_document", "skip_http_head"]
 
 HTTP_HEAD = b"HTTP/"
 # First the members that a page of /events may start with; then a list, or a brace alone on its line.
-_DOCUMENT = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*"(?:events|limit|offset|total)"|\{[ \t]*\r?(?:\n|$))')
+_DOCUMENT = re.compile(
+    rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*"(?:events|limit|offset|total)"|\{[ \t]*\r?(?:\n|$))'
+)
 
 
 def looks_like_document(head: bytes) -> bool:

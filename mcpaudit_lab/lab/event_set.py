@@ -88,7 +88,9 @@ class EventSet:
             params["ids"] = list(self.wanted)
         if compiled.residual:
             where = f"({where}) and e.id in (select unnest($checked)::uuid)"
-            params["checked"] = self._checked(f"(select e.id from audit_events e where {compiled.where})", compiled.params)
+            params["checked"] = self._checked(
+                f"(select e.id from audit_events e where {compiled.where})", compiled.params
+            )
         page = next((f for f in self.filters if f.limit is not None or f.offset), None)
         rows = f"(select * from audit_events e where {where}"
         if page is not None:

@@ -160,7 +160,9 @@ class OpenInput:
             except OSError as error:
                 if not self.compression:
                     raise
-                raise SourceError(f"{self.source.name}: damaged {self.compression}: {error}") from None
+                raise SourceError(
+                    f"{self.source.name}: damaged {self.compression}: {error}"
+                ) from None
             if not count:
                 break
             done += count
@@ -182,6 +184,12 @@ class OpenInput:
                 break
             buffer += piece[:count]
         return bytes(buffer)
+
+    def bytes_left(self) -> int | None:
+        """How many unpacked bytes are still to come, or None where nobody knows."""
+        if self.compression or not self._before:
+            return None
+        return max(self._before[0] - self._unpacked_bytes, 0)
 
     def finish(self) -> tuple[int, str]:
         """Read what is left, check that nothing changed; gives size and SHA-256 as stored.

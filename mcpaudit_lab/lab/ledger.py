@@ -1,7 +1,7 @@
-"""Where every row came from: sources, lineage, rejects, and the proof that a raw line is the one.
+"""Where every row came from: sources, places, rejects, and the proof that a raw line is the one.
 
-``sources`` has one row for each input of each load that brought something new, ``lineage`` one for
-each event and each payload, ``rejects`` one for each line that is in neither.
+``sources`` has one row for each input of each load that brought something new. Each event and each
+payload has its place beside it, :data:`PLACE_COLUMNS`; ``rejects`` has the lines that became neither.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEDGER_TABLES",
+    "PLACE_COLUMNS",
     "Provenance",
     "RowsHash",
     "add_rejects",
@@ -35,14 +36,26 @@ __all__ = [
     "sources_of",
 ]
 
+# Where a row stood: the source, the line's number from 1, and where the line starts and how long it
+# is in the (unpacked) file.
+PLACE_COLUMNS = {
+    "source_id": "integer",
+    "line": "bigint",
+    "byte_offset": "bigint",
+    "byte_size": "bigint",
+}
+
 LEDGER_TABLES = (
     "create table sources (id integer, kind varchar, name varchar, request varchar, sha256 varchar,"
     " bytes bigint, lines bigint, loaded bigint, merged bigint, duplicates bigint, rejected bigint,"
     " blank bigint, loaded_at timestamptz)",
-    "create table lineage (event_id uuid, part varchar, source_id integer, line bigint,"
-    " byte_offset bigint, byte_size bigint)",
     "create table rejects (source_id integer, file varchar, line bigint, byte_offset bigint,"
     " reason varchar, detail varchar, raw blob)",
+    *(
+        f"alter table {table} add column {name} {kind}"
+        for table in ("audit_events", "audit_payloads")
+        for name, kind in PLACE_COLUMNS.items()
+    ),
 )
 
 _READ_BYTES = 1 << 20
@@ -135,7 +148,8 @@ def add_source(
     )
     if known is not None:
         ids = {"old": known, "new": source_id}
-        connection.execute("update lineage set source_id = $old where source_id = $new", ids)
+        for table in ("audit_events", "audit_payloads"):
+            connection.execute(f"update {table} set source_id = $old where source_id = $new", ids)
         connection.execute(
             "delete from rejects where source_id = $new and (line, reason) in"
             " (select (line, reason) from rejects where source_id = $old)",
@@ -151,15 +165,19 @@ def add_source(
 
 
 def sources_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:
-    """Lineage of one event joined with its sources, the event's own first.
+    """The places of one event and its payload with their sources, the event's own first.
 
     Raises:
         EventNotFound: no such event.
     """
     relation = connection.sql(
-        "select l.part, s.kind, s.name as source, s.request, l.line, l.byte_offset, l.byte_size,"
-        " s.sha256, s.bytes, s.loaded_at from lineage l join sources s on s.id = l.source_id"
-        " where l.event_id = $id order by l.part, s.id",
+        "select r.part, s.kind, s.name as source, s.request, r.line, r.byte_offset, r.byte_size,"
+        " s.sha256, s.bytes, s.loaded_at from ("
+        "  select 'event' as part, source_id, line, byte_offset, byte_size"
+        "  from audit_events where id = $id"
+        "  union all select 'payload', source_id, line, byte_offset, byte_size"
+        "  from audit_payloads where event_id = $id"
+        " ) r join sources s on s.id = r.source_id order by r.part",
         params={"id": event_id},
     )
     rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()

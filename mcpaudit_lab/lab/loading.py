@@ -16,10 +16,10 @@ from mcpaudit_lab.lab.documents import (
 )
 from mcpaudit_lab.lab.inputs import Input, OpenInput, open_input
 from mcpaudit_lab.lab.ledger import add_rejects, add_source, next_source_id
-from mcpaudit_lab.lab.merging import merge_staged
+from mcpaudit_lab.lab.merging import insert_plain, merge_staged
 from mcpaudit_lab.lab.parquet import PARQUET_MAGIC, read_parquet
 from mcpaudit_lab.lab.report import FileReport
-from mcpaudit_lab.lab.staging import Reject, stage_block, stage_events
+from mcpaudit_lab.lab.staging import Reject, stage_block, stage_carefully, stage_events
 
 if TYPE_CHECKING:
     import duckdb
@@ -120,10 +120,15 @@ class Loader:
             yield from read_blocks(opened, data[start:], base=start)
 
     def _load_block(self, report: FileReport, block: Block) -> None:
-        staged = stage_block(self._connection, block)
-        report.lines += staged.lines
-        report.blank += staged.blank
-        self._reject(report, staged.rejects)
+        if b'"payload"' in block.data:
+            others = stage_block(self._connection, block)
+        else:
+            loaded, others = insert_plain(self._connection, block, self._source_id)
+            report.loaded += loaded
+        careful = stage_carefully(self._connection, block, others)
+        report.lines += block.count
+        report.blank += careful.blank
+        self._reject(report, careful.rejects)
         self._merge(report, lambda line: block.line(line - block.first_line))
 
     def _merge(self, report: FileReport, raw_line: Callable[[int], bytes]) -> None:

@@ -12,22 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import RejectReason
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event
+from mcpaudit_lab.lab.blocks import Block
 from mcpaudit_lab.lab.plain import STAGED_COLUMNS
 from mcpaudit_lab.lab.rows import PAYLOAD_PREFIX, event_of, same_event, same_payload
 from mcpaudit_lab.lab.selecting import read_value
-from mcpaudit_lab.lab.staging import Reject
+from mcpaudit_lab.lab.staging import Reject, plain_lines
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Merged", "merge_staged"]
+__all__ = ["Merged", "insert_plain", "merge_staged"]
 
 _EVENT_COLUMNS = [field.column for field in EVENT_FIELDS] + ["extra"]
 _PAYLOAD_COLUMNS = [field.column for field in PAYLOAD_FIELDS] + ["extra"]
 _EVENTS = ", ".join(f'"{name}"' for name in _EVENT_COLUMNS)
 _PAYLOADS = ", ".join(f'"{name}"' for name in _PAYLOAD_COLUMNS)
 _STAGED_PAYLOADS = ", ".join(f'"{PAYLOAD_PREFIX}{name}"' for name in _PAYLOAD_COLUMNS)
+_PLACE = "source_id, line, byte_offset, byte_size"
+_PLACE_OF = "$source, line, byte_offset, byte_size"
 _SAME_EVENT = " and ".join(f's."{name}" is not distinct from e."{name}"' for name in _EVENT_COLUMNS)
+_NO_PAYLOAD = ", ".join(
+    f'null::{kind} as "{name}"' for name, kind in STAGED_COLUMNS if name.startswith(PAYLOAD_PREFIX)
+)
 _SAME_PAYLOAD = " and ".join(
     f's."{PAYLOAD_PREFIX}{name}" is not distinct from p."{name}"' for name in _PAYLOAD_COLUMNS
 )
@@ -46,7 +52,7 @@ class Merged:
 def merge_staged(
     connection: duckdb.DuckDBPyConnection, source_id: int, raw_line: Callable[[int], bytes]
 ) -> Merged:
-    """Move ``staged`` into ``audit_events``, ``audit_payloads`` and ``lineage``.
+    """Move ``staged`` into ``audit_events`` and ``audit_payloads``.
 
     Args:
         connection: the connection that loads, inside its transaction.
@@ -70,31 +76,73 @@ def merge_staged(
     return result
 
 
+def insert_plain(
+    connection: duckdb.DuckDBPyConnection,
+    block: Block,
+    source_id: int,
+) -> tuple[int, list[int]]:
+    """Insert the plain lines of a block without payloads straight away, which costs least.
+
+    Lines whose id is known, in the lab or from an earlier line, are taken back into ``staged``.
+
+    Returns:
+        How many stay inserted, and the indices of the lines that were not plain.
+    """
+    with plain_lines(connection, block, payloads=False) as (rows, params):
+        inserted = read_value(
+            connection,
+            f"insert into audit_events ({_EVENTS}, {_PLACE})"
+            f" select {_EVENTS}, {_PLACE_OF} from ({rows}) where plain and not repeats",
+            {**params, "source": source_id},
+        )
+    here = {"source": source_id, "first": block.first_line, "count": block.count}
+    new = "source_id = $source and line between $first and $first + $count - 1"
+    taken_back = read_value(
+        connection,
+        "create or replace temp table staged as"
+        f" with new as (select id, line from audit_events where {new}), again as ("
+        "  select line from (select line, row_number() over (partition by id order by line) n"
+        "    from new where id in (select id from new group by id having count(*) > 1)) where n > 1"
+        "  union select line from new semi join"
+        f"    (select id from audit_events where not ({new})) old using (id))"
+        f" select line, byte_offset, byte_size, {_EVENTS}, false has_payload,"
+        f" {_NO_PAYLOAD} from audit_events semi join again using (line) where {new}",
+        here,
+    )
+    if taken_back:
+        connection.execute(
+            f"delete from audit_events where {new} and line in (select line from staged)", here
+        )
+    if inserted == block.count:
+        return inserted - taken_back, []
+    missing = connection.execute(
+        "select line - $first from (select unnest(range($first, $first + $count)) line)"
+        f" where line not in (select line from audit_events where {new})"
+        " and line not in (select line from staged)",
+        here,
+    ).fetchall()
+    return inserted - taken_back, sorted(index for (index,) in missing)
+
+
 def _insert_events(connection: duckdb.DuckDBPyConnection, rows: str, source_id: int) -> int:
-    inserted = read_value(
-        connection, f"insert into audit_events ({_EVENTS}) select {_EVENTS} from {rows}"
+    return int(
+        read_value(
+            connection,
+            f"insert into audit_events ({_EVENTS}, {_PLACE}) select {_EVENTS}, {_PLACE_OF} from {rows}",
+            {"source": source_id},
+        )
     )
-    connection.execute(
-        "insert into lineage select id, 'event', $source, line, byte_offset, byte_size "
-        f"from {rows}",
-        {"source": source_id},
-    )
-    return int(inserted)
 
 
 def _insert_payloads(connection: duckdb.DuckDBPyConnection, rows: str, source_id: int) -> int:
-    count = read_value(
-        connection,
-        f"insert into audit_payloads (event_id, {_PAYLOADS}) "
-        f"select id, {_STAGED_PAYLOADS} from {rows} where has_payload",
-    )
-    if count:
-        connection.execute(
-            "insert into lineage select id, 'payload', $source, line, byte_offset, byte_size "
-            f"from {rows} where has_payload",
+    return int(
+        read_value(
+            connection,
+            f"insert into audit_payloads (event_id, {_PAYLOADS}, {_PLACE}) "
+            f"select id, {_STAGED_PAYLOADS}, {_PLACE_OF} from {rows} where has_payload",
             {"source": source_id},
         )
-    return int(count)
+    )
 
 
 def _merge_again(
@@ -182,8 +230,7 @@ def _conflict_detail(new: Event, old: Event) -> str:
     names = [
         name
         for name in dict.fromkeys([*old.wire, *new.wire])
-        if name != "payload"
-        and not same_event(_only(new, name), _only(old, name))
+        if name != "payload" and not same_event(_only(new, name), _only(old, name))
     ]
     if not names:
         left, right = new.wire.get("payload") or {}, old.wire.get("payload") or {}

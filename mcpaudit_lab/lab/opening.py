@@ -105,7 +105,9 @@ def _ensure_tables(connection: duckdb.DuckDBPyConnection, path: Path | None) -> 
         for statement in (*duckdb_tables(), *LEDGER_TABLES):
             connection.execute(statement)
         connection.execute("create table lab_meta (key varchar, value varchar)")
-        connection.execute("insert into lab_meta values ('format', $format)", {"format": str(FORMAT)})
+        connection.execute(
+            "insert into lab_meta values ('format', $format)", {"format": str(FORMAT)}
+        )
 
 
 @contextlib.contextmanager

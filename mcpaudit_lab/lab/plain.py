@@ -20,7 +20,14 @@ from mcpaudit_lab.lab.rows import PAYLOAD_PREFIX
 
 __all__ = ["STAGED_COLUMNS", "line_expression", "plain_parameters", "plain_select"]
 
-_TYPES = {"text": "VARCHAR", "int": "BIGINT", "bool": "BOOLEAN", "json": "JSON", "id": "UUID", "time": "TIMESTAMPTZ"}
+_TYPES = {
+    "text": "VARCHAR",
+    "int": "BIGINT",
+    "bool": "BOOLEAN",
+    "json": "JSON",
+    "id": "UUID",
+    "time": "TIMESTAMPTZ",
+}
 _PARSED = {**_TYPES, "id": "VARCHAR", "time": "VARCHAR"}
 
 # Column and type of everything that is staged for one line, besides its place.
@@ -42,9 +49,9 @@ _ODD = (
 _NAN = r"(?i)[:,\[]-?(?:nan|inf|infinity)[,\]}]"
 _CLOCK = r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _TIME = rf"[12][0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}{_CLOCK}(?:\.[0-9]{{1,6}})?(?:Z|[+-][01][0-9]:[0-5][0-9])"
-_USUAL_TIME = rf"[0-9-]{{10}}{_CLOCK}(?:\.[0-9]{{0,5}}[1-9])?Z"
+_USUAL_TIME = rf"[12][0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}{_CLOCK}(?:\.[0-9]{{0,5}}[1-9])?Z"
 # Texts that often need escapes; the others are compared as they are, and read by Python if they do.
-_ESCAPED = ("tool_name", "error_message")
+_ESCAPED = ("error_message",)
 
 
 def _nested(field: Field) -> str:
@@ -62,8 +69,14 @@ def _member(name: str, value: str, field: Field, *, escape: bool) -> str:
     if field.kind in ("json", "int", "bool"):
         return f"',\"{name}\":' || {value}::VARCHAR"
     if escape or name in _ESCAPED:
-        return f"case when {value} is not null then ',\"{name}\":' || to_json({value})::VARCHAR end"
-    return f"',\"{name}\":\"' || {value} || '\"'"
+        value = f"to_json({value})::VARCHAR"
+        quote = ""
+    else:
+        quote = '"'
+    if field.always:
+        # An argument of concat() each, which costs less than joining them first.
+        return f"',\"{name}\":{quote}', {value}, '{quote}'"
+    return f"',\"{name}\":{quote}' || {value} || '{quote}'"
 
 
 @cache
@@ -81,7 +94,7 @@ def line_expression(*, escape: bool, payloads: bool = True) -> str:
     method, *others = PAYLOAD_FIELDS
     parts = [f"'{{\"{first.name}\":\"' || {first.name} || '\"'"]
     parts += [_member(field.name, f'"{field.name}"', field, escape=escape) for field in events]
-    inner = [f"',\"payload\":{{\"{method.name}\":\"' || {_nested(method)} || '\"'"]
+    inner = [f'\',"payload":{{"{method.name}":"\' || {_nested(method)} || \'"\'']
     inner += [_member(field.name, _nested(field), field, escape=escape) for field in others]
     if payloads:
         parts.append(f"case when payload is not null then concat({', '.join(inner)}, '}}') end")
@@ -127,14 +140,13 @@ def plain_select(source: str, *, payloads: bool) -> str:
     """
     columns = [_value(f'"{field.name}"', field, field.column) for field in EVENT_FIELDS]
     columns.append(
-        "case when not regexp_full_match(\"timestamp\", $usual_time)"
-        " then '{\"timestamp\":\"' || \"timestamp\" || '\"}' end extra"
+        'case when not usual_time then \'{"timestamp":"\' || "timestamp" || \'"}\' end extra'
     )
     texts = [f'"{field.name}"::VARCHAR' for field in EVENT_FIELDS if field.kind == "json"]
     usual = [
         "same",
         "try_cast(id as UUID)::VARCHAR = id",
-        'regexp_full_match("timestamp", $time)',
+        'case when usual_time then true else regexp_full_match("timestamp", $time) end',
         'try_cast("timestamp" as TIMESTAMPTZ) is not null',
     ]
     if payloads:
@@ -158,7 +170,8 @@ def plain_select(source: str, *, payloads: bool) -> str:
                      else rebuilt = json(text) || chr(10) end same,
         {", ".join(f"case when deep{n} then {_single(t)} end single{n}" for n, t in enumerate(texts))}
       from (
-        select *, {line_expression(escape=False, payloads=payloads)} rebuilt,
+        select *, regexp_full_match("timestamp", $usual_time) usual_time,
+          {line_expression(escape=False, payloads=payloads)} rebuilt,
           {", ".join(f"{_depth_expression(t)} deep{n}" for n, t in enumerate(texts))} from (
           select line, byte_offset, byte_size, text,
             unnest(json_transform(case when json_valid(text) then text end, $shape))

@@ -46,9 +46,7 @@ def _in_notebook() -> bool:
 
 
 @contextmanager
-def bytes_bar(
-    sources: Iterable[Input], show: bool | None
-) -> Iterator[Callable[[int], object]]:
+def bytes_bar(sources: Iterable[Input], show: bool | None) -> Iterator[Callable[[int], object]]:
     """A bar over the bytes of some inputs, as they are stored."""
     paths = [source.path for source in sources]
     total = None if None in paths else sum(path.stat().st_size for path in paths if path)

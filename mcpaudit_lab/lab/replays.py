@@ -96,7 +96,9 @@ def frame_of(
                 "tool_name": replay.tool_name,
                 "verdict": str(Verdict.UNKNOWN if found is None else found.verdict),
                 **{kind: pd.NA if found is None else counts[kind] for kind in kinds},
-                "changed": [format_path(c.path) for c in found.changes] if found is not None else [],
+                "changed": [format_path(c.path) for c in found.changes]
+                if found is not None
+                else [],
                 "original_success": original.success if original else pd.NA,
                 "replay_success": replay.success,
                 "original_ms": original.duration_ms if original else pd.NA,

@@ -133,7 +133,9 @@ def same_event(left: Event, right: Event) -> bool:
 
     Numbers are equal by value, so that a row that went through ``jsonb`` equals its export line.
     """
-    return same(_normal(left.wire, EVENT_FIELDS, "payload"), _normal(right.wire, EVENT_FIELDS, "payload"))
+    return same(
+        _normal(left.wire, EVENT_FIELDS, "payload"), _normal(right.wire, EVENT_FIELDS, "payload")
+    )
 
 
 def same_payload(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:

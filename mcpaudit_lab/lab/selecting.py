@@ -89,7 +89,9 @@ def read_value(
 
     A result must be fetched to its end before a DuckDB connection does anything else.
     """
-    executed = connection.execute(statement, dict(params)) if params else connection.execute(statement)
+    executed = (
+        connection.execute(statement, dict(params)) if params else connection.execute(statement)
+    )
     rows = executed.fetchall()
     return rows[0][0] if rows else None
 

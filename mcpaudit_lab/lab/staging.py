@@ -6,13 +6,13 @@ in it was read exactly. :mod:`mcpaudit_lab.lab.merging` takes it from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import RecordError, RejectReason
 from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsontext import has_duplicate_keys
 from mcpaudit_lab.lab.blocks import Block
 from mcpaudit_lab.lab.plain import STAGED_COLUMNS, plain_parameters, plain_select
 from mcpaudit_lab.lab.rows import row_of
@@ -22,13 +22,26 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["Reject", "Staged", "stage_block", "stage_events", "stage_select"]
+__all__ = [
+    "Careful",
+    "Reject",
+    "plain_lines",
+    "stage_block",
+    "stage_carefully",
+    "stage_events",
+    "stage_select",
+]
 
 # DuckDB scans an Arrow table in parallel by its batches.
 _BATCH_ROWS = 8192
 _PLACE = "line, byte_offset, byte_size"
-_JSON_COLUMNS = ", ".join(f'"{name}"::VARCHAR' for name, kind in STAGED_COLUMNS if kind == "JSON")
-_ARROW_TYPES = {"BIGINT": "int64", "BOOLEAN": "bool_", "VARCHAR": "string", "JSON": "string", "UUID": "string"}
+_ARROW_TYPES = {
+    "BIGINT": "int64",
+    "BOOLEAN": "bool_",
+    "VARCHAR": "string",
+    "JSON": "string",
+    "UUID": "string",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,35 +56,39 @@ class Reject:
 
 
 @dataclass(slots=True)
-class Staged:
-    """What became of some lines: those not in ``staged`` are blank or rejected."""
+class Careful:
+    """What became of the lines that Python read and that are not in ``staged``."""
 
-    lines: int = 0
     blank: int = 0
     rejects: list[Reject] = field(default_factory=list)
 
 
-def stage_block(connection: duckdb.DuckDBPyConnection, block: Block) -> Staged:
-    """Put the events of a block into ``staged``, replacing what was there."""
+def stage_block(connection: duckdb.DuckDBPyConnection, block: Block) -> list[int]:
+    """Put the plain lines of a block into ``staged``; gives the indices of the others."""
+    with plain_lines(connection, block, payloads=True) as (rows, params):
+        connection.execute(f"create or replace temp table staged as {rows}", params)
+    others = connection.execute("select line from staged where not plain or repeats").fetchall()
+    if others:
+        connection.execute("delete from staged where not plain or repeats")
+    staged = connection.execute("select count(*) from staged").fetchall()[0][0]
+    if len(others) + staged == block.count:
+        return sorted(line - block.first_line for (line,) in others)
+    # Lines that are not UTF-8 were not even asked for.
+    present = connection.execute("select line from staged").fetchall()
+    return sorted(set(range(block.count)) - {line - block.first_line for (line,) in present})
+
+
+@contextlib.contextmanager
+def plain_lines(
+    connection: duckdb.DuckDBPyConnection, block: Block, *, payloads: bool
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The block's lines as rows in SQL, see :func:`mcpaudit_lab.lab.plain.plain_select`."""
     text, invalid = _texts(block)
-    payloads = b'"payload"' in block.data
-    select = plain_select("mcpaudit_lines", payloads=payloads)
     with registered(connection, "mcpaudit_lines", _line_table(block, text, invalid)):
-        connection.execute(
-            f"create or replace temp table staged as {select}", plain_parameters(payloads=payloads)
+        yield (
+            plain_select("mcpaudit_lines", payloads=payloads),
+            plain_parameters(payloads=payloads),
         )
-    careful = set(invalid)
-    rows = connection.execute("select line from staged where not plain").fetchall()
-    careful.update(line - block.first_line for (line,) in rows)
-    rows = connection.execute(f"select line, {_JSON_COLUMNS} from staged where plain and repeats").fetchall()
-    for line, *texts in rows:
-        if any(text is not None and has_duplicate_keys(text) for text in texts):
-            careful.add(line - block.first_line)
-    if not careful:
-        return Staged(lines=block.count)
-    numbers = [block.first_line + index for index in careful]
-    connection.execute("delete from staged where line in (select unnest($lines))", {"lines": numbers})
-    return _stage_carefully(connection, block, sorted(careful))
 
 
 def _texts(block: Block) -> tuple[pa.Array, list[int]]:
@@ -102,25 +119,31 @@ def _line_table(block: Block, text: pa.Array, invalid: list[int]) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    keep = np.delete(np.arange(block.count), invalid)
-    columns = {
-        "line": keep + block.first_line,
-        "byte_offset": block.offsets[keep],
-        "byte_size": block.sizes[keep],
-        "text": text,
-    }
-    return pa.Table.from_batches(pa.table(columns).to_batches(max_chunksize=_BATCH_ROWS), pa.table(columns).schema)
+    places = [
+        np.arange(block.first_line, block.first_line + block.count),
+        block.offsets,
+        block.sizes,
+    ]
+    if invalid:
+        places = [np.delete(place, invalid) for place in places]
+    names = [*_PLACE.split(", "), "text"]
+    batch = pa.RecordBatch.from_arrays([*map(pa.array, places), text], names=names)
+    rows = batch.num_rows
+    return pa.Table.from_batches(
+        [batch.slice(start, _BATCH_ROWS) for start in range(0, rows, _BATCH_ROWS)] or [batch]
+    )
 
 
-def _stage_carefully(
+def stage_carefully(
     connection: duckdb.DuckDBPyConnection, block: Block, indices: list[int]
-) -> Staged:
-    staged = Staged(lines=block.count)
+) -> Careful:
+    """Read lines in Python, exactly, and add the events to ``staged``."""
+    result = Careful()
     events: list[tuple[int, int, int, Event]] = []
     for index in indices:
         raw = block.line(index)
         if not raw.strip(b" \t\r\n"):
-            staged.blank += 1
+            result.blank += 1
             continue
         line, offset = block.first_line + index, int(block.offsets[index])
         try:
@@ -129,9 +152,10 @@ def _stage_carefully(
             reason, detail = error.reason, error.detail
             if block.torn and index == block.count - 1 and reason in _TORN_REASONS:
                 reason, detail = RejectReason.TORN, f"the last line has no end: {detail}"
-            staged.rejects.append(Reject(line, offset, reason, detail, raw))
-    stage_events(connection, events, replace=False)
-    return staged
+            result.rejects.append(Reject(line, offset, reason, detail, raw))
+    if events:
+        stage_events(connection, events, replace=False)
+    return result
 
 
 _TORN_REASONS = (RejectReason.NOT_JSON, RejectReason.INVALID_UTF8)
@@ -168,7 +192,9 @@ def stage_events(
         for name, value in row_of(event).items():
             columns[name].append(value)
     kinds = {**dict.fromkeys(_PLACE.split(", "), "BIGINT"), **dict(STAGED_COLUMNS)}
-    table = pa.table({name: pa.array(values, _arrow_type(kinds[name])) for name, values in columns.items()})
+    table = pa.table(
+        {name: pa.array(values, _arrow_type(kinds[name])) for name, values in columns.items()}
+    )
     select = f"select {_PLACE}, {_cast_list()} from mcpaudit_rows"
     with registered(connection, "mcpaudit_rows", table):
         stage_select(connection, select, replace=replace)

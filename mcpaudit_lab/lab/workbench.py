@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Lab"]
 
 # While a file is loaded into a lab on disk, DuckDB may keep so much of it in memory.
-_LOAD_MEMORY = "800MB"
+_LOAD_MEMORY = "600MB"
 
 
 class Lab:
@@ -159,9 +159,7 @@ class Lab:
         try:
             bar = progress_bar(progress, total=source.count(), unit="events", label="load")
             with self._writing() as connection, bar as advance:
-                loader = Loader(
-                    connection, strict=strict, max_unpacked_bytes=0, advance=advance
-                )
+                loader = Loader(connection, strict=strict, max_unpacked_bytes=0, advance=advance)
                 files = (loader.load_database(source),)
         finally:
             source.close()
@@ -175,6 +173,8 @@ class Lab:
         with self._writing_lock:
             connection = self.connection.cursor()
             try:
+                # Order is asked for where it matters; keeping it costs a fifth of a load.
+                connection.execute("set preserve_insertion_order = false")
                 if self.path:
                     connection.execute(f"set memory_limit = '{_LOAD_MEMORY}'")
                 with transaction(connection):
@@ -185,10 +185,13 @@ class Lab:
                 duckdb.FatalException,
                 duckdb.OutOfMemoryException,
             ) as error:
-                raise LabError(f"the lab could not be written, nothing was changed: {error}") from error
+                raise LabError(
+                    f"the lab could not be written, nothing was changed: {error}"
+                ) from error
             finally:
                 # After a failed write DuckDB may refuse everything until the file is opened again.
                 with suppress(duckdb.Error):
+                    connection.execute("reset preserve_insertion_order")
                     if self.path:
                         connection.execute("reset memory_limit")
                     connection.close()
@@ -333,9 +336,7 @@ class Lab:
 
         chosen = self.events() if events is None else events
         rows, params = chosen.rows()
-        with progress_bar(
-            progress, total=chosen.count(), unit="events", label="write"
-        ) as advance:
+        with progress_bar(progress, total=chosen.count(), unit="events", label="write") as advance:
             return write_events(
                 chosen.cursor(),
                 Path(path),

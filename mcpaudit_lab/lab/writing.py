@@ -13,7 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from mcpaudit_lab.errors import LabError
 from mcpaudit_lab.lab.parquet import write_parquet
-from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, line_select, read_batches, read_events, row_select
+from mcpaudit_lab.lab.selecting import (
+    CONTRACT_ORDER,
+    line_select,
+    read_batches,
+    read_events,
+    row_select,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -43,7 +49,9 @@ def write_events(
     """
     suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
     if suffix not in (*_LINES, ".parquet") or (suffix == ".parquet" and path.suffix in _PACKED):
-        raise LabError(f"{path.name!r}: write .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson), or .parquet")
+        raise LabError(
+            f"{path.name!r}: write .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson), or .parquet"
+        )
     if path.exists() and not overwrite:
         raise LabError(f"{str(path)!r} is there already; pass overwrite=True to replace it")
     with _appearing(path) as unfinished:
@@ -66,7 +74,9 @@ def _write_lines(
         by_hand = [event_id for event_id, line in zip(ids, lines, strict=True) if line is None]
         if by_hand:
             given = {"ids": by_hand}
-            exact = {e.id: e for e in read_events(cursor.cursor(), "(select unnest($ids)::uuid)", given)}
+            exact = {
+                e.id: e for e in read_events(cursor.cursor(), "(select unnest($ids)::uuid)", given)
+            }
             lines = [
                 f"{exact[event_id].to_json()}\n" if line is None else line
                 for event_id, line in zip(ids, lines, strict=True)
@@ -84,7 +94,9 @@ def _write_parquet(
     params: dict[str, Any],
     advance: Callable[[int], object],
 ) -> int:
-    reader = cursor.sql(f"{row_select(rows)} {CONTRACT_ORDER}", params=params).to_arrow_reader(_BATCH_ROWS)
+    reader = cursor.sql(f"{row_select(rows)} {CONTRACT_ORDER}", params=params).to_arrow_reader(
+        _BATCH_ROWS
+    )
 
     def batches() -> Iterator[Any]:
         for batch in reader:

@@ -6,11 +6,11 @@ is one ``EXISTS`` over ``audit_payloads p``. It stands wherever a condition may:
     select count(*) from audit_events e where {compiled.where}
 
 Values are always bound, paths and header names too. The dialects share everything but the few
-operators that differ, which are in :mod:`mcpaudit_lab.sql.dialects`.
+operators that differ (:mod:`mcpaudit_lab.sql.dialects`).
 
 :meth:`mcpaudit_lab.filters.EventFilter.matches` is the reference. What an engine cannot say is
 finished by a small Python function that is registered with it (:func:`register_functions`), reached
-only by the rows in doubt. PostgreSQL has none, and no engine's text can hold every text of Python's:
+only by the rows in doubt. PostgreSQL has none, and no engine's text can hold every text of Python:
 there the condition selects a superset and says so (``residual``).
 """
 

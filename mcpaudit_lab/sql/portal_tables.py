@@ -32,8 +32,8 @@ from mcpaudit_lab.sql.dialects import sqlite_moment
 
 __all__ = ["ENGINE_OPTIONS", "JsonValue", "Moment", "portal_tables"]
 
-# For create_engine(): PostgreSQL's driver reads and writes JSON without changing a number, and no
-# value of a row stands in the message of an error.
+# For create_engine(): PostgreSQL's driver reads and writes JSON without changing a number, and what
+# was bound stands in no error's message (in PostgreSQL's own DETAIL line a row may still stand).
 ENGINE_OPTIONS: Final[dict[str, Any]] = {
     "json_serializer": dumps,
     "json_deserializer": loads,

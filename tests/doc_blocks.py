@@ -1,0 +1,110 @@
+"""Code blocks of Markdown pages, and how they are run.
+
+``python`` blocks of a page run in order, in one namespace, in an empty folder. What they print
+stands in a ``text`` block right behind, and nothing else may be printed. ``console`` blocks hold
+commands behind ``$`` and what they answer; after ``export NAME=value`` the variable is set for the
+commands that follow. A line that is ``…`` stands for any lines. ``json`` blocks are JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from mcpaudit_lab.cli import commands
+from mcpaudit_lab.jsontext import loads
+
+__all__ = ["Block", "Page", "read_blocks"]
+
+_FENCE = re.compile(r"^```(.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: what stands behind the fence, the text, and the line of the fence."""
+
+    info: str
+    text: str
+    line: int
+
+
+def read_blocks(path: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    blocks: list[Block] = []
+    info, start, inside = "", 0, False
+    lines: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fence = _FENCE.match(line)
+        if fence is None:
+            lines.append(line)
+        elif inside:
+            blocks.append(Block(info, "\n".join(lines), start))
+            inside = False
+        else:
+            info, start, inside, lines = fence[1].strip(), number, True, []
+    assert not inside, f"{path.name}, line {start}: the block has no end"
+    return blocks
+
+
+@dataclass(slots=True)
+class Page:
+    """A page whose blocks are run."""
+
+    path: Path
+    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__main__"})
+    environment: dict[str, str | None] = field(default_factory=lambda: {"MCPAUDIT_LAB": None})
+
+    def run(self) -> None:
+        """Run every block but those of SQL, in the current folder, and compare what they print."""
+        blocks = [block for block in read_blocks(self.path) if not block.info.startswith("sql")]
+        for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+            place = f"{self.path.name}, line {block.line}"
+            if block.info == "python":
+                shown = following.text if following and following.info == "text" else ""
+                assert_shown(self._python(block, place), shown, place)
+            elif block.info == "console":
+                self._console(block, place)
+            elif block.info == "json":
+                loads(block.text)
+            else:
+                assert block.info == "text", f"{place}: nobody runs {block.info!r} blocks"
+
+    def _python(self, block: Block, place: str) -> str:
+        printed = io.StringIO()
+        code = compile("\n" * block.line + block.text, str(self.path), "exec")
+        with contextlib.redirect_stdout(printed):
+            try:
+                exec(code, self.names)  # noqa: S102 - the documentation's own code
+            except Exception as error:
+                raise AssertionError(f"{place}: {type(error).__name__}: {error}") from error
+        return printed.getvalue()
+
+    def _console(self, block: Block, place: str) -> None:
+        for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            words = shlex.split(command, comments=True)
+            if words[0] == "export":
+                name, _, value = words[1].partition("=")
+                self.environment[name] = value
+                continue
+            assert words[0] == "mcpaudit-lab", f"{place}: nobody runs {command!r}"
+            result = CliRunner(env=self.environment).invoke(commands, words[1:])
+            assert_shown(result.output, shown, f"{place}: {command}")
+            assert result.exit_code in {0, 1, 2}, result.exception
+
+
+def assert_shown(printed: str, shown: str, place: str) -> None:
+    """What a page shows is what was printed; trailing spaces and empty lines at the end aside."""
+    lines = [line.rstrip() for line in printed.rstrip().splitlines()]
+    wanted = [line.rstrip() for line in shown.rstrip().splitlines()]
+    pattern = "\n".join(re.escape(line) for line in wanted)
+    pattern = re.sub(r"(?m)^…\n?|\n…$", lambda _: "(?:.*(?:\n|$))*?", pattern)
+    if not re.fullmatch(pattern, "\n".join(lines)):
+        assert lines == wanted, place
