@@ -1,6 +1,8 @@
-"""The logger in memory."""
+"""The store in memory, as a logger by itself."""
 
 from __future__ import annotations
+
+from uuid import uuid4
 
 import pytest
 
@@ -11,21 +13,30 @@ from mcpaudit_lab.server import MemoryLogger
 pytestmark = pytest.mark.anyio
 
 
-async def test_memory_subscribers_hear_of_what_is_stored_and_leave_nothing_behind() -> None:
+def an_event() -> Event:
+    return Event.build(id=str(uuid4()), timestamp="2026-01-01T00:00:00Z")
+
+
+async def test_a_place_is_used_once_and_what_is_stored_is_told() -> None:
     log = MemoryLogger()
-    event = Event.build(id="f226cf42-7a54-4f9c-bff5-ed044ebd8cf6", timestamp="2026-01-01T00:00:00Z")
-    async with log.subscribe(buffer=1) as events:
-        await log.log(event)
-        await log.log(event)
-        assert await anext(events) == event
-        assert events.missed == 1
-    assert [event async for event in events] == []
-    await log.log(event)
+    first, second = an_event(), an_event()
+    async with log.subscribe() as events:
+        place = await log.reserve(10)
+        assert log.reserved == 1
+        place.commit(first)
+        place.commit(second)
+        place.release()
+        (await log.reserve(10)).release()
+        stored = await anext(events)
+    assert stored.event == first
     await log.flush()
-    assert len(log.events) == 3
-    place = await log.reserve(10)
-    place.release()
-    place.commit(event)
-    assert (len(log.events), log.reserved) == (3, 0)
+    assert (log.events, log.reserved) == ([first], 0)
+
+
+async def test_a_full_one_refuses() -> None:
+    log = MemoryLogger(max_events=1)
+    await log.reserve(10)
     with pytest.raises(AuditUnavailable):
-        await MemoryLogger(max_events=0).log(event)
+        await log.reserve(10)
+    with pytest.raises(AuditUnavailable):
+        MemoryLogger(max_events=0).log([an_event()])

@@ -153,7 +153,8 @@ async def test_in_the_handshake_era_the_events_are_the_recorded_ones() -> None:
                 for row in mine:
                     async with log.subscribe() as events:
                         await repeat(client, row)
-                        event = await anext(events)
+                        await anext(events)
+                        event = log.events[-1]
                     pairs.append((comparable(event.wire), comparable(row)))
                     assert event.session_id
                     sent = payload(event)["request_headers"]
@@ -250,7 +251,8 @@ async def test_in_the_era_without_sessions_only_the_envelope_differs() -> None:
         for row in rows:
             async with log.subscribe() as events:
                 await repeat(client, row)
-                event = await anext(events)
+                await anext(events)
+                event = log.events[-1]
             pair = comparable(event.wire), comparable(row)
             for side in pair:
                 for name in ("user_agent", "remote_addr"):
