@@ -242,11 +242,11 @@ async def test_a_token_lets_its_holder_in_and_only_admins_mint() -> None:
                 "name": "Alice",
             },
         }
-        minting = {"json": {"name": "k"}}
+        asked = {"name": "k"}
         as_alice = {**bearer(token()), **CSRF}
         as_root = {**bearer(token(sub="root")), **CSRF}
-        assert (await http.post(KEYS_ROUTE, headers=as_alice, **minting)).status_code == 403
-        assert (await http.post(KEYS_ROUTE, headers=as_root, **minting)).status_code == 201
+        assert (await http.post(KEYS_ROUTE, headers=as_alice, json=asked)).status_code == 403
+        assert (await http.post(KEYS_ROUTE, headers=as_root, json=asked)).status_code == 201
         found = (await http.get("/.well-known/oauth-protected-resource")).json()
         assert found["authorization_servers"] == [ISSUER]
 

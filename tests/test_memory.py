@@ -8,7 +8,7 @@ import pytest
 
 from mcpaudit_lab.errors import AuditUnavailable
 from mcpaudit_lab.events import Event
-from mcpaudit_lab.server import MemoryLogger
+from mcpaudit_lab.server import MemoryLogger, Stored
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +28,7 @@ async def test_a_place_is_used_once_and_what_is_stored_is_told() -> None:
         place.release()
         (await log.reserve(10)).release()
         stored = await anext(events)
+    assert isinstance(stored, Stored)
     assert stored.event == first
     await log.flush()
     assert (log.events, log.reserved) == ([first], 0)

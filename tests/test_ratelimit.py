@@ -157,11 +157,11 @@ async def test_idle_buckets_leave_the_database(engine: Engine) -> None:
     clock = Clock()
     buckets = SqlTokenBuckets(engine, clock=clock)
     await buckets.take("old")
+    clock.now += IDLE_S - 1
+    await buckets.take("new")
+    await buckets.take("old")
     clock.now += IDLE_S
     await buckets.take("new")
-    await buckets.forget_idle()
-    clock.now += 1
-    await buckets.forget_idle()
     with engine.connect() as connection:
         left = connection.execute(text("select key from mcpaudit_buckets")).scalars().all()
     assert left == ["new"]

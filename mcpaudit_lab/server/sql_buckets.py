@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
 from sqlalchemy import Column, Float, MetaData, Table, Text, bindparam
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlTokenBuckets"]
 
+# How often idle buckets are looked for, in seconds.
+_SWEEP_S: Final = 60.0
 _BUCKETS = Table(
     "mcpaudit_buckets",
     MetaData(),
@@ -52,6 +54,7 @@ class SqlTokenBuckets:
         self.refill_s = refill_s
         self._clock = clock
         self._engine = engine
+        self._swept = clock()
         _BUCKETS.create(engine, checkfirst=True)
 
     async def take(self, key: str) -> Verdict:
@@ -79,13 +82,8 @@ class SqlTokenBuckets:
             connection.execute(
                 _BUCKETS.update().where(this).values(tokens=bucket.tokens, filled=bucket.filled)
             )
+            if now - self._swept >= _SWEEP_S:
+                self._swept = now
+                idle = _BUCKETS.c.filled <= now - idle_limit_s(self.burst, self.refill_s)
+                connection.execute(_BUCKETS.delete().where(idle))
         return verdict
-
-    async def forget_idle(self) -> None:
-        """Delete the buckets that nobody asked for, and that are full by now."""
-        before = self._clock() - idle_limit_s(self.burst, self.refill_s)
-        await anyio.to_thread.run_sync(partial(self._forget, before))
-
-    def _forget(self, before: float) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(_BUCKETS.delete().where(_BUCKETS.c.filled < before))
