@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.server.async_logger import AsyncLogger
     from mcpaudit_lab.server.store import EventStore
 
-__all__ = ["BackgroundPortal", "background_portal"]
+__all__ = ["BackgroundPortal", "background_portal", "serve_in_thread"]
 
 _START_S: Final = 30.0
 _STOP_S: Final = 10.0
@@ -85,13 +85,18 @@ def background_portal(
         app = portal_on(database, server, keys, **settings)
     else:
         app = demo_portal_app(server, logger or MemoryLogger(), keys, **settings)
-    with _serve_in_thread(app) as port:
+    with serve_in_thread(app) as port:
         key = next(iter(keys.values()), "")
         yield BackgroundPortal(f"http://127.0.0.1:{port}", key, app)
 
 
 @contextmanager
-def _serve_in_thread(app: Starlette) -> Iterator[int]:
+def serve_in_thread(app: Starlette) -> Iterator[int]:
+    """Serve an application on a free loopback port while the block runs; yields the port.
+
+    Raises:
+        RuntimeError: it does not start.
+    """
     from mcpaudit_lab.server.running import PortalServer
 
     started = threading.Event()

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from mcpaudit_lab.server.drain import Drain
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from starlette.applications import Starlette
+
+    from mcpaudit_lab.server.portal import Portal
 
 __all__ = ["PortalServer"]
 
@@ -25,7 +29,7 @@ class PortalServer(uvicorn.Server):
     """A uvicorn server for one portal, which tells the portal first when it ends.
 
     Args:
-        app: made by :func:`~mcpaudit_lab.server.app.portal_app`.
+        app: made by :func:`~mcpaudit_lab.server.app.portal_app`; any other is served as well.
         on_start: called when requests are answered.
         **settings: of ``uvicorn.Config``.
     """
@@ -44,7 +48,8 @@ class PortalServer(uvicorn.Server):
             **settings,
         }
         super().__init__(uvicorn.Config(app, **options))
-        self._drain = app.state.portal.drain
+        portal: Portal | None = getattr(app.state, "portal", None)
+        self._drain = Drain() if portal is None else portal.drain
         self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
