@@ -60,3 +60,9 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
     """An empty database on that server, as a SQLAlchemy URL, for the tests of one module."""
     with _database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of asynchronous tests; the servers run on this one too."""
+    return "asyncio"

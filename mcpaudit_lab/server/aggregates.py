@@ -46,6 +46,7 @@ BREAKDOWN_COLUMNS: Final[Mapping[str, str]] = {
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _US: Final = timedelta(microseconds=1)
+_FIRST_US: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _US
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Point:
     """One bucket of a time series.
 
     Attributes:
-        time: its beginning, UTC; a multiple of the width since 1970.
+        time: its beginning, UTC; a whole number of widths from 1970.
         count: how many events.
         errors: how many of them failed.
         avg_duration_ms: their mean duration, milliseconds.
@@ -92,7 +93,7 @@ class Stats:
         p50_duration_ms: the median, between two events interpolated, as SQL's ``percentile_cont``.
         p95_duration_ms: the 95th percentile, likewise.
         unique_subjects: how many different subjects, events without one not counted.
-        unique_tools: how many different tools; a call that named none counts as one, as recorded.
+        unique_tools: how many different tools; no name counts as one, as in the reference server.
     """
 
     total: int
@@ -118,8 +119,8 @@ def bucket_width_us(bucket: timedelta) -> int:
 
 
 def moment_of_us(microseconds: int) -> datetime:
-    """The moment so many microseconds after 1970-01-01 UTC."""
-    return _EPOCH + microseconds * _US
+    """The moment so many microseconds after 1970-01-01 UTC; what is before the year 1 is its start."""
+    return _EPOCH + max(microseconds, _FIRST_US) * _US
 
 
 def breakdown_column(by: str) -> str:
@@ -182,8 +183,7 @@ def stats_of(events: Iterable[Event]) -> Stats:
         errors += not event.success
         subjects.add(event.user_subject)
         tools.add(event.tool_name)
-    unique = (len(subjects - {""}), len(tools))
-    return stats_of_durations(durations, errors, *unique)
+    return stats_of_durations(durations, errors, len(subjects - {""}), len(tools))
 
 
 def stats_of_durations(

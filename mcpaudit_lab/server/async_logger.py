@@ -16,23 +16,19 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Final, Generic, ParamSpec, Self, TypeVar
+from typing import Final, Self
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.server.aggregates import Point, Share, Stats
+from mcpaudit_lab.server.async_reading import AsyncReader
 from mcpaudit_lab.server.audit_queue import AuditQueue, OnFull, Place
-from mcpaudit_lab.server.store import EventStore, Pages, Prepared, Stored
-from mcpaudit_lab.server.subscriptions import Subscription
+from mcpaudit_lab.server.store import EventStore, Prepared
 
-__all__ = ["AsyncLogger", "AsyncPages", "LoggerStatus"]
+__all__ = ["AsyncLogger", "LoggerStatus"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +36,6 @@ _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
 # A line in the log for the first event that is dropped, and then for all of so many seconds.
 _DROP_LOG_S: Final = 1.0
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +69,7 @@ class LoggerStatus:
         return self.away_s is None and not self.closed
 
 
-class AsyncPages(Generic[T]):
-    """:class:`~mcpaudit_lab.server.store.Pages`, read in threads. Leaving it stops the query.
-
-    Args:
-        pages: the pages.
-    """
-
-    def __init__(self, pages: Pages[T]) -> None:
-        self._pages = pages
-
-    @property
-    def rows(self) -> int:
-        """How many items came so far."""
-        return self._pages.rows
-
-    @property
-    def more(self) -> bool:
-        """Known at the end: whether the limit left some out."""
-        return self._pages.more
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """The pages. Cancelled, it stops the query that is running."""
-        ended = False
-        try:
-            while (page := await asyncio.to_thread(next, self._pages, None)) is not None:
-                yield page
-            ended = True
-        finally:
-            if not ended:
-                # In a thread, since PostgreSQL is told over a connection; not awaited, since in a
-                # cancelled scope that would raise.
-                asyncio.get_running_loop().run_in_executor(None, self._pages.close)
-
-
-class AsyncLogger:
+class AsyncLogger(AsyncReader):
     """An :class:`~mcpaudit_lab.server.logger.AuditLogger` over any store, for asyncio.
 
     Several event loops and threads may share one. Its thread starts with the first event; without
@@ -145,7 +104,7 @@ class AsyncLogger:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.store = store
+        super().__init__(store)
         self._timeout_s = timeout_s
         self._batch = (batch_events, batch_bytes)
         self._spill = spill
@@ -202,13 +161,13 @@ class AsyncLogger:
             self._closed,
         )
 
-    async def aclose(self, timeout_s: float | None = None) -> int:
+    async def aclose(self, timeout_s: float = 30.0) -> int:
         """Take no more calls, store what is queued, end subscriptions, close the store.
 
         Calls that run may still commit; it waits for them, too.
 
         Args:
-            timeout_s: how long all of that may take, in seconds; None: as long as it takes.
+            timeout_s: how long that may take, in seconds.
 
         Returns:
             How many events are left unstored. They are in the log by id, and in the spill file if
@@ -216,7 +175,7 @@ class AsyncLogger:
         """
         return await asyncio.to_thread(self.close, timeout_s)
 
-    def close(self, timeout_s: float | None = None) -> int:
+    def close(self, timeout_s: float = 30.0) -> int:
         """The same for threads; blocks."""
         self._closed = True
         self._queue.close()
@@ -342,56 +301,6 @@ class AsyncLogger:
             self._drop_told_s, count = now_s, self._drops_told
             self._drops_told = 0
         logger.error("the audit queue is full: %d events were dropped", count)
-
-    # --- reading, in threads ----------------------------------------------------------------------
-
-    async def query(self, wanted: EventFilter, *, payloads: bool = False) -> list[Event]:
-        """See :meth:`EventStore.query`."""
-        return await asyncio.to_thread(self.store.query, wanted, payloads=payloads)
-
-    async def count(self, wanted: EventFilter) -> int:
-        """See :meth:`EventStore.count`."""
-        return await asyncio.to_thread(self.store.count, wanted)
-
-    async def event(self, event_id: str) -> Event | None:
-        """See :meth:`EventStore.event`."""
-        return await asyncio.to_thread(self.store.event, event_id)
-
-    def stream(self, wanted: EventFilter, *, payloads: bool = False) -> AsyncPages[list[Event]]:
-        """See :meth:`EventStore.stream`."""
-        return AsyncPages(self.store.stream(wanted, payloads=payloads))
-
-    def export(self, wanted: EventFilter, *, payloads: bool = False) -> AsyncPages[bytes]:
-        """See :meth:`EventStore.export`."""
-        return AsyncPages(self.store.export(wanted, payloads=payloads))
-
-    async def after(
-        self, number: int, limit: int, wanted: EventFilter | None = None, *, payloads: bool = False
-    ) -> list[Stored]:
-        """See :meth:`EventStore.after`."""
-        return await asyncio.to_thread(self.store.after, number, limit, wanted, payloads=payloads)
-
-    async def latest(self) -> int:
-        """See :meth:`EventStore.latest`."""
-        return await asyncio.to_thread(self.store.latest)
-
-    async def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
-        """See :meth:`EventStore.timeseries`."""
-        return await asyncio.to_thread(self.store.timeseries, wanted, bucket)
-
-    async def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[Share]:
-        """See :meth:`EventStore.breakdown`."""
-        return await asyncio.to_thread(self.store.breakdown, wanted, by, limit)
-
-    async def stats(self, wanted: EventFilter) -> Stats:
-        """See :meth:`EventStore.stats`."""
-        return await asyncio.to_thread(self.store.stats, wanted)
-
-    def subscribe(
-        self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64
-    ) -> AbstractAsyncContextManager[Subscription]:
-        """See :meth:`EventStore.subscribe`."""
-        return self.store.subscribe(wanted, after=after, buffer=buffer)
 
 
 class _GivenUpError(Exception):

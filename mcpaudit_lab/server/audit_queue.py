@@ -280,6 +280,7 @@ class AuditQueue:
         with self._lock:
             self._emptied = self._closing = True
             left = [*self._in_hand, *self._events]
+            self._in_hand = []
             self._events.clear()
             flushed = [waiter for _, waiter in self._flushing]
             self._changed.notify_all()

@@ -20,6 +20,7 @@ from mcpaudit_lab.server.aggregates import (
     timeseries_of,
 )
 from mcpaudit_lab.server.store import Pages, Prepared, Stored, matching
+from mcpaudit_lab.server.store_lines import join_lines
 from mcpaudit_lab.server.subscriptions import Subscription, Subscriptions
 
 __all__ = ["MemoryLogger"]
@@ -228,4 +229,4 @@ class MemoryLogger:
 
 
 def _lines(events: list[Event]) -> bytes:
-    return "".join(f"{event.to_json()}\n" for event in events).encode()
+    return join_lines([event.to_json().encode() for event in events])

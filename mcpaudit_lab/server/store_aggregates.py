@@ -91,7 +91,7 @@ def stats_sql(connection: Connection, wanted: Compiled) -> Stats:
     ):
         durations[duration_ms] = count
         errors += failed
-    unique = "count(distinct nullif(e.user_subject, '')), count(distinct e.tool_name)"
+    unique = "count(distinct nullif(e.user_subject, '')), count(distinct coalesce(e.tool_name, ''))"
     ((subjects, tools),) = _rows(connection, wanted, unique, "")
     return stats_of_durations(durations, errors, subjects, tools)
 

@@ -1,4 +1,4 @@
-"""A row of SQLite's tables as one JSON line, written by SQLite.
+"""JSON lines, and a row of SQLite's tables as one, written by SQLite.
 
 The line is what :meth:`mcpaudit_lab.events.Event.to_json` gives for the row, save that a row with
 ``exact`` comes as the ASCII JSON that stands there. SQLite writes several times as many lines in a
@@ -13,7 +13,17 @@ from functools import cache
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Field
 from mcpaudit_lab.sql.portal_rows import EXACT
 
-__all__ = ["sqlite_line"]
+__all__ = ["join_lines", "sqlite_line"]
+
+
+def join_lines(lines: Sequence[bytes]) -> bytes:
+    """JSON lines of some JSON texts in UTF-8.
+
+    U+2028 and U+2029 are escaped, as the reference server does: many a reader takes them for ends
+    of lines.
+    """
+    joined = b"\n".join([*lines, b""])
+    return joined.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
 
 
 @cache

@@ -31,7 +31,7 @@ from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.server.store import Pages, Stored, matching, needs_payload
 from mcpaudit_lab.server.store_engine import translated
-from mcpaudit_lab.server.store_lines import sqlite_line
+from mcpaudit_lab.server.store_lines import join_lines, sqlite_line
 from mcpaudit_lab.server.store_schema import COMMIT_NUMBER, StoreTables
 from mcpaudit_lab.sql.compile import Compiled, compile_filter
 from mcpaudit_lab.sql.portal_rows import EXACT, PortalRows
@@ -144,8 +144,8 @@ class RowReader:
             line: ColumnElement[bytes] = literal_column(sqlite_line(payloads=payloads))
             first = wanted.offset
             source, running = self._source(wanted, [line], payloads, lambda row: row[0], first)
-            return Pages(source, _join_lines, wanted.limit, running.cancel)
-        return self._pages(wanted, payloads, _join_lines, lambda event: event.to_json().encode())
+            return Pages(source, join_lines, wanted.limit, running.cancel)
+        return self._pages(wanted, payloads, join_lines, lambda event: event.to_json().encode())
 
     def after(
         self, number: int, limit: int, wanted: EventFilter | None, *, payloads: bool
@@ -325,5 +325,3 @@ def _without_payload(event: Event) -> Event:
     return event.summary if "payload" in event.wire else event
 
 
-def _join_lines(lines: list[bytes]) -> bytes:
-    return b"\n".join([*lines, b""])

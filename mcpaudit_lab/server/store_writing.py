@@ -27,13 +27,13 @@ _NUMBERED_AT_ONCE: Final = 10_000
 
 _TAKE = text("update audit_commits set last = last + :count returning last")
 _UNNUMBERED = text("select 1 from audit_events where commit_number is null limit 1")
+# Not "with … update …", of which the driver for SQLite does not know how many rows it changed.
 _NUMBER = text(
-    "with fresh as ("
+    "update audit_events set commit_number = (select last from audit_commits) + fresh.place from ("
     " select id, row_number() over (order by ts, id) as place from ("
     "  select id, ts from audit_events where commit_number is null order by ts, id limit :count"
-    " ) oldest) "
-    "update audit_events set commit_number = (select last from audit_commits) + fresh.place "
-    "from fresh where audit_events.id = fresh.id"
+    " ) oldest) fresh "
+    "where audit_events.id = fresh.id"
 )
 
 

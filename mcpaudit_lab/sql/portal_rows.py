@@ -15,6 +15,7 @@ whole summary (or payload) stands beside them in ``exact``, as ASCII JSON, and i
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,7 @@ _EMPTY: Final[tuple[Any, ...]] = (None, "", 0, False, {}, [])
 # PostgreSQL's columns with an index, and how many bytes of UTF-8 surely fit into it.
 _INDEXED: Final = ("tool_name", "user_subject", "session_id")
 _INDEX_BYTES: Final = 2000
+_COMPRESSED_FROM, _COMPRESSED_TO = 50_000, 300
 # Shorter than this, a text of ASCII needs no look at its bytes.
 _SHORT: Final = 500
 
@@ -239,7 +241,7 @@ class _Written:
         elif "\x00" in value or not value.isascii():
             text = _LOST.sub("\ufffd", value)
         if clipped and len(text) >= _SHORT:
-            text = text.encode()[:_INDEX_BYTES].decode(errors="ignore")
+            text = _fitting(text)
         return text, text == value
 
     def _document(self, value: Json) -> tuple[str, bool]:
@@ -247,6 +249,17 @@ class _Written:
             written = jsonb_text(value) if self._postgresql else (dumps(value), True)
             self._documents[id(value)] = written
         return self._documents[id(value)]
+
+
+def _fitting(text: str) -> str:
+    """The text, or as much of it as surely fits into an index."""
+    whole = text.encode()
+    if len(whole) <= _INDEX_BYTES:
+        return text
+    # PostgreSQL compresses what it puts into an index, somewhat worse than this.
+    if len(whole) <= _COMPRESSED_FROM and len(zlib.compress(whole, 1)) <= _COMPRESSED_TO:
+        return text
+    return whole[:_INDEX_BYTES].decode(errors="ignore")
 
 
 def _time_column(text: str) -> tuple[str, bool]:
