@@ -152,7 +152,8 @@ def test_a_public_name_is_not_that_of_a_module() -> None:
 
 def test_importing_the_package_is_cheap_and_does_nothing() -> None:
     code = (
-        "import sys, logging, warnings; before = set(sys.modules); handlers = logging.root.handlers[:];"
+        "import sys, logging, warnings; before = set(sys.modules);"
+        "handlers = logging.root.handlers[:];"
         "filters = warnings.filters[:]; import mcpaudit_lab;"
         "assert logging.root.handlers == handlers and warnings.filters == filters;"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"

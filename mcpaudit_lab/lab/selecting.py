@@ -98,8 +98,9 @@ def read_value(
 
 @cache
 def line_select(rows: str) -> str:
-    """SQL: id and JSON line of some events in the contract's order; the line is null where only
-    Python can write it exactly.
+    """SQL: id and JSON line of some events in the contract's order.
+
+    The line is null where only Python can write it exactly.
     """
     members = [f'{_value(f.kind, f.column)} as "{f.name}"' for f in EVENT_FIELDS]
     nested = [f"{f.name} := {_value(f.kind, PAYLOAD_PREFIX + f.column)}" for f in PAYLOAD_FIELDS]
@@ -107,7 +108,8 @@ def line_select(rows: str) -> str:
     select event_id, case when by_hand then null else {line_expression(escape=True)} end line from (
       select id as event_id, ts as event_ts, {", ".join(members)},
         case when has_payload then struct_pack({", ".join(nested)}) end payload,
-        extra is not null or {PAYLOAD_PREFIX}extra is not null or ts < '1000-01-01T00:00:00Z'::timestamptz
+        extra is not null or {PAYLOAD_PREFIX}extra is not null
+          or ts < '1000-01-01T00:00:00Z'::timestamptz
           or (has_payload and {PAYLOAD_PREFIX}jsonrpc_method = '') by_hand
       from ({row_select(rows)})) order by event_ts desc, event_id
     """

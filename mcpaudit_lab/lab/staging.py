@@ -1,7 +1,7 @@
 """Lines into staged rows: the plain ones by DuckDB, the others by Python, the rest into rejects.
 
-``staged`` is a temporary table of the connection that loads: a line's place and its columns. What is
-in it was read exactly. :mod:`mcpaudit_lab.lab.merging` takes it from there.
+``staged`` is a temporary table of the connection that loads: a line's place and its columns. What
+is in it was read exactly. :mod:`mcpaudit_lab.lab.merging` takes it from there.
 """
 
 from __future__ import annotations
