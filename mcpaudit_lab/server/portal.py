@@ -23,6 +23,7 @@ from mcpaudit_lab.server.answers import (
 )
 from mcpaudit_lab.server.auth import Access, Authenticator
 from mcpaudit_lab.server.drain import Drain
+from mcpaudit_lab.server.frames import Frames
 from mcpaudit_lab.server.gate import LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Portal:
         self.now = now
         self.drain = Drain()
         self.caller: InProcessCaller | None = None
+        self.frames = Frames()
         self.server_name = ""
         self.server_version = ""
         self.instructions = ""
