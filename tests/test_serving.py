@@ -38,7 +38,7 @@ class Process:
 
     def __init__(self, database: str, *options: str, cwd: Path) -> None:
         command = [sys.executable, "-c", RUN, "serve", "--database", database, "--port", "0"]
-        self._popen = subprocess.Popen(  # noqa: S603 - this interpreter, our own command
+        self._popen = subprocess.Popen(
             [*command, *options],
             cwd=Path(__file__).parents[1],
             env={"MCPAUDIT_API_KEYS": f"dev-local={DEV_KEY}", "HOME": str(cwd)},
