@@ -22,6 +22,7 @@ ROOMS = [
     "terminal",
     "fields",
     "events",
+    "sanitize",
     "redaction",
     "filter_values",
     "filter_query",
@@ -33,6 +34,7 @@ ROOMS = [
     "jsondiff",
     "sections",
     "comparison",
+    "ratelimit",
     "sql",
     "frames",
     "lab",
@@ -122,7 +124,7 @@ def test_libraries_stay_in_their_rooms_and_load_when_used(path: Path) -> None:
             assert room in LIBRARIES[library], f"{library} in {path}"
         # Some modules are imported by nobody but those who need the library.
         alone = path.name in ("portal_tables.py", "sandbox_process.py", "tables.py", "cards.py")
-        alone = alone or path.name == "sql_logger.py" or path.name.startswith("store_")
+        alone = alone or room == "server"
         assert not top or library in LIGHT or alone, f"{path} imports {name} when it is imported"
 
 

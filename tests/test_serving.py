@@ -17,7 +17,9 @@ import anyio
 import httpx2
 import pytest
 from click.testing import CliRunner
+from loopback import connect
 from mcp.shared.exceptions import MCPError
+from portals import DEV, DEV_KEY
 
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.filters import EventFilter
@@ -25,8 +27,6 @@ from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.background import background_portal
 from mcpaudit_lab.server.serving import allowed_hosts_for
 from mcpaudit_lab.server.sql_logger import SqlLogger
-from tests.loopback import connect
-from tests.portals import DEV, DEV_KEY
 
 STREAM = "/api/v1/portal/audit/stream"
 _READERS = 3

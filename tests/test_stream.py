@@ -13,6 +13,9 @@ from uuid import uuid4
 import anyio
 import httpx2
 import pytest
+from loopback import connect
+from portals import CSRF, DEV, KEYS, demo_app, run_app, run_portal, url_of
+from recordings import UPSTREAM, seed_postgres
 
 from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.jsontext import same
@@ -21,9 +24,6 @@ from mcpaudit_lab.server.async_logger import AsyncLogger
 from mcpaudit_lab.server.keys import MemoryKeyStore
 from mcpaudit_lab.server.portal import PortalOptions
 from mcpaudit_lab.server.sql_logger import SqlLogger
-from tests.loopback import connect
-from tests.portals import CSRF, DEV, KEYS, demo_app, run_app, run_portal, url_of
-from tests.recordings import UPSTREAM, seed_postgres
 
 if TYPE_CHECKING:
     from pathlib import Path

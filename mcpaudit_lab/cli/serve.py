@@ -111,6 +111,8 @@ def serve(
 
     MCP is at /mcp, the events are under /api/v1/portal. SIGTERM ends open streams, lets calls
     finish for three seconds, and stores what is queued.
+
+    Exit status: 0 if everything was stored, 1 if not.
     """
     from mcpaudit_lab.server.oidc import OidcConfig
     from mcpaudit_lab.server.portal import PortalOptions
