@@ -70,7 +70,8 @@ def _floats(value: Any) -> Iterator[float]:
 def _number(number: float) -> str:
     text = repr(number)
     if number.is_integer() and abs(number) < 1e21:
-        return "-0" if text == "-0.0" else str(int(number))
+        # Go writes the shortest digits and fills up with zeros, as the decimal text says.
+        return "-0" if text == "-0.0" else f"{Decimal(text):f}".removesuffix(".0")
     if "e-" in text:
         if abs(number) >= 1e-6:
             return f"{Decimal(text):f}"
