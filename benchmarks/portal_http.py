@@ -7,15 +7,15 @@ machine; what is compared is compared within one run.
 from __future__ import annotations
 
 import asyncio
-import json
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from uuid import uuid4
 
 import httpx2
@@ -26,6 +26,8 @@ from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.server import SqlLogger, background_portal, demo_server
 from mcpaudit_lab.server.background import serve_in_thread
 
+KEYS = {"bench": "bench-key"}
+KEY = {"X-API-Key": "bench-key"}
 ROWS = 100_000
 SUBSCRIBERS = 20
 EVENTS_A_SECOND = 200
@@ -81,30 +83,31 @@ def measure_export(url: str) -> None:
 
 
 async def measure_stream(url: str) -> None:
-    store = SqlLogger(url)
-    stored_s: dict[str, float] = {}
     delays_ms: list[float] = []
-    with background_portal(None, store) as portal:
+    with in_process("stream", url) as (base_url, server):
         ready = asyncio.Semaphore(0)
 
         async def listen(http: httpx2.AsyncClient) -> None:
             async with http.stream("GET", "/api/v1/portal/audit/stream") as answer:
-                heard = 0
-                async for line in answer.aiter_lines():
-                    if line == ": connected":
-                        ready.release()
-                    if line.startswith("data: "):
-                        now_s = time.perf_counter()
-                        event_id = json.loads(line.removeprefix("data: "))["id"]
-                        delays_ms.append((now_s - stored_s[event_id]) * 1000)
-                        heard += 1
-                        if heard == EVENTS_A_SECOND * SECONDS:
-                            return
+                heard, left = 0, b""
+                async for chunk in answer.aiter_raw():
+                    # The clock of the machine, the same in all processes.
+                    now_s = time.monotonic()
+                    *frames, left = (left + chunk).split(b"\n\n")
+                    for frame in frames:
+                        if frame == b": connected":
+                            ready.release()
+                        elif frame.startswith(b"id"):
+                            stored_s = float(frame.partition(b'"stored_s":"')[2].partition(b'"')[0])
+                            delays_ms.append((now_s - stored_s) * 1000)
+                            heard += 1
+                    if heard == EVENTS_A_SECOND * SECONDS:
+                        return
 
         async with (
             httpx2.AsyncClient(
-                base_url=portal.url,
-                headers=portal.headers,
+                base_url=base_url,
+                headers=KEY,
                 timeout=60,
                 limits=httpx2.Limits(max_connections=SUBSCRIBERS),
             ) as http,
@@ -114,11 +117,7 @@ async def measure_stream(url: str) -> None:
                 group.create_task(listen(http))
             for _ in range(SUBSCRIBERS):
                 await ready.acquire()
-            began = time.perf_counter()
-            for number in range(EVENTS_A_SECOND * SECONDS):
-                await asyncio.sleep(max(0, began + number / EVENTS_A_SECOND - time.perf_counter()))
-                event = an_event(number)
-                await asyncio.to_thread(_log, store, event, stored_s)
+            _tell(server)
     cuts = quantiles(delays_ms, n=100)
     print(
         f"stream: {len(delays_ms)} frames to {SUBSCRIBERS} readers at {EVENTS_A_SECOND}/s: "
@@ -126,10 +125,19 @@ async def measure_stream(url: str) -> None:
     )
 
 
-def _log(store: SqlLogger, event: Event, stored_s: dict[str, float]) -> None:
-    # From before the write: the delay counts the commit, too.
-    stored_s[event.id] = time.perf_counter()
-    store.log([event])
+def serve_stream(url: str) -> None:
+    """In a process of its own: a portal, and a writer of events that say when they are stored."""
+    store = SqlLogger(url)
+    with background_portal(None, store, KEYS) as portal:
+        _say(portal.url)
+        sys.stdin.readline()
+        began = time.monotonic()
+        for number in range(EVENTS_A_SECOND * SECONDS):
+            time.sleep(max(0, began + number / EVENTS_A_SECOND - time.monotonic()))
+            # From before the write: the delay counts the commit, too.
+            event = {**an_event(number).wire, "parameters": {"stored_s": f"{time.monotonic()}"}}
+            store.log([Event(event)])
+        sys.stdin.readline()
 
 
 async def _calls_a_second(url: str, headers: dict[str, str]) -> float:
@@ -148,32 +156,65 @@ async def _calls_a_second(url: str, headers: dict[str, str]) -> float:
     return CLIENTS * CALLS / (time.perf_counter() - began)
 
 
-@asynccontextmanager
-async def _bare() -> AsyncIterator[str]:
-    app = demo_server().streamable_http_app()
-    with serve_in_thread(app) as port:
-        yield f"http://127.0.0.1:{port}/mcp"
+def serve_bare(_: str) -> None:
+    """In a process of its own: the same MCP server, not audited."""
+    with serve_in_thread(demo_server().streamable_http_app()) as port:
+        _say(f"http://127.0.0.1:{port}")
+        sys.stdin.readline()
+
+
+def serve_audited(url: str) -> None:
+    """In a process of its own: the whole portal."""
+    with background_portal(database=url, keys=KEYS) as portal:
+        _say(portal.url)
+        sys.stdin.readline()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _tell(server: subprocess.Popen[str]) -> None:
+    assert server.stdin is not None
+    server.stdin.write("go\n")
+    server.stdin.flush()
+
+
+@contextmanager
+def in_process(name: str, url: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run ``serve_<name>`` in a process; yields its base URL."""
+    command = [sys.executable, __file__, "serve", name, url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip(), server
+        finally:
+            _tell(server)
 
 
 async def measure_echo(url: str) -> None:
-    with background_portal(database=url) as portal:
-        async with _bare() as bare:
-            rates: dict[str, list[float]] = {"unaudited": [], "audited": []}
-            for _ in range(3):
-                rates["unaudited"].append(await _calls_a_second(bare, {}))
-                audited = await _calls_a_second(f"{portal.url}/mcp", portal.headers)
-                rates["audited"].append(audited)
-    best = {name: max(values) for name, values in rates.items()}
+    rates: dict[str, list[float]] = {"bare": [], "audited": []}
+    # In turns, so that a machine that is busy for a while is so for both.
+    for _ in range(3):
+        for name, values in rates.items():
+            with in_process(name, url) as (base_url, _server):
+                values.append(await _calls_a_second(f"{base_url}/mcp", KEY))
+    bare, audited = median(rates["bare"]), median(rates["audited"])
     with SqlLogger(url) as store:
         kept = store.latest()
     print(
-        f"echo, {CLIENTS} clients: unaudited {best['unaudited']:.0f}/s, audited "
-        f"{best['audited']:.0f}/s, ratio {best['audited'] / best['unaudited']:.2f}; "
-        f"kept {kept} of {3 * CLIENTS * CALLS}"
+        f"echo, {CLIENTS} clients: unaudited {bare:.0f}/s, audited {audited:.0f}/s, "
+        f"ratio {audited / bare:.2f}; kept {kept} of {3 * CLIENTS * CALLS}"
     )
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["serve"]:
+        modes = {"bare": serve_bare, "audited": serve_audited, "stream": serve_stream}
+        modes[sys.argv[2]](sys.argv[3])
+        return
     wanted = sys.argv[1:] or ["export", "stream", "echo"]
     runs: dict[str, Callable[[str], None]] = {
         "export": measure_export,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -98,15 +99,19 @@ class McpEndpoint:
         )
 
 
-def _user(access: Access | None) -> Any:
+def _user(access: Access | None) -> AuthenticatedUser:
     """Whom the SDK binds a session to, so that nobody can use another's. It holds no key."""
     if access is None:
-        subject, claims = "", None
-        client = "failed authentication"
-    else:
-        identity = access.identity
-        subject, claims = identity.subject, dict(identity.claims) or None
-        client = identity.auth_type
-    return AuthenticatedUser(
-        AccessToken(token="", client_id=client, scopes=[], subject=subject, claims=claims)
-    )
+        return _keyed_user("failed authentication", "")
+    identity = access.identity
+    if not identity.claims:
+        return _keyed_user(identity.auth_type, identity.subject)
+    return _make_user(identity.auth_type, identity.subject, dict(identity.claims))
+
+
+def _make_user(kind: str, subject: str, claims: dict[str, Any] | None = None) -> AuthenticatedUser:
+    token = AccessToken(token="", client_id=kind, scopes=[], subject=subject, claims=claims)
+    return AuthenticatedUser(token)
+
+
+_keyed_user = lru_cache(maxsize=256)(_make_user)
