@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx2
 import pytest
+from audited import MODES, echo, payload, serve
+from loopback import DEV_KEY, connect, post_raw, run_demo, run_http
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
@@ -15,8 +17,6 @@ from mcp.server import MCPServer
 from mcpaudit_lab.jsontext import same
 from mcpaudit_lab.sanitize import REDACTED
 from mcpaudit_lab.server import MemoryLogger, add_audit
-from tests.audited import MODES, echo, payload, serve
-from tests.loopback import DEV_KEY, connect, post_raw, run_demo, run_http
 
 if TYPE_CHECKING:
     import mcp_types as types

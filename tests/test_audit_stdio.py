@@ -10,12 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
+from audited import MODES, heard, payload
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.sanitize import REDACTED
-from tests.audited import MODES, heard, payload
 
 pytestmark = pytest.mark.anyio
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import jwt
 import pytest
+from audited import MODES
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from loopback import connect
 from mcp.shared.exceptions import MCPError
+from portals import CSRF, DEV, DEV_KEY, run_portal, url_of
 
 from mcpaudit_lab.errors import IssuerUnavailable
 from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.keys import MemoryKeyStore
 from mcpaudit_lab.server.oidc import OidcConfig, OidcVerifier, fetch_json
 from mcpaudit_lab.server.portal import PortalOptions
-from tests.audited import MODES
-from tests.loopback import connect
-from tests.portals import CSRF, DEV, DEV_KEY, run_portal, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

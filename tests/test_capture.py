@@ -7,6 +7,7 @@ from typing import Any
 
 import mcp_types as types
 import pytest
+from audited import MODES, bare_server, call_raw, echo, heard, payload, says, serve
 from mcp import Client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
@@ -17,7 +18,6 @@ from mcpaudit_lab.server import (
     MemoryLogger,
     add_audit,
 )
-from tests.audited import MODES, bare_server, call_raw, echo, heard, payload, says, serve
 
 pytestmark = pytest.mark.anyio
 

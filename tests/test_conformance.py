@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from recordings import MINTED, UPSTREAM, Answer, Recording, recordings, seed_postgres
 
 from mcpaudit_lab.jsontext import loads, same
 from mcpaudit_lab.ratelimit import TokenBuckets
@@ -24,7 +25,6 @@ from mcpaudit_lab.server.background import BackgroundPortal, background_portal
 from mcpaudit_lab.server.keys import MemoryKeyStore, MintedKey, digest_key
 from mcpaudit_lab.server.portal import PortalOptions
 from mcpaudit_lab.server.sql_logger import SqlLogger
-from tests.recordings import MINTED, UPSTREAM, Answer, Recording, recordings, seed_postgres
 
 # Compared in tests of their own: a clock, or what other tests change.
 SEPARATE = ("admin/key-list", "portal/admin-keys", "portal/dashboard", "aggregates/dashboard")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from audited import DEV, call_raw, heard
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
@@ -15,7 +16,6 @@ from mcpaudit_lab.jsontext import same
 from mcpaudit_lab.server import MemoryLogger, add_audit, demo_server, demo_tool_groups
 from mcpaudit_lab.server.tools import demo_tools
 from mcpaudit_lab.server.tools.tool import ToolFailure, check_arguments, object_schema
-from tests.audited import DEV, call_raw, heard
 
 pytestmark = pytest.mark.anyio
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from audited import DEV, MODES, says, serve
 from mcp import Client
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -17,7 +18,6 @@ from mcpaudit_lab.server import (
     use_origin,
 )
 from mcpaudit_lab.server.identity import ANONYMOUS, identify
-from tests.audited import DEV, MODES, says, serve
 
 if TYPE_CHECKING:
     import mcp_types as types

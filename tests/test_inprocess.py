@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 import pytest
+from audited import DEV, bare_server, echo, payload, says, serve
 from mcp.server import MCPServer, Server
 from mcp.shared.exceptions import MCPError
 
@@ -27,7 +28,6 @@ from mcpaudit_lab.server import (
     demo_tool_groups,
     open_in_process,
 )
-from tests.audited import DEV, bare_server, echo, payload, says, serve
 
 pytestmark = pytest.mark.anyio
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import mcp_types as types
 import pytest
+from audited import DEV, MODES, bare_server, call_raw, echo, heard, payload, says, serve
 from mcp import Client
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads the annotation
@@ -29,7 +30,6 @@ from mcpaudit_lab.server import (
     demo_tool_groups,
     use_origin,
 )
-from tests.audited import DEV, MODES, bare_server, call_raw, echo, heard, payload, says, serve
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext

@@ -9,8 +9,10 @@ from uuid import UUID
 import anyio
 import httpx2
 import pytest
+from audited import MODES
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from portals import CSRF, DEV, DEV_KEY, an_event, demo_app, run_app, run_portal, url_of
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.jsontext import loads
@@ -19,9 +21,6 @@ from mcpaudit_lab.server.async_logger import AsyncLogger
 from mcpaudit_lab.server.godurations import format_duration, parse_duration
 from mcpaudit_lab.server.portal import PortalOptions
 from mcpaudit_lab.server.sql_logger import SqlLogger
-from tests.audited import MODES
-from tests.portals import CSRF, DEV, DEV_KEY, demo_app, run_app, run_portal, url_of
-from tests.test_stream import an_event
 
 if TYPE_CHECKING:
     from pathlib import Path

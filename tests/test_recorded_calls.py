@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from audited import heard, payload
+from loopback import connect, post_raw, run_demo
 from mcp.shared.exceptions import MCPError
 
 from mcpaudit_lab.jsontext import dumps, same
 from mcpaudit_lab.sanitize import REDACTED, Sanitizer
-from tests.audited import heard, payload
-from tests.loopback import connect, post_raw, run_demo
 
 if TYPE_CHECKING:
     from mcp import Client

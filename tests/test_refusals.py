@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from audited import bare_server, echo, payload, says, serve
 from mcp import Client
 from mcp.server.connection import Connection
 from mcp.server.context import HandlerResult, ServerRequestContext
@@ -22,7 +23,6 @@ from mcpaudit_lab.server import (
     use_origin,
 )
 from mcpaudit_lab.server.refusals import RefusalBudget
-from tests.audited import bare_server, echo, payload, says, serve
 
 if TYPE_CHECKING:
     import mcp_types as types

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx2
 import pytest
+from audited import bare_server, echo
+from loopback import connect
 from mcp.server import MCPServer
+from portals import CSRF, DEV, KEYS, an_event, demo_app, run_app, run_portal, url_of
 
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.ratelimit import TokenBuckets
@@ -20,10 +23,6 @@ from mcpaudit_lab.server.identity import Identity
 from mcpaudit_lab.server.keys import MemoryKeyStore
 from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
 from mcpaudit_lab.server.sql_logger import SqlLogger
-from tests.audited import bare_server, echo
-from tests.loopback import connect
-from tests.portals import CSRF, DEV, KEYS, demo_app, run_app, run_portal, url_of
-from tests.test_stream import an_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,9 @@ import anyio
 import httpx2
 import pytest
 from click.testing import CliRunner
+from loopback import connect
 from mcp.shared.exceptions import MCPError
+from portals import DEV, DEV_KEY
 
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.filters import EventFilter
@@ -25,8 +27,6 @@ from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.background import background_portal
 from mcpaudit_lab.server.serving import allowed_hosts_for
 from mcpaudit_lab.server.sql_logger import SqlLogger
-from tests.loopback import connect
-from tests.portals import DEV, DEV_KEY
 
 STREAM = "/api/v1/portal/audit/stream"
 _READERS = 3
@@ -38,7 +38,7 @@ class Process:
 
     def __init__(self, database: str, *options: str, cwd: Path) -> None:
         command = [sys.executable, "-c", RUN, "serve", "--database", database, "--port", "0"]
-        self._popen = subprocess.Popen(  # noqa: S603 - this interpreter, our own command
+        self._popen = subprocess.Popen(
             [*command, *options],
             cwd=Path(__file__).parents[1],
             env={"MCPAUDIT_API_KEYS": f"dev-local={DEV_KEY}", "HOME": str(cwd)},
