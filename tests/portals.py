@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import anyio
 import httpx2
 import uvicorn
 
+from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.server import CapturePolicy, MemoryLogger, demo_server, demo_tool_groups
 from mcpaudit_lab.server.app import portal_app
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 DEV_KEY = "upstream-dev-key"
 KEYS = {"dev-local": DEV_KEY}
 DEV: dict[str, str] = {"X-API-Key": DEV_KEY}
+START = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 CSRF = {"X-Requested-With": "tests"}
 
 
@@ -77,3 +81,19 @@ async def run_portal(
 def url_of(http: httpx2.AsyncClient, path: str) -> str:
     """The whole URL of a path, for clients of another kind."""
     return f"{str(http.base_url).rstrip('/')}{path}"
+
+
+def an_event(number: int = 0, **members: Any) -> Event:
+    """An event so many seconds after :data:`START`, with other members where they are given."""
+    values = {
+        "id": str(uuid4()),
+        "timestamp": START + timedelta(seconds=number),
+        "tool_name": "echo",
+        "success": True,
+        "transport": "http",
+        "source": "mcp",
+        "parameters": {"n": number},
+        "payload": Payload.build(jsonrpc_method="tools/call", request_params={"n": number}),
+        **members,
+    }
+    return Event.build(**values)

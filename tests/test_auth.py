@@ -18,15 +18,21 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from loopback import connect
 from mcp.shared.exceptions import MCPError
 from portals import CSRF, DEV, DEV_KEY, run_portal, url_of
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from mcpaudit_lab.errors import IssuerUnavailable
 from mcpaudit_lab.server import MemoryLogger
+from mcpaudit_lab.server.background import serve_in_thread
 from mcpaudit_lab.server.keys import MemoryKeyStore
 from mcpaudit_lab.server.oidc import OidcConfig, OidcVerifier, fetch_json
 from mcpaudit_lab.server.portal import PortalOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from starlette.requests import Request
 
 pytestmark = pytest.mark.anyio
 
@@ -564,3 +570,27 @@ async def test_an_mcp_stream_ends_with_its_key() -> None:
                 await opened.wait()
                 await http.delete(f"{KEYS_ROUTE}/ci")
                 await ended.wait()
+
+
+async def test_the_issuers_keys_are_fetched_over_http() -> None:
+    keys = {"keys": [Issuer()._jwk("one", RSA_KEY)]}
+
+    async def show_keys(_: Request) -> JSONResponse:
+        return JSONResponse(keys)
+
+    async def discover(request: Request) -> JSONResponse:
+        return JSONResponse({"jwks_uri": f"{request.base_url}keys"})
+
+    issuer = Starlette(
+        routes=[
+            Route("/.well-known/openid-configuration", discover),
+            Route("/keys", show_keys),
+        ]
+    )
+    with serve_in_thread(issuer) as port:
+        url = f"http://127.0.0.1:{port}"
+        async with run_portal(oidc=OidcConfig(url, "portal"), headers={}) as http:
+            found = await http.get(ME, headers=bearer(token(iss=url)))
+            assert found.json()["subject"] == "alice"
+            wrong = await http.get(ME, headers=bearer(token(OTHER_KEY, iss=url)))
+            assert wrong.status_code == 401

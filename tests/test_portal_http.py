@@ -12,12 +12,13 @@ import pytest
 from audited import MODES
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from portals import CSRF, DEV, DEV_KEY, demo_app, run_app, run_portal, url_of
-from test_stream import an_event
+from mcp.server import MCPServer
+from portals import CSRF, DEV, DEV_KEY, KEYS, an_event, demo_app, run_app, run_portal, url_of
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.server import MemoryLogger
+from mcpaudit_lab.server.app import portal_app
 from mcpaudit_lab.server.async_logger import AsyncLogger
 from mcpaudit_lab.server.godurations import format_duration, parse_duration
 from mcpaudit_lab.server.portal import PortalOptions
@@ -174,6 +175,30 @@ async def test_paging_goes_through_all_in_the_contracts_order(store: EventStore)
     by_id = sorted(events, key=lambda event: event.id)
     wanted = sorted(by_id, key=lambda event: event.timestamp, reverse=True)
     assert found == [event.id for event in wanted]
+
+
+async def test_tools_that_are_not_there_and_tools_of_ones_own() -> None:
+    async with run_portal() as http:
+        answer = await http.get("/api/v1/portal/tools/no%22such")
+        assert (answer.status_code, answer.json()) == (
+            404,
+            {"error": 'tool "no\\"such" not found'},
+        )
+        assert "instructions" in (await http.get("/api/v1/portal/instructions")).json()
+    server: MCPServer[Any] = MCPServer("yours")
+
+    @server.tool()
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    app = portal_app(server, MemoryLogger(), KEYS)
+    async with run_app(app) as url, httpx2.AsyncClient(base_url=url, headers=DEV) as http:
+        (tool,) = (await http.get("/api/v1/portal/tools")).json()["tools"]
+        assert (tool["name"], tool["description"]) == ("add", "Add two numbers.")
+        assert tool["inputSchema"]["required"] == ["a", "b"]
+        app.state.portal.caller = None
+        assert (await http.get("/api/v1/portal/tools")).json() == {"tools": []}
 
 
 async def test_a_store_that_is_away_is_a_503() -> None:

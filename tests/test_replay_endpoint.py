@@ -11,8 +11,7 @@ import pytest
 from audited import bare_server, echo
 from loopback import connect
 from mcp.server import MCPServer
-from portals import CSRF, DEV, KEYS, demo_app, run_app, run_portal, url_of
-from test_stream import an_event
+from portals import CSRF, DEV, KEYS, an_event, demo_app, run_app, run_portal, url_of
 
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.ratelimit import TokenBuckets

@@ -6,18 +6,15 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import anyio
 import httpx2
 import pytest
 from loopback import connect
-from portals import CSRF, DEV, KEYS, demo_app, run_app, run_portal, url_of
+from portals import CSRF, DEV, KEYS, an_event, demo_app, run_app, run_portal, url_of
 from recordings import UPSTREAM, seed_postgres
 
-from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.jsontext import same
 from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.async_logger import AsyncLogger
@@ -33,22 +30,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 STREAM = "/api/v1/portal/audit/stream"
-START = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
-
-
-def an_event(number: int = 0, **members: Any) -> Event:
-    values = {
-        "id": str(uuid4()),
-        "timestamp": START + timedelta(seconds=number),
-        "tool_name": "echo",
-        "success": True,
-        "transport": "http",
-        "source": "mcp",
-        "parameters": {"n": number},
-        "payload": Payload.build(jsonrpc_method="tools/call", request_params={"n": number}),
-        **members,
-    }
-    return Event.build(**values)
 
 
 @dataclass
