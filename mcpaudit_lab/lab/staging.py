@@ -140,14 +140,16 @@ def stage_carefully(
     """Read lines in Python, exactly, and add the events to ``staged``."""
     result = Careful()
     events: list[tuple[int, int, int, Event]] = []
+    # Both are made anew each time they are asked for.
+    offsets, sizes = block.offsets, block.sizes
     for index in indices:
         raw = block.line(index)
         if not raw.strip(b" \t\r\n"):
             result.blank += 1
             continue
-        line, offset = block.first_line + index, int(block.offsets[index])
+        line, offset = block.first_line + index, int(offsets[index])
         try:
-            events.append((line, offset, int(block.sizes[index]), _read_event(raw)))
+            events.append((line, offset, int(sizes[index]), _read_event(raw)))
         except RecordError as error:
             reason, detail = error.reason, error.detail
             if block.torn and index == block.count - 1 and reason in _TORN_REASONS:
