@@ -68,15 +68,30 @@ def read_batches(
     yield from relation.to_arrow_reader(batch_rows)
 
 
+class _Lent:
+    """An Arrow table that can be taken back: the Arrow PyCapsule interface, one stream a scan."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table: pa.Table | None = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        if self.table is None:
+            raise ValueError("this table was taken back")
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
 @contextlib.contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
     """Let SQL read an Arrow table by name."""
     import duckdb
 
-    connection.register(name, table)
+    lent = _Lent(table)
+    connection.register(name, lent)
     try:
         yield
     finally:
+        # The transaction keeps what was registered until it ends, unregistered or not.
+        lent.table = None
         # In an aborted transaction even this is refused; what aborted it is the error to show.
         with contextlib.suppress(duckdb.Error):
             connection.unregister(name)
