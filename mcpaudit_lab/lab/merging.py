@@ -67,7 +67,8 @@ def merge_staged(
         "select line from (select line, id, row_number() over (partition by id order by line) n"
         "  from staged where id in (select id from staged group by id having count(*) > 1)"
         ") where n > 1 "
-        "union select line from staged where id in (select id from audit_events)",
+        "union select line from staged where id in"
+        " (select id from audit_events where id in (select id from staged))",
     )
     fresh = "staged anti join again using (line)" if count else "staged"
     result.loaded = _insert_events(connection, fresh, source_id)
@@ -104,8 +105,9 @@ def insert_plain(
         f" with new as (select id, line from audit_events where {new}), again as ("
         "  select line from (select line, row_number() over (partition by id order by line) n"
         "    from new where id in (select id from new group by id having count(*) > 1)) where n > 1"
-        "  union select line from new semi join"
-        f"    (select id from audit_events where not ({new})) old using (id))"
+        # The table of hashes is made of the right side, so that must be the few and not the many.
+        "  union select line from new where id in (select id from audit_events"
+        f"    where not ({new}) and id in (select id from new)))"
         f" select line, byte_offset, byte_size, {_EVENTS}, false has_payload,"
         f" {_NO_PAYLOAD} from audit_events semi join again using (line) where {new}",
         here,
