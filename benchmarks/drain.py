@@ -34,7 +34,7 @@ from mcpaudit_lab.sql.portal_rows import PortalRows
 from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS
 
 DETAILS = Path(__file__).parents[1] / "tests" / "data" / "upstream" / "details.jsonl"
-BATCH_EVENTS = 1000
+BATCH_EVENTS = 2000
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
