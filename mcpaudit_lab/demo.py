@@ -78,7 +78,7 @@ def _failures(console: Console, lab: Lab) -> None:
 
     _step(
         console,
-        "The failures: how many of each kind, why, and the newest",
+        "The failures: how many of each kind, and the newest that says why",
         "lab.events(success=False)",
     )
     columns = (
@@ -86,7 +86,7 @@ def _failures(console: Console, lab: Lab) -> None:
         Column("outcome", styles=OUTCOMES),
         Column("calls", right=True),
         Column("why", least=20),
-        Column("id", "newest", is_id=True),
+        Column("id", is_id=True),
     )
     kinds: dict[tuple[str, str], dict[str, Any]] = {}
     for event in lab.events(success=False):
@@ -95,7 +95,9 @@ def _failures(console: Console, lab: Lab) -> None:
             kind, {"tool": kind[0], "outcome": kind[1], "calls": 0, "why": "", "id": event.id}
         )
         row["calls"] += 1
-        row["why"] = row["why"] or _why(event)
+        if not row["why"]:
+            why = _why(event)
+            row |= {"why": why, "id": event.id} if why else {}
     print_table(console, columns, sorted(kinds.values(), key=lambda row: -row["calls"]))
 
 

@@ -13,6 +13,8 @@
     │   ├── LabVersionError    the lab file was written by a newer version
     │   ├── EventNotFound      no event has this id (also a KeyError)
     │   └── SandboxError       untrusted SQL failed, or hit one of its bounds
+    ├── IssuerUnavailable  the issuer of bearer tokens cannot be asked for its keys
+    ├── KeyNameTaken       there is an API key of this name already
     ├── AuditUnavailable   the audit log has no place for a call, so the call must not run
     └── StoreUnavailable   the events' database is away; asking again later may help
 
@@ -25,6 +27,8 @@ __all__ = [
     "AuditUnavailable",
     "EventNotFound",
     "FilterError",
+    "IssuerUnavailable",
+    "KeyNameTaken",
     "LabError",
     "LabInUse",
     "LabVersionError",
@@ -117,6 +121,17 @@ class SandboxError(LabError):
     """SQL from somebody else failed, or ran into one of the bounds set for it."""
 
 
+class IssuerUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
+    """The issuer of bearer tokens cannot be asked for its keys; asking again later may help."""
+
+
+class KeyNameTaken(McpAuditError):  # noqa: N818 - reads as what happened
+    """There is an API key of this name already; two would share a subject."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is an API key named {name!r} already")
+
+
 class AuditUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
     """The audit log has no place for a call: it is full, closed, or its store is away.
 
@@ -125,4 +140,7 @@ class AuditUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
 
 
 class StoreUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
-    """The database of a store cannot be reached, written or read now. The events are not at fault."""
+    """The database of a store cannot be reached, written or read now.
+
+    The events are not at fault.
+    """

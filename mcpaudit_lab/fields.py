@@ -1,7 +1,7 @@
 """The members of the record: their names, columns and kinds, and how ids and times are spelled.
 
-:data:`EVENT_FIELDS` and :data:`PAYLOAD_FIELDS` are the one list; tables, frames and filters are made
-from them. :mod:`mcpaudit_lab.events` is the record itself.
+:data:`EVENT_FIELDS` and :data:`PAYLOAD_FIELDS` are the one list; tables, frames and filters are
+made from them. :mod:`mcpaudit_lab.events` is the record itself.
 """
 
 from __future__ import annotations
@@ -197,10 +197,8 @@ def _is_integer(value: Any) -> bool:
     if isinstance(value, Decimal):
         # Not larger than any counter could be: int(Decimal("1e999999999")) would fill the memory.
         return value.adjusted() < 40 and value == value.to_integral_value()
-    return (
-        (isinstance(value, int)
-        and not isinstance(value, bool))
-        or (isinstance(value, float) and value.is_integer())
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and value.is_integer()
     )
 
 

@@ -1,8 +1,7 @@
 """What the values of a filter mean: equality in a payload, header names, case, and times.
 
-Equality is JSON's, sharpened: numbers are compared by value and exactly, as the decimals that the
-JSON text says (``200``, ``200.0`` and ``2e2`` are equal, 9007199254740993 and 9007199254740992.0
-are not); a boolean is never a number; null is equal to null only.
+Equality is that of :func:`mcpaudit_lab.jsontext.same`: numbers are compared by value and exactly,
+as the decimals that the JSON text says; a boolean is never a number; null is equal to null only.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.events import parse_time
-from mcpaudit_lab.jsontext import Json, JsonDecimal, dumps, loads
+from mcpaudit_lab.jsontext import Json, JsonDecimal, dumps, loads, same
 
 __all__ = [
     "Moment",
@@ -25,7 +24,6 @@ __all__ = [
     "Scalar",
     "beginning_of",
     "canonical_header",
-    "decimal_of",
     "fold",
     "is_exact",
     "moment_of",
@@ -38,15 +36,17 @@ __all__ = [
 Moment: TypeAlias = datetime | str | None
 Scalar: TypeAlias = str | bool | int | float | Decimal | None
 
-_MISSING: Final = object()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # No character beyond this one has a case.
 _LAST_CASED: Final = 0x1FFFF
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-_SPAN = re.compile(r"(?:\d{1,9}[smhdw])+", re.ASCII)
+# Each unit once, the larger first.
+_SPAN = re.compile(
+    r"(?=.)(?:\d{1,9}w)?(?:\d{1,9}d)?(?:\d{1,9}h)?(?:\d{1,9}m)?(?:\d{1,9}s)?", re.ASCII
+)
 _SPAN_PART = re.compile(r"(\d+)([smhdw])", re.ASCII)
-_SPAN_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,10 @@ class PathTest:
         """Whether exactly this value stands at the path in a JSON document."""
         found: Any = document
         for key in self.path:
-            if not isinstance(found, dict):
+            if not isinstance(found, dict) or key not in found:
                 return False
-            found = found.get(key, _MISSING)
-        return _equal(found, self.value)
+            found = found[key]
+        return same(found, self.value)
 
     def holds_for_header(self, headers: Json) -> bool:
         """Whether one of the header's values is this text, in an object of name -> values."""
@@ -90,19 +90,6 @@ class PathTest:
         return isinstance(values, list | tuple) and any(
             isinstance(value, str) and value == self.value for value in values
         )
-
-
-def _equal(found: Any, wanted: Json) -> bool:
-    if isinstance(found, bool) or isinstance(wanted, bool) or found is None or wanted is None:
-        return found is wanted
-    if isinstance(found, str) or isinstance(wanted, str):
-        return isinstance(found, str) and isinstance(wanted, str) and found == wanted
-    return isinstance(found, int | float | Decimal) and decimal_of(found) == decimal_of(wanted)
-
-
-def decimal_of(number: Any) -> Decimal:
-    """The number that its JSON text says: of a float, the shortest decimal that reads back."""
-    return Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
 
 
 _loads = lru_cache(maxsize=1024)(loads)
@@ -219,7 +206,12 @@ def moment_of(name: str, value: Moment) -> datetime | None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise FilterError(f"{name}: a time without a zone names no moment")
-        return value.astimezone(UTC)
+        try:
+            moment = value.astimezone(UTC)
+        except OverflowError:
+            raise FilterError(f"{name}: the time is out of range") from None
+        # A plain datetime, also of a pandas Timestamp, which has nanoseconds.
+        return datetime.combine(moment.date(), moment.time(), UTC)
     if not isinstance(value, str):
         raise FilterError(f"{name} is a datetime with a zone, or RFC 3339 text")
     # RFC 3339 has the year 0 and datetime has not; no event is older than the year 1.
@@ -239,22 +231,22 @@ def beginning_of(value: Moment | timedelta, now: datetime | None) -> datetime | 
     Raises:
         FilterError: if it is neither.
     """
-    if isinstance(value, str):
-        if not _SPAN.fullmatch(value):
-            if value[:1].isdigit() and "-" in value:
-                return moment_of("since", value)
-            raise FilterError("since is a time, or a span such as 90m, 24h, 7d (units s m h d w)")
-        value = sum(
-            (
-                timedelta(**{_SPAN_UNITS[unit]: int(count)})
-                for count, unit in _SPAN_PART.findall(value)
-            ),
-            timedelta(),
-        )
+    if isinstance(value, str) and _SPAN.fullmatch(value):
+        value = _span(value)
+    elif isinstance(value, str) and not re.match(r"\d+-", value):
+        raise FilterError("since is a time, or a span such as 90m, 24h, 7d (units s m h d w)")
     if not isinstance(value, timedelta):
         return moment_of("since", value)
     moment = moment_of("now", now) or datetime.now(UTC)
     try:
-        return moment - value
+        return moment_of("since", moment - value)
     except OverflowError:
         return _BEGINNING
+
+
+def _span(text: str) -> timedelta:
+    parts = {_SPAN_UNITS[unit]: int(count) for count, unit in _SPAN_PART.findall(text)}
+    try:
+        return timedelta(**parts)
+    except OverflowError:
+        return timedelta.max

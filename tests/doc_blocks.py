@@ -3,7 +3,8 @@
 ``python`` blocks of a page run in order, in one namespace, in an empty folder. What they print
 stands in a ``text`` block right behind, and nothing else may be printed. ``console`` blocks hold
 commands behind ``$`` and what they answer; after ``export NAME=value`` the variable is set for the
-commands that follow. A line that is ``…`` stands for any lines. ``json`` blocks are JSON.
+commands that follow. A line that is ``…`` stands for any lines, ``…`` in a line for any text.
+``json`` blocks are JSON.
 """
 
 from __future__ import annotations
@@ -55,16 +56,24 @@ def read_blocks(path: Path) -> list[Block]:
 
 @dataclass(slots=True)
 class Page:
-    """A page whose blocks are run."""
+    """A page whose blocks are run.
+
+    Attributes:
+        path: the page.
+        skipped: kinds of blocks that somebody else runs.
+        names: the namespace of its Python blocks.
+        environment: that of its commands.
+    """
 
     path: Path
+    skipped: tuple[str, ...] = ()
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "__main__"})
     environment: dict[str, str | None] = field(default_factory=lambda: {"MCPAUDIT_LAB": None})
 
     def run(self) -> None:
-        """Run every block but those of SQL, in the current folder, and compare what they print."""
-        blocks = [block for block in read_blocks(self.path) if not block.info.startswith("sql")]
-        for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        """Run the blocks in the current folder, and compare what they print."""
+        blocks = [block for block in read_blocks(self.path) if block.info not in self.skipped]
+        for block, following in zip(blocks, [*blocks[1:], None], strict=False):
             place = f"{self.path.name}, line {block.line}"
             if block.info == "python":
                 shown = following.text if following and following.info == "text" else ""
@@ -104,7 +113,9 @@ def assert_shown(printed: str, shown: str, place: str) -> None:
     """What a page shows is what was printed; trailing spaces and empty lines at the end aside."""
     lines = [line.rstrip() for line in printed.rstrip().splitlines()]
     wanted = [line.rstrip() for line in shown.rstrip().splitlines()]
-    pattern = "\n".join(re.escape(line) for line in wanted)
-    pattern = re.sub(r"(?m)^…\n?|\n…$", lambda _: "(?:.*(?:\n|$))*?", pattern)
-    if not re.fullmatch(pattern, "\n".join(lines)):
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + r"\n"
+        for line in wanted
+    )
+    if not re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)):
         assert lines == wanted, place

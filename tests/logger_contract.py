@@ -45,7 +45,7 @@ def an_event(number: int = 0, payload: dict[str, Any] | None = None, **members: 
 
 
 def nested(depth: int) -> Any:
-    """A list in a list in a list …"""
+    """A list in a list in a list …."""
     value: Any = []
     for _ in range(depth):
         value = [value]
@@ -59,7 +59,9 @@ HOSTILE: dict[str, Event] = {
     ),
     "NUL in texts": an_event(tool_name="a\0b", user_agent="\0", error_message="x\0y"),
     "lone surrogates": an_event(
-        tool_name="\ud800", parameters={"\udfff": ["\ud800x"]}, payload={"response_result": "\udc00"}
+        tool_name="\ud800",
+        parameters={"\udfff": ["\ud800x"]},
+        payload={"response_result": "\udc00"},
     ),
     "an escaped backslash before u0000": an_event(parameters={"a": "\\u0000", "b": "\\\\ud800"}),
     "Latin-1 as it was read": an_event(user_agent="caf\udce9"),
@@ -82,7 +84,9 @@ HOSTILE: dict[str, Event] = {
     "nesting 10,000 deep": an_event(
         parameters={"deep": nested(10_000)}, payload={"request_params": {"deep": nested(10_000)}}
     ),
-    "nesting 1,001 deep": an_event(parameters=nested(1001), payload={"request_params": nested(998)}),
+    "nesting 1,001 deep": an_event(
+        parameters=nested(1001), payload={"request_params": nested(998)}
+    ),
     "a time in nanoseconds": an_event(timestamp="2026-11-24T00:00:00.123456789Z"),
     "a time with an offset": an_event(timestamp="2026-11-24T05:30:00+05:30"),
     "a time with zeros": an_event(timestamp="2026-11-24T00:00:00.120000Z"),
@@ -120,7 +124,7 @@ HOSTILE: dict[str, Event] = {
 
 
 def lines_of(pages: Iterator[bytes]) -> list[Event]:
-    """The events of an export. A JSON line may have characters in it that Python calls line ends."""
+    """The events of an export. A line may have characters that Python calls line ends."""
     text = b"".join(pages).decode()
     assert not text or text.endswith("\n")
     return [Event.from_json(line) for line in text.split("\n")[:-1]]
@@ -208,7 +212,10 @@ class LoggerContract:
     ) -> None:
         one, other = an_event(), an_event()
         store.log([one])
-        for batch in ([other, Event({**one.wire, "duration_ms": 2})], [one, Event(one.wire | {"a": 1})]):
+        for batch in (
+            [other, Event({**one.wire, "duration_ms": 2})],
+            [one, Event(one.wire | {"a": 1})],
+        ):
             with pytest.raises(RecordError, match="another event has this id"):
                 store.log(batch)
         new = an_event()
@@ -222,7 +229,7 @@ class LoggerContract:
             store.log([an_event(), an_event(id="")])
         with pytest.raises(RecordError, match="without an id"):
             store.prepare(an_event(id=""))
-        with pytest.raises(ValueError, match="Out of range|NaN|not JSON"):
+        with pytest.raises(ValueError, match=r"Out of range|NaN|not JSON"):
             store.prepare(an_event(parameters={"a": float("nan")}))
         with pytest.raises(TypeError):
             store.prepare(an_event(parameters={"a": object()}))
@@ -251,7 +258,9 @@ class LoggerContract:
     def check(self, store: EventStore, case: Case) -> None:
         wanted = case.filter
         labels = case.labels if case.portal is None or self.is_python else case.portal
-        everything = contract_order(event for event in EVENTS.values() if LABELS[event.id] in labels)
+        everything = contract_order(
+            event for event in EVENTS.values() if LABELS[event.id] in labels
+        )
         end = None if wanted.limit is None else wanted.offset + wanted.limit
         expected = everything[wanted.offset : end]
         assert store.query(wanted, payloads=True) == expected, case.name
@@ -308,7 +317,12 @@ class LoggerContract:
     def test_a_limit_is_kept_and_says_whether_it_left_some_out(self, store: EventStore) -> None:
         events = contract_order(an_event(n) for n in range(1200))
         store.log(events)
-        for limit, offset, more in ((1200, 0, False), (1199, 0, True), (700, 500, False), (3, 9, True)):
+        for limit, offset, more in (
+            (1200, 0, False),
+            (1199, 0, True),
+            (700, 500, False),
+            (3, 9, True),
+        ):
             pages = store.export(EventFilter(limit=limit, offset=offset))
             assert lines_of(pages) == events[offset : offset + limit]
             assert (pages.rows, pages.more) == (limit, more)
@@ -360,14 +374,22 @@ class LoggerContract:
         store.log(events)
         assert [row.number for row in store.after(4, 5)] == [5, 6, 7, 8, 9]
         found = store.after(4, 3, EventFilter(tool="t1", limit=1))
-        assert [(row.number, row.event.tool_name) for row in found] == [(5, "t1"), (8, "t1"), (11, "t1")]
+        assert [(row.number, row.event.tool_name) for row in found] == [
+            (5, "t1"),
+            (8, "t1"),
+            (11, "t1"),
+        ]
         assert store.after(30, 5) == []
 
     # --- aggregates -------------------------------------------------------------------------------
 
     def test_aggregates_equal_those_computed_in_python(self, store: EventStore) -> None:
         store.log(DETAILS)
-        for wanted in (ALL, EventFilter(success=False), EventFilter(params={"size": 16}, q="SIZED")):
+        for wanted in (
+            ALL,
+            EventFilter(success=False),
+            EventFilter(params={"size": 16}, q="SIZED"),
+        ):
             events = [event for event in DETAILS if wanted.matches(event)]
             assert store.stats(wanted) == stats_of(events)
             for by in ("tool", "user", "success", "auth_type", "source", "error_category"):

@@ -162,7 +162,7 @@ def test_the_demo_opens_no_connection_and_writes_no_file(tmp_path: Path) -> None
         "from mcpaudit_lab.cli import commands\n"
         "commands(['demo'])\n"
     )
-    found = subprocess.run(  # noqa: S603 - our own code
+    found = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(mcpaudit_lab.__file__).parents[1])},

@@ -128,12 +128,14 @@ def test_no_digit_is_lost() -> None:
 
 
 def test_paths_become_typed_columns() -> None:
+    one = {"n": 1, "f": 1.5, "b": True, "m": 1, "x": None, "0": {"k": 1}}
+    two = {"n": 2, "f": 2, "m": "two", "l": ["k"], "0": [{"k": 2}]}
     lab = lab_of(
-        call(1, params={"user": {"id": "a"}, "n": 1, "f": 1.5, "b": True, "m": 1, "x": None, "0": {"k": 1}}),
-        call(2, params={"user": {"id": "b"}, "n": 2, "f": 2, "m": "two", "l": ["k"], "0": [{"k": 2}]}),
+        call(1, params={"user": {"id": "a"}, **one}),
+        call(2, params={"user": {"id": "b"}, **two}),
         call(3, params={"user": "c", "big": 2**80}),
         call(4),
-    )  # fmt: skip
+    )
     names = ["user.id", "n", "f", "b", "m", "x", "0.k", "l.0", "big", "user"]
     frame = lab.events().df(["id", *(f"param.{name}" for name in names)]).iloc[::-1]
     frame.columns = pd.Index(["id", *names])

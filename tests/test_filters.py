@@ -96,7 +96,8 @@ def test_since_without_now_asks_the_clock_and_a_long_span_reaches_the_beginning(
     moment = EventFilter(since="1h").from_
     assert moment is not None
     assert before <= moment <= datetime.now(UTC)
-    assert EventFilter(since="999999999d", now=NOW).from_ == datetime.min.replace(tzinfo=UTC)
+    for span in ("999999999d", "999999999w", timedelta.max):
+        assert EventFilter(since=span, now=NOW).from_ == datetime.min.replace(tzinfo=UTC)
 
 
 def test_times_are_kept_in_utc_and_cut_to_microseconds() -> None:
@@ -130,12 +131,20 @@ def test_times_are_kept_in_utc_and_cut_to_microseconds() -> None:
         ({"min_duration_ms": -5}, "min_duration_ms is a whole number"),
         ({"from_": datetime(2026, 11, 24)}, "from: a time without a zone"),  # noqa: DTZ001 - the point
         ({"from_": "2026-11-24T00:00:00"}, "from: the time has no zone; write it like"),
+        (
+            {"to": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))},
+            "to: the time is out of range",
+        ),
         ({"to": "2026-11-24"}, "to: the time is not RFC 3339"),
         ({"to": "0000-01-01T00:00:00Z"}, "to: the time is out of range"),
         ({"from_": "0000-99-01T00:00:00Z"}, "from: the time is out of range"),
         ({"from_": 1795491825}, "from is a datetime with a zone, or RFC 3339 text"),
         ({"since": "yesterday"}, "since is a time, or a span such as 90m, 24h, 7d"),
         ({"since": "-1h"}, "since is a time, or a span"),
+        ({"since": ""}, "since is a time, or a span"),
+        ({"since": "1h1h"}, "since is a time, or a span"),
+        ({"since": "24"}, "since is a time, or a span"),
+        ({"since": "2026-11-24"}, "since: the time is not RFC 3339"),
         ({"since": "24h", "from_": NOW}, "from and since both say where to begin"),
         ({"params": {"a..b": 1}}, '"param.a..b": a segment of the path is empty'),
         ({"params": {"": 1}}, "a segment of the path is empty"),
@@ -165,6 +174,17 @@ def test_an_error_does_not_repeat_the_value() -> None:
     with pytest.raises(FilterError) as raised:
         EventFilter(params={"password": ["hunter2"]})  # type: ignore[arg-type]  # the point
     assert "hunter2" not in str(raised.value)
+
+
+def test_times_of_pandas_become_plain_ones_cut_to_microseconds() -> None:
+    pandas = pytest.importorskip("pandas")
+    moment = pandas.Timestamp("2026-11-24T12:00:00.000000999Z")
+    item = EventFilter(from_=moment, to=moment)
+    assert (item.from_, item.to) == (NOW, NOW)
+    assert type(item.from_) is datetime
+    item = EventFilter(since=pandas.Timedelta("1h"), now=moment)
+    assert item == EventFilter(since="1h", now=NOW)
+    assert type(item.from_) is datetime
 
 
 def test_integers_of_numpy_are_integers() -> None:

@@ -78,8 +78,8 @@ def test_frames_from_postgresql_equal_those_from_files(reference: str, files: La
     pd.testing.assert_frame_equal(lab.events().df(), files.events().df())
     lines = (UPSTREAM / "details.jsonl").read_bytes().splitlines()
     ids = tuple(Event.from_json(line).id for line in lines)
-    with_payload = (EventSet(each, wanted=ids).df(payloads=True) for each in (lab, files))
-    pd.testing.assert_frame_equal(*with_payload)
+    ours, theirs = (EventSet(each, wanted=ids).df(payloads=True) for each in (lab, files))
+    pd.testing.assert_frame_equal(ours, theirs)
     assert lab.load_database(reference).duplicates == 672
 
 
@@ -120,15 +120,15 @@ def test_what_only_python_can_check_is_checked(sqlite: str, reference: str) -> N
 def test_the_ledger_knows_which_database_and_what_was_asked(reference: str) -> None:
     lab = Lab()
     lab.load_database(reference, tool="slow")
-    (source,) = lab.sources().itertuples()
-    assert (source.kind, source.loaded) == ("database", 35)
-    assert '"f0": "slow"' in source.request
+    (source,) = lab.sources().to_dict("records")
+    assert (source["kind"], source["loaded"]) == ("database", 35)
+    assert '"f0": "slow"' in source["request"]
     rows = b"".join(event.to_json().encode() + b"\n" for event in lab.events())
-    assert source.bytes == len(rows)
-    assert source.sha256 == hashlib.sha256(rows).hexdigest()
+    assert source["bytes"] == len(rows)
+    assert source["sha256"] == hashlib.sha256(rows).hexdigest()
     event_, payload = lab.provenance(lab.events().ids()[4])
     assert (event_.kind, event_.line, event_.raw) == ("database", 5, None)
-    assert event_.request == payload.request == source.request
+    assert event_.request == payload.request == source["request"]
     assert "cannot be read again" in event_.note
 
 
@@ -177,7 +177,8 @@ def test_a_database_that_fails_half_way_changes_nothing(sqlite: str) -> None:
     engine = create_engine(sqlite)
     with engine.begin() as connection:
         # The oldest row, read last, holds what is no time.
-        connection.execute(text("update audit_events set ts = 'never' where ts = (select min(ts) from audit_events)"))  # fmt: skip
+        oldest = "(select min(ts) from audit_events)"
+        connection.execute(text(f"update audit_events set ts = 'never' where ts = {oldest}"))
     engine.dispose()
     with pytest.raises(ValueError, match="RFC 3339"):
         lab.load_database(sqlite)
@@ -197,9 +198,12 @@ def test_a_database_that_fails_half_way_changes_nothing(sqlite: str) -> None:
         ("9007199254740993", "9007199254740993"),
         ("0", "0"),
         ("true", "true"),
-        ('{"bb":1,"a":{"d":[{"z":1,"c":2}],"cc":null}}', '{"a":{"cc":null,"d":[{"c":2,"z":1}]},"bb":1}'),
+        (
+            '{"bb":1,"a":{"d":[{"z":1,"c":2}],"cc":null}}',
+            '{"a":{"cc":null,"d":[{"c":2,"z":1}]},"bb":1}',
+        ),
     ],
-)  # fmt: skip
+)
 def test_jsonb_is_spelled_as_the_wire_spells_it(stored: str, wire: str) -> None:
     from mcpaudit_lab.jsontext import dumps
 

@@ -108,10 +108,10 @@ def test_a_different_event_under_the_same_id_is_a_conflict_and_the_first_stays()
     lab = Lab()
     report = lab.load(io.BytesIO(f"{first.to_json()}\n{other.to_json()}\n".encode()))
     assert (report.loaded, report.rejected, report.reasons) == (1, 1, {"conflict": 1})
-    (reject,) = lab.rejects().itertuples()
-    assert (reject.line, reject.reason) == (2, "conflict")
-    assert "tool_name, parameters" in reject.detail
-    assert bytes(reject.raw) == other.to_json().encode()
+    (reject,) = lab.rejects().to_dict("records")
+    assert (reject["line"], reject["reason"]) == (2, "conflict")
+    assert "tool_name, parameters" in reject["detail"]
+    assert bytes(reject["raw"]) == other.to_json().encode()
     assert list(lab.events()) == [first]
 
 
@@ -147,7 +147,16 @@ def test_another_spelling_of_the_same_is_a_duplicate(change: dict[str, Any]) -> 
     assert (report.duplicates, report.rejected) == (1, 0)
 
 
-@pytest.mark.parametrize("change", [{"success": False}, {"parameters": {"size": 70001}}, {"parameters": {"size": True}}, {"new": 1}, {"timestamp": "2026-11-24T03:51:31.878105Z"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"success": False},
+        {"parameters": {"size": 70001}},
+        {"parameters": {"size": True}},
+        {"new": 1},
+        {"timestamp": "2026-11-24T03:51:31.878105Z"},
+    ],
+)
 def test_a_small_difference_is_one(change: dict[str, Any]) -> None:
     line = lines_of(EXPORT)[0]
     lab = Lab()
@@ -239,8 +248,8 @@ def test_paths_globs_folders_and_open_files(tmp_path: Path) -> None:
         report = lab.load([file, folder / "c.ndjson.zst", folder / "c.ndjson.zst"])
         assert not file.closed
     assert [f.duplicates for f in report] == [10, 10]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="no exports in the folder"):
-        (tmp_path / "empty").mkdir()
         lab.load(tmp_path / "empty")
 
 
@@ -308,11 +317,12 @@ def test_what_only_looks_like_a_document_is_read_as_lines() -> None:
 def test_sources_say_what_was_read() -> None:
     lab = Lab()
     lab.load(EXPORT)
-    (source,) = lab.sources().itertuples()
-    assert source.sha256 == hashlib.sha256(EXPORT.read_bytes()).hexdigest()
-    assert (source.kind, source.bytes, source.lines) == ("file", EXPORT.stat().st_size, 672)
-    assert source.name == str(EXPORT)
-    assert abs(source.loaded_at.timestamp() - time.time()) < 60
+    (source,) = lab.sources().to_dict("records")
+    assert source["sha256"] == hashlib.sha256(EXPORT.read_bytes()).hexdigest()
+    assert (source["kind"], source["bytes"]) == ("file", EXPORT.stat().st_size)
+    assert source["lines"] == 672
+    assert source["name"] == str(EXPORT)
+    assert abs(source["loaded_at"].timestamp() - time.time()) < 60
 
 
 @pytest.mark.parametrize("kind", ["plain", "gzip"])
@@ -369,6 +379,16 @@ def test_the_report_prints_what_happened() -> None:
         "LoadReport(2 files: 994 lines, 672 loaded, 322 merged, 0 duplicates, 0 rejected, 0 blank)"
     )
     assert report.to_dict()["lines"] == 994
+    assert str(report).splitlines()[-1].split() == [
+        "together",
+        "994",
+        "672",
+        "322",
+        "0",
+        "0",
+        "0",
+        "2,648,885",
+    ]
     with pytest.raises(AttributeError):
         report.total("nonsense")
 
@@ -418,7 +438,7 @@ def test_a_load_that_is_killed_leaves_all_or_nothing(tmp_path: Path, delay_s: fl
 
 def test_an_interrupt_undoes_the_load_and_the_lab_goes_on(tmp_path: Path) -> None:
     class Interrupting(io.BytesIO):
-        def readinto(self, buffer: Any, /) -> int:
+        def readinto(self, _buffer: Any, /) -> int:
             raise KeyboardInterrupt
 
     lab = Lab(tmp_path / "case.duckdb")
@@ -459,3 +479,15 @@ def test_an_event_is_found_by_id_or_not() -> None:
         lab.event("00000000-0000-4000-8000-000000000000")
     with pytest.raises(RecordError):
         lab.event("nope")
+
+
+def test_a_report_shows_hostile_names_and_reasons_as_data(tmp_path: Path) -> None:
+    path = tmp_path / "<img src=x onerror=alert(1)>\x1b[31m.jsonl"
+    path.write_bytes(b"broken\n")
+    report = Lab().load(path)
+    html = report._repr_html_()
+    assert "<img" not in html
+    assert "&lt;img" in html
+    assert "1 not_json" in html
+    assert "\x1b" not in str(report) + html
+    assert "rejected: 1 not_json" in str(report)

@@ -15,12 +15,19 @@ from mcpaudit_lab import Event, Lab, LabError, SourceError
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 ODD = [
-    '{"id":"D90D37E9-209E-4110-AA38-F2780B834E00","timestamp":"2026-11-24T03:43:43.274318123-05:00",'
-    '"duration_ms":123456789012345678901,"tool_name":"a\\ud800\\u0000\\"\\n","parameters":{"n":1.10,'
-    '"b":1e400,"s":"\\udfff"},"success":false,"transport":"","source":"","user_agent":"","future":[1.0],'
-    '"payload":{"jsonrpc_method":"","response_truncated":true,"later":{"x":null}}}',
-    '{"id":"00000000-0000-4000-8000-000000000001","timestamp":"0001-01-01T00:00:00Z","duration_ms":0,'
-    '"tool_name":"echo \\u001b[31m","success":true,"transport":"http","source":"mcp","payload":{}}',
+    (
+        '{"id":"D90D37E9-209E-4110-AA38-F2780B834E00",'
+        '"timestamp":"2026-11-24T03:43:43.274318123-05:00",'
+        '"duration_ms":123456789012345678901,"tool_name":"a\\ud800\\u0000\\"\\n",'
+        '"parameters":{"n":1.10,"b":1e400,"s":"\\udfff"},"success":false,"transport":"",'
+        '"source":"","user_agent":"","future":[1.0],'
+        '"payload":{"jsonrpc_method":"","response_truncated":true,"later":{"x":null}}}'
+    ),
+    (
+        '{"id":"00000000-0000-4000-8000-000000000001","timestamp":"0001-01-01T00:00:00Z",'
+        '"duration_ms":0,"tool_name":"echo \\u001b[31m","success":true,"transport":"http",'
+        '"source":"mcp","payload":{}}'
+    ),
 ]
 NAMES = ["a.jsonl", "b.ndjson", "c.jsonl.gz", "d.jsonl.zst", "e.parquet"]
 
@@ -98,7 +105,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_parquet_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "theirs.parquet"
     pq.write_table(pa.table({"id": ["x"]}), path)
-    with pytest.raises(SourceError, match="not as Lab.write makes it"):
+    with pytest.raises(SourceError, match=r"not as Lab\.write makes it"):
         Lab().load(path)
     path.write_bytes(path.read_bytes()[:-20] + b"x" * 20)
     with pytest.raises(SourceError, match="damaged Parquet"):

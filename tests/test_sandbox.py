@@ -31,7 +31,8 @@ def box(lab: Lab) -> Iterator[Sandbox]:
 
 def test_it_answers_as_the_lab_does(lab: Lab, box: Sandbox) -> None:
     text = (
-        "select tool_name, count(*) as n, min(ts) as first, any_value(response_result->>'$.isError')"
+        "select tool_name, count(*) as n, min(ts) as first,"
+        " any_value(response_result->>'$.isError')"
         " from audit_events join audit_payloads on id = event_id where duration_ms >= $ms"
         " group by all order by n desc, tool_name"
     )
@@ -58,7 +59,8 @@ def web() -> Iterator[tuple[str, list[str]]]:
             asked.append(self.path)
             self.send_error(404)
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def log_message(self, *args: object) -> None:
             """Be quiet."""

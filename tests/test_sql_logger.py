@@ -127,7 +127,9 @@ def reference(postgres_url: str) -> Iterator[SqlLogger]:
         cursor = connection.connection.cursor()
         # Version 1.1 of the reference server had no notifications_truncated.
         cursor.execute(REFERENCE_TABLES)
-        cursor.execute("alter table audit_payloads add notifications_truncated boolean not null default false")
+        cursor.execute(
+            "alter table audit_payloads add notifications_truncated boolean not null default false"
+        )
         for table in ("audit_events", "audit_payloads"):
             cursor.execute((UPSTREAM / "pg" / f"{table}.sql").read_text())
     engine.dispose()
@@ -167,7 +169,11 @@ def well_formed(query: str, **paging: int) -> EventFilter | None:
     """The filter of a query string; None where the reference server passed over what is wrong."""
     pairs = [(k, v) for k, v in parse_qsl(query) if k not in ("limit", "offset", "by", "bucket")]
     try:
-        asked = EventFilter.from_query("&".join(p for p in query.split("&") if not p.startswith(("limit", "offset", "by", "bucket"))))
+        asked = EventFilter.from_query(
+            "&".join(
+                p for p in query.split("&") if not p.startswith(("limit", "offset", "by", "bucket"))
+            )
+        )
     except FilterError:
         return None
     del asked
@@ -534,9 +540,12 @@ def guest(postgres_database: str) -> Iterator[str]:
     name = f"guest_{uuid4().hex}"
     with owner.connect() as connection:
         connection.connection.cursor().execute(REFERENCE_TABLES)
-        connection.execute(text(
-            "alter table audit_payloads add notifications_truncated boolean not null default false"
-        ))
+        connection.execute(
+            text(
+                "alter table audit_payloads"
+                " add notifications_truncated boolean not null default false"
+            )
+        )
         connection.execute(text(f"create role {name} login"))
         connection.execute(text(f"grant select, insert on all tables in schema public to {name}"))
     yield owner.url.set(username=name).render_as_string(hide_password=False)

@@ -9,6 +9,7 @@ import click
 
 from mcpaudit_lab import __version__
 from mcpaudit_lab.cli import asking, loading, looking
+from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 
 __all__ = ["commands", "main"]
@@ -45,6 +46,7 @@ for command in (
     loading.sources,
     loading.rejects,
     loading.write,
+    serve,
 ):
     commands.add_command(command)
 

@@ -45,7 +45,10 @@ def stats_sql(rows: str, by: str | None) -> str:
     if by is None:
         return f"select {_STATS} from {rows}"
     column = _column(by)
-    return f'select {column}::varchar as "key", {_STATS} from {rows} group by all order by total desc, "key"'
+    return (
+        f'select {column}::varchar as "key", {_STATS} from {rows}'
+        ' group by all order by total desc, "key"'
+    )
 
 
 def breakdown_sql(rows: str, by: str) -> str:
@@ -61,7 +64,8 @@ def timeseries_sql(rows: str) -> str:
     """SQL: time, count, errors, average duration for each bucket of ``$bucket_us`` that has any."""
     return (
         "select make_timestamptz((epoch_us(ts) - ((epoch_us(ts) % $bucket_us) + $bucket_us)"
-        " % $bucket_us)::bigint) as time, count(*) as count, count(*) filter (not success) as errors,"
+        " % $bucket_us)::bigint) as time, count(*) as count,"
+        " count(*) filter (not success) as errors,"
         f" avg(duration_ms) as avg_duration_ms from {rows} group by time order by time"
     )
 

@@ -1,7 +1,7 @@
 """Bytes cut into blocks of whole lines, with the place of each line.
 
-A line ends at LF; a CR before it is white space to JSON. One UTF-8 byte order mark at the very start
-is skipped. Lines are not copied: a block is one buffer, and two arrays of offsets into it.
+A line ends at LF; a CR before it is white space to JSON. One UTF-8 byte order mark at the very
+start is skipped. Lines are not copied: a block is one buffer, and an array of offsets into it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
-from mcpaudit_lab.filter_query import canonical_header, split_path
+from mcpaudit_lab.filter_values import canonical_header, split_path
 from mcpaudit_lab.frames import json_values
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ def _path(name: str, parameter: str, params: dict[str, Any]) -> str:
 
 
 def _walk(document: str, parameter: str, params: dict[str, Any]) -> str:
-    """SQL: JSON text at a path of keys. A numeric key would index a list, so the parent is checked."""
+    """SQL: JSON text at a path of keys.
+
+    A numeric key would index a list too, so its parent is checked to be an object.
+    """
     keys: list[str] = params.pop(parameter)
     pointers = [
         "".join("/" + k.replace("~", "~0").replace("/", "~1") for k in keys[:n])

@@ -71,7 +71,7 @@ class DatabaseSource:
                 statement, self._params
             )
             spell = respell if self._engine.dialect.name == "postgresql" else _as_stored
-            events = (_event(row, spell) for row in rows)
+            events: Iterator[Event] = (_event(row, spell) for row in rows)
             if self._residual:
                 end = None if self._page.limit is None else self._page.offset + self._page.limit
                 matching = (e for e in events if all(f.matches(e) for f in self._filters))

@@ -14,7 +14,7 @@ from mcpaudit_lab.lab.blocks import Block
 __all__ = ["HTTP_HEAD", "cut_document", "looks_like_document", "skip_http_head"]
 
 HTTP_HEAD = b"HTTP/"
-# First the members that a page of /events may start with; then a list, or a brace alone on its line.
+# First the members that a page of /events may start with; then a list, or a brace alone on a line.
 _DOCUMENT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*(?:\[|\{\s*"(?:events|limit|offset|total)"|\{[ \t]*\r?(?:\n|$))'
 )
@@ -50,8 +50,8 @@ def cut_document(data: bytes, start: int) -> Block | None:
     if spans is None:
         return None
     offset = start + (len(data) - start - len(text.encode()))
-    lines, offsets, sizes, before = bytearray(), [], [], 0
-    starts = [0]
+    lines, before = bytearray(), 0
+    starts, offsets, sizes = [0], list[int](), list[int]()
     for begin, end in spans:
         offset += len(text[before:begin].encode())
         raw = text[begin:end].encode()
@@ -60,17 +60,15 @@ def cut_document(data: bytes, start: int) -> Block | None:
         offset, before = offset + len(raw), end
         lines += raw.replace(b"\n", b" ") + b"\n"
         starts.append(len(lines))
-    as_int64 = lambda numbers: np.array(numbers, dtype=np.int64)  # noqa: E731 - one word for three lines
-    return Block(lines, as_int64(starts), 1, 0, places=(as_int64(offsets), as_int64(sizes)))
+    places = (np.array(offsets, np.int64), np.array(sizes, np.int64))
+    return Block(lines, np.array(starts, np.int64), 1, 0, places=places)
 
 
 def _spans(text: str) -> list[tuple[int, int]] | None:
     """Where each event stands in a page, a list or alone; None for another document."""
     pos = skip_space(text, 0)
-    if text[pos : pos + 1] == "[":
-        spans, end = _elements(text, pos)
-    else:
-        spans, end = _members(text, pos)
+    walk = _elements if text[pos : pos + 1] == "[" else _members
+    spans, end = walk(text, pos)
     return spans if skip_space(text, end) == len(text) else None
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Self, TypeAlias
 
 from mcpaudit_lab.errors import SourceChanged, SourceError
 
@@ -113,7 +113,7 @@ class _Hashing(io.RawIOBase):
 
 
 class OpenInput:
-    """One input, open: unpacked bytes out of :meth:`readinto`, the SHA-256 of the packed ones beside.
+    """One input, open: :meth:`readinto` gives unpacked bytes; the SHA-256 is of the stored ones.
 
     Attributes:
         head: the first bytes as they are stored, to tell the format by.
@@ -220,7 +220,7 @@ class OpenInput:
         if self._own:
             self._raw.close()
 
-    def __enter__(self) -> OpenInput:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,7 +1,8 @@
 """Where every row came from: sources, places, rejects, and the proof that a raw line is the one.
 
 ``sources`` has one row for each input of each load that brought something new. Each event and each
-payload has its place beside it, :data:`PLACE_COLUMNS`; ``rejects`` has the lines that became neither.
+payload has its place beside it, :data:`PLACE_COLUMNS`; ``rejects`` has the lines that became
+neither.
 """
 
 from __future__ import annotations
@@ -46,11 +47,15 @@ PLACE_COLUMNS = {
 }
 
 LEDGER_TABLES = (
-    "create table sources (id integer, kind varchar, name varchar, request varchar, sha256 varchar,"
-    " bytes bigint, lines bigint, loaded bigint, merged bigint, duplicates bigint, rejected bigint,"
-    " blank bigint, loaded_at timestamptz)",
-    "create table rejects (source_id integer, file varchar, line bigint, byte_offset bigint,"
-    " reason varchar, detail varchar, raw blob)",
+    (
+        "create table sources (id integer, kind varchar, name varchar, request varchar,"
+        " sha256 varchar, bytes bigint, lines bigint, loaded bigint, merged bigint,"
+        " duplicates bigint, rejected bigint, blank bigint, loaded_at timestamptz)"
+    ),
+    (
+        "create table rejects (source_id integer, file varchar, line bigint, byte_offset bigint,"
+        " reason varchar, detail varchar, raw blob)"
+    ),
     *(
         f"alter table {table} add column {name} {kind}"
         for table in ("audit_events", "audit_payloads")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import RecordError, SourceError
@@ -24,6 +25,7 @@ from mcpaudit_lab.lab.staging import Reject, stage_block, stage_carefully, stage
 if TYPE_CHECKING:
     import duckdb
 
+    from mcpaudit_lab.events import Event
     from mcpaudit_lab.lab.database import DatabaseSource
 
 __all__ = ["Loader"]
@@ -98,7 +100,7 @@ class Loader:
                 replace=True,
             )
             report.lines += len(batch)
-            self._merge(report, lambda line: batch[line - first].to_json().encode())
+            self._merge(report, partial(_event_line, batch, first))
             self._advance(len(batch))
         report.bytes, report.sha256 = source.sha256.bytes, source.sha256.hexdigest()
         add_source(self._connection, self._source_id, "database", report, source.request)
@@ -145,3 +147,8 @@ class Loader:
         report.rejected += len(rejects)
         self.reasons.update(str(reject.reason) for reject in rejects)
         add_rejects(self._connection, self._source_id, report.name, rejects)
+
+
+def _event_line(events: Sequence[Event], first: int, line: int) -> bytes:
+    """The JSON line of the event whose number is ``line``, where ``first`` is that of the first."""
+    return events[line - first].to_json().encode()

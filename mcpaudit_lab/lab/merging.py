@@ -65,7 +65,8 @@ def merge_staged(
         connection,
         "create or replace temp table again as "
         "select line from (select line, id, row_number() over (partition by id order by line) n"
-        "  from staged where id in (select id from staged group by id having count(*) > 1)) where n > 1 "
+        "  from staged where id in (select id from staged group by id having count(*) > 1)"
+        ") where n > 1 "
         "union select line from staged where id in (select id from audit_events)",
     )
     fresh = "staged anti join again using (line)" if count else "staged"
@@ -128,7 +129,8 @@ def _insert_events(connection: duckdb.DuckDBPyConnection, rows: str, source_id: 
     return int(
         read_value(
             connection,
-            f"insert into audit_events ({_EVENTS}, {_PLACE}) select {_EVENTS}, {_PLACE_OF} from {rows}",
+            f"insert into audit_events ({_EVENTS}, {_PLACE})"
+            f" select {_EVENTS}, {_PLACE_OF} from {rows}",
             {"source": source_id},
         )
     )
@@ -172,7 +174,8 @@ def _merge_again(
         connection,
         "create or replace temp table compared as "
         f"select s.line, s.id, s.has_payload, not s.has_payload or ({_SAME_PAYLOAD}) same "
-        "from staged s semi join again using (line) left join audit_payloads p on s.id = p.event_id "
+        "from staged s semi join again using (line)"
+        " left join audit_payloads p on s.id = p.event_id "
         "where s.line not in (select unnest($bad)) and s.line not in (select line from late)",
         {"bad": differing},
     )

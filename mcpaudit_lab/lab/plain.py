@@ -1,10 +1,11 @@
 r"""The lines that DuckDB reads exactly, and the proof that it did.
 
 DuckDB's JSON parser is fast and lenient: it takes ``NaN`` and trailing commas, turns ``1.10`` into
-``1.1``, the number 5 into the text "5", and drops members it was not asked for. So every line is put
-together again from the columns it gave, and counts as *plain* only if that text equals the line byte
-for byte (or, where the line has white space or other escapes, equals what DuckDB makes of the line,
-and no number in it is spelled unusually). Whatever is not plain is read by Python, exactly and slowly.
+``1.1``, the number 5 into the text "5", and drops members it was not asked for. So every line is
+put together again from the columns it gave, and counts as *plain* only if that text equals the line
+byte for byte (or, where the line has white space or other escapes, equals what DuckDB makes of the
+line, and no number in it is spelled unusually). Whatever is not plain is read by Python, exactly
+and slowly.
 
 What the comparison cannot see is looked for by itself: ``NaN``, a key that an object has twice, ids
 and times that are not in the usual spelling.
@@ -39,17 +40,18 @@ STAGED_COLUMNS: tuple[tuple[str, str], ...] = (
     (f"{PAYLOAD_PREFIX}extra", "VARCHAR"),
 )
 
-# A number stands behind one of : , [ and JSON's white space. Spelled unusually: with an exponent, with
-# zeros that a double does not give back, with more than 16 characters, or minus zero. DuckDB drops
-# trailing commas, so those are looked for here too.
+# A number stands behind one of : , [ and JSON's white space. Unusual are exponents, zeros that a
+# double does not give back, more than 16 characters, and minus zero. DuckDB drops trailing commas,
+# so those are looked for here too.
 _ODD = (
     r"[:,\[]\s*-?(?:[0-9]+(?:\.[0-9]+)?[eE]|[0-9]+\.[0-9]+0[,\]}\s]|[0-9.]{17,}|0\.00000)"
     r"|[:,\[]\s*-0[,\]}\s]|,\s*[\]}]"
 )
 _NAN = r"(?i)[:,\[]-?(?:nan|inf|infinity)[,\]}]"
 _CLOCK = r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
-_TIME = rf"[12][0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}{_CLOCK}(?:\.[0-9]{{1,6}})?(?:Z|[+-][01][0-9]:[0-5][0-9])"
-_USUAL_TIME = rf"[12][0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}{_CLOCK}(?:\.[0-9]{{0,5}}[1-9])?Z"
+_DAY = r"[12][0-9]{3}-[0-9]{2}-[0-9]{2}"
+_TIME = rf"{_DAY}{_CLOCK}(?:\.[0-9]{{1,6}})?(?:Z|[+-][01][0-9]:[0-5][0-9])"
+_USUAL_TIME = rf"{_DAY}{_CLOCK}(?:\.[0-9]{{0,5}}[1-9])?Z"
 # Texts that often need escapes; the others are compared as they are, and read by Python if they do.
 _ESCAPED = ("error_message",)
 
@@ -81,7 +83,7 @@ def _member(name: str, value: str, field: Field, *, escape: bool) -> str:
 
 @cache
 def line_expression(*, escape: bool, payloads: bool = True) -> str:
-    """SQL: the JSON line, with its LF, of columns named as the record's members, ``payload`` a struct or null.
+    """SQL: the JSON line, with its LF, of columns named as members; ``payload`` a struct or null.
 
     concat() passes over what is null, so a member that is null is left out; but an event without an
     id, or a payload without a method, gives a broken line.
@@ -103,7 +105,7 @@ def line_expression(*, escape: bool, payloads: bool = True) -> str:
 
 
 def _depth_expression(text: str) -> str:
-    """SQL: null where no object of this compact JSON can have a key twice, else whether it nests."""
+    """SQL: null where no object of some compact JSON can have a key twice, else if it nests."""
     deep = " or ".join(f"contains({text}, '{mark}{{')" for mark in ":[,")
     return f"case when contains({text}, ',\"') then {deep} end"
 
@@ -116,8 +118,8 @@ def _single(text: str) -> str:
 def _repeats_expression(text: str, deep: str, single: str) -> str:
     """SQL: whether compact JSON has an object with the same key twice.
 
-    ``single`` has one member of each name only. Keys are counted by their quote and colon; texts may
-    hold those too, but the same in both.
+    ``single`` has one member of each name only. Keys are counted by their quote and colon; texts
+    may hold those too, but the same in both.
     """
     count = "strlen({0}) - strlen(replace({0}, '\":', ''))"
     return (
@@ -160,21 +162,25 @@ def plain_select(source: str, *, payloads: bool) -> str:
         columns.append(_value(name, field, PAYLOAD_PREFIX + field.column))
     columns.append(f"null::VARCHAR {PAYLOAD_PREFIX}extra")
     usual += [f"not coalesce(regexp_matches({text}, $nan), false)" for text in texts]
+    numbered = list(enumerate(texts))
+    repeats = [_repeats_expression(text, f"deep{n}", f"single{n}") for n, text in numbered]
+    singles = [f"case when deep{n} then {_single(text)} end single{n}" for n, text in numbered]
+    depths = [f"{_depth_expression(text)} deep{n}" for n, text in numbered]
     return f"""
     select line, byte_offset, byte_size, {", ".join(columns)},
-      {" or ".join(_repeats_expression(t, f"deep{n}", f"single{n}") for n, t in enumerate(texts))} repeats,
+      {" or ".join(repeats)} repeats,
       coalesce({" and ".join(usual)}, false) plain
     from (
       select *, case when rebuilt = text then true
                      when id is null or regexp_matches(text, $odd) then false
                      else rebuilt = json(text) || chr(10) end same,
-        {", ".join(f"case when deep{n} then {_single(t)} end single{n}" for n, t in enumerate(texts))}
+        {", ".join(singles)}
       from (
         select *, regexp_full_match("timestamp", $usual_time) usual_time,
           {line_expression(escape=False, payloads=payloads)} rebuilt,
-          {", ".join(f"{_depth_expression(t)} deep{n}" for n, t in enumerate(texts))} from (
+          {", ".join(depths)} from (
           select line, byte_offset, byte_size, text,
-            unnest(json_transform(case when json_valid(text) then text end, $shape))
+            unnest(try(json_transform(text, $shape)))
           from {source})))
     """
 

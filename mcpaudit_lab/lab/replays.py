@@ -34,8 +34,8 @@ class Pair:
 def find_pairs(lab: Lab, events: EventSet | None) -> list[Pair]:
     """The replays in the lab and what each of them goes back to.
 
-    A replay of a replay goes back to the first call. Where the lab does not have it, it goes back as
-    far as is known.
+    A replay of a replay goes back to the first call. Where the lab does not have it, it goes back
+    as far as is known.
 
     Args:
         lab: the lab.
@@ -55,7 +55,7 @@ def find_pairs(lab: Lab, events: EventSet | None) -> list[Pair]:
 
 
 def _first(replay: str, parents: dict[str, str]) -> tuple[str, str, int]:
-    """Follow a replay to its first original. Rows are hostile: they may name each other in a ring."""
+    """Follow a replay to its first original. Rows are hostile: they may stand in a ring."""
     seen = {replay}
     event = parents[replay]
     while event in parents and event not in seen:

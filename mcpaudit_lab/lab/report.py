@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from html import escape
+
+from mcpaudit_lab.terminal import visible
 
 __all__ = ["FileReport", "LoadReport"]
 
@@ -100,6 +103,45 @@ class LoadReport:
             "reasons": dict(self.reasons),
             "files": [{f.name: getattr(r, f.name) for f in fields(r)} for r in self.files],
         }
+
+    def _rows(self) -> list[list[str]]:
+        """A heading, a row for each file, and the sums where there are several."""
+        rows = [
+            ["file", *_COUNTS],
+            *([f.name, *(f"{getattr(f, name):,}" for name in _COUNTS)] for f in self.files),
+        ]
+        if len(self.files) != 1:
+            rows.append(["together", *(f"{self.total(name):,}" for name in _COUNTS)])
+        return rows
+
+    def __str__(self) -> str:
+        rows = [[visible(cell) for cell in row] for row in self._rows()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if column else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        if self.reasons:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
+            lines.append(f"rejected: {reasons}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The same as a table for a notebook. A file's name is data, and escaped."""
+        head, *body = self._rows()
+        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        lines = [
+            "<tr>" + "".join(f"<td>{escape(visible(cell))}</td>" for cell in row) + "</tr>"
+            for row in body
+        ]
+        reasons = ", ".join(f"{count:,} {escape(name)}" for name, count in self.reasons.items())
+        note = f"<caption>rejected: {reasons}</caption>" if reasons else ""
+        return (
+            f"<table>{note}<thead><tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        )
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(name):,} {name}" for name in _COUNTS if name != "bytes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcpaudit_lab.frames import to_frame
 from mcpaudit_lab.terminal import visible
@@ -69,6 +69,7 @@ def run_sql(
     """Run one statement to its end."""
     import pyarrow as pa
 
-    relation = cursor.sql(text, params=params) if params else cursor.sql(text)
-    # A statement that changes something has run already, and has no rows.
+    given = cursor.sql(text, params=params) if params else cursor.sql(text)
+    # A statement that changes something has run already, and has no rows; DuckDB's hints forget it.
+    relation = cast("duckdb.DuckDBPyRelation | None", given)
     return SqlResult(pa.table({}) if relation is None else relation.to_arrow_table())

@@ -1,9 +1,9 @@
 """One event, one row: the record as columns, and back without loss.
 
-A column holds what its type can hold. Whatever it cannot give back exactly (a time in nanoseconds or
-with an offset, an id in capitals, an integer over 64 bits, a lone surrogate, a zero or null that is
-written out, a member nobody knows) stands in ``extra`` as well, under its JSON name, as ASCII JSON; reading the row
-takes it from there.
+A column holds what its type can hold. Whatever it cannot give back exactly (a time in nanoseconds
+or with an offset, an id in capitals, an integer over 64 bits, a lone surrogate, a zero or null that
+is written out, a member nobody knows) stands in ``extra`` as well, under its JSON name, as ASCII
+JSON; reading the row takes it from there.
 """
 
 from __future__ import annotations
@@ -77,24 +77,25 @@ def _fill(
 
 def _column(value: Any, kind: str) -> tuple[Any, bool]:
     """The column's value, and whether it gives the wire's value back."""
+    column, exact = value, True
     if kind == "text":
-        text = value if value.isascii() else replace_surrogates(value)
-        return text, text == value
-    if kind == "int":
-        if int(value) not in _INT64:
-            return None, False
-        return int(value), isinstance(value, int)
-    if kind == "bool":
-        return value, True
-    if kind == "json":
-        text = dumps(value, lossy=True)
-        return text, "\ufffd" not in text or text == dumps(value)
-    if not value:
-        return None, False
-    if kind == "id":
-        return (parse_id(value), parse_id(value) == value)
-    moment = parse_time(value)
-    return moment, format_time(moment) == value
+        column = value if value.isascii() else replace_surrogates(value)
+        exact = column == value
+    elif kind == "int":
+        fits = int(value) in _INT64
+        column, exact = int(value) if fits else None, fits and isinstance(value, int)
+    elif kind == "json":
+        column = dumps(value, lossy=True)
+        exact = "\ufffd" not in column or column == dumps(value)
+    elif kind != "bool" and not value:
+        column, exact = None, False
+    elif kind == "id":
+        column = parse_id(value)
+        exact = column == value
+    elif kind == "time":
+        column = parse_time(value)
+        exact = format_time(column) == value
+    return column, exact
 
 
 def event_of(row: Mapping[str, Any]) -> Event:

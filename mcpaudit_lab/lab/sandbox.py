@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mcpaudit_lab.errors import SandboxError
 from mcpaudit_lab.jsontext import dumps
@@ -97,7 +97,7 @@ class Sandbox:
         with contextlib.suppress(OSError):
             self._folder.cleanup()
 
-    def __enter__(self) -> Sandbox:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

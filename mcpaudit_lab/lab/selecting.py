@@ -68,15 +68,30 @@ def read_batches(
     yield from relation.to_arrow_reader(batch_rows)
 
 
+class _Lent:
+    """An Arrow table that can be taken back: the Arrow PyCapsule interface, one stream a scan."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table: pa.Table | None = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        if self.table is None:
+            raise ValueError("this table was taken back")
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
 @contextlib.contextmanager
 def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> Iterator[None]:
     """Let SQL read an Arrow table by name."""
     import duckdb
 
-    connection.register(name, table)
+    lent = _Lent(table)
+    connection.register(name, lent)
     try:
         yield
     finally:
+        # The transaction keeps what was registered until it ends, unregistered or not.
+        lent.table = None
         # In an aborted transaction even this is refused; what aborted it is the error to show.
         with contextlib.suppress(duckdb.Error):
             connection.unregister(name)
@@ -98,8 +113,9 @@ def read_value(
 
 @cache
 def line_select(rows: str) -> str:
-    """SQL: id and JSON line of some events in the contract's order; the line is null where only
-    Python can write it exactly.
+    """SQL: id and JSON line of some events in the contract's order.
+
+    The line is null where only Python can write it exactly.
     """
     members = [f'{_value(f.kind, f.column)} as "{f.name}"' for f in EVENT_FIELDS]
     nested = [f"{f.name} := {_value(f.kind, PAYLOAD_PREFIX + f.column)}" for f in PAYLOAD_FIELDS]
@@ -107,7 +123,8 @@ def line_select(rows: str) -> str:
     select event_id, case when by_hand then null else {line_expression(escape=True)} end line from (
       select id as event_id, ts as event_ts, {", ".join(members)},
         case when has_payload then struct_pack({", ".join(nested)}) end payload,
-        extra is not null or {PAYLOAD_PREFIX}extra is not null or ts < '1000-01-01T00:00:00Z'::timestamptz
+        extra is not null or {PAYLOAD_PREFIX}extra is not null
+          or ts < '1000-01-01T00:00:00Z'::timestamptz
           or (has_payload and {PAYLOAD_PREFIX}jsonrpc_method = '') by_hand
       from ({row_select(rows)})) order by event_ts desc, event_id
     """

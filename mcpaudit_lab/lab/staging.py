@@ -1,7 +1,7 @@
 """Lines into staged rows: the plain ones by DuckDB, the others by Python, the rest into rejects.
 
-``staged`` is a temporary table of the connection that loads: a line's place and its columns. What is
-in it was read exactly. :mod:`mcpaudit_lab.lab.merging` takes it from there.
+``staged`` is a temporary table of the connection that loads: a line's place and its columns. What
+is in it was read exactly. :mod:`mcpaudit_lab.lab.merging` takes it from there.
 """
 
 from __future__ import annotations
@@ -127,7 +127,12 @@ def _line_table(block: Block, text: pa.Array, invalid: list[int]) -> pa.Table:
     if invalid:
         places = [np.delete(place, invalid) for place in places]
     names = [*_PLACE.split(", "), "text"]
-    batch = pa.RecordBatch.from_arrays([*map(pa.array, places), text], names=names)
+    # pa.array() of a NumPy array would import pandas, which takes a quarter of a second.
+    numbers = [
+        pa.Array.from_buffers(pa.int64(), len(place), [None, pa.py_buffer(place)])
+        for place in places
+    ]
+    batch = pa.RecordBatch.from_arrays([*numbers, text], names=names)
     rows = batch.num_rows
     return pa.Table.from_batches(
         [batch.slice(start, _BATCH_ROWS) for start in range(0, rows, _BATCH_ROWS)] or [batch]
@@ -140,14 +145,16 @@ def stage_carefully(
     """Read lines in Python, exactly, and add the events to ``staged``."""
     result = Careful()
     events: list[tuple[int, int, int, Event]] = []
+    # Both are made anew each time they are asked for.
+    offsets, sizes = block.offsets, block.sizes
     for index in indices:
         raw = block.line(index)
         if not raw.strip(b" \t\r\n"):
             result.blank += 1
             continue
-        line, offset = block.first_line + index, int(block.offsets[index])
+        line, offset = block.first_line + index, int(offsets[index])
         try:
-            events.append((line, offset, int(block.sizes[index]), _read_event(raw)))
+            events.append((line, offset, int(sizes[index]), _read_event(raw)))
         except RecordError as error:
             reason, detail = error.reason, error.detail
             if block.torn and index == block.count - 1 and reason in _TORN_REASONS:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.errors import EventNotFound, LabError
@@ -73,7 +73,7 @@ class Lab:
             self._connection.close()
             self._connection = None
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -247,7 +247,7 @@ class Lab:
         memory_bytes: int = 512 << 20,
         max_rows: int = 100_000,
     ) -> Sandbox:
-        """A place for SQL from somebody you do not trust: ``with lab.sandbox() as box: box.sql(…)``.
+        """A place for SQL you do not trust: ``with lab.sandbox() as box: box.sql(…)``.
 
         Statements run in a process of their own over a copy of the events, without access to
         files, network or this lab, within bounds of time, memory and rows.

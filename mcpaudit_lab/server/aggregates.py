@@ -119,7 +119,7 @@ def bucket_width_us(bucket: timedelta) -> int:
 
 
 def moment_of_us(microseconds: int) -> datetime:
-    """The moment so many microseconds after 1970-01-01 UTC; what is before the year 1 is its start."""
+    """So many microseconds after 1970-01-01 UTC; what is before the year 1 is its start."""
     return _EPOCH + max(microseconds, _FIRST_US) * _US
 
 

@@ -324,5 +324,3 @@ def _raw_time(sqlite: bool) -> Any:
 
 def _without_payload(event: Event) -> Event:
     return event.summary if "payload" in event.wire else event
-
-

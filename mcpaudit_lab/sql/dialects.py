@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Final
 
-from mcpaudit_lab.filter_values import PathTest, decimal_of, fold, variants
+from mcpaudit_lab.filter_values import PathTest, fold, variants
 from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.sql.functions import HEADER, VALUE, written_test
 
@@ -115,7 +115,7 @@ class PostgreSQL(Dialect):
         number = test.value
         if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
             return super().can_say(test) and len(test.path) <= _JSONB_DEPTH
-        exact = decimal_of(number)
+        exact = _decimal(number)
         powers = (exact.adjusted(), exact.as_tuple().exponent)
         return super().can_say(test) and all(power in _NUMERIC_POWERS for power in powers)
 
@@ -143,6 +143,11 @@ class _DoubleReader(Dialect):
         return self.long_number.format(document) if _is_plain(number) else "1 = 1"
 
 
+def _decimal(number: Any) -> Decimal:
+    """The number that its JSON text says: of a float, the shortest decimal that reads back."""
+    return Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
+
+
 def _is_plain(number: Decimal) -> bool:
     """Whether every engine reads this number as the same double, and no other short one as that."""
     digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
@@ -158,9 +163,9 @@ def _is_whole(number: Decimal) -> bool:
 class DuckDB(_DoubleReader):
     """The lab. JSON pointers, and the JSON text that DuckDB writes of what it finds.
 
-    A document is parsed only if it has a piece of what is looked for, which halves the time. The piece
-    has no character that JSON can spell otherwise, save as a ``\\u`` escape, and does not begin with
-    a quote: the search stops at each of its first character, and quotes are everywhere.
+    A document is parsed only if it has a piece of what is looked for, which halves the time. The
+    piece has no character that JSON can spell otherwise, save by its code point, and does not begin
+    with a quote: the search stops at each of its first character, and quotes are everywhere.
     """
 
     marker = "$"
@@ -209,7 +214,7 @@ class DuckDB(_DoubleReader):
         return f"try(json_extract({document}, {self.bind(pointer)}))"
 
     def _same_number(self, found: str, document: str, test: PathTest) -> str:
-        number = decimal_of(test.value)
+        number = _decimal(test.value)
         near = f"try_cast({found} as double) = {self.bind(float(number))}"
         # DuckDB keeps the text of an integer, however big.
         whole = (
@@ -254,7 +259,7 @@ class SQLite(_DoubleReader):
         elif test.text in ("true", "false", "null"):
             same = f"{kind} = '{test.text}'"
         else:
-            number = decimal_of(value)
+            number = _decimal(value)
             small = _is_whole(number) and int(number) in _INT64
             whole = f"{found} = {self.bind(int(number))}" if small else "0"
             doubt, python = self.in_doubt(document, number), self.python(document, VALUE, test)

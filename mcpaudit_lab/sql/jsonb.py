@@ -47,8 +47,9 @@ def respell(value: Json, *, first: tuple[str, ...] = ()) -> Json:
 
 
 def _number(value: int | Decimal) -> int | float | Decimal:
-    """Large and small numbers with an exponent, if a double's shortest decimal is just that number."""
-    if isinstance(value, bool) or not value or _SMALL <= abs(value) < _LARGE:
+    """Large and small numbers with an exponent, if a double's shortest decimal is that number."""
+    size: int | Decimal = value.copy_abs() if isinstance(value, Decimal) else abs(value)
+    if isinstance(value, bool) or not value or _SMALL <= size < _LARGE:
         return value
     try:
         double = float(value)

@@ -1,0 +1,81 @@
+"""The end of a portal: what is open for long must be told, or it holds up the server.
+
+A server such as uvicorn waits for open requests before it runs the application's own shutdown, and
+a live stream is an open request. So streams watch for the end themselves.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Drain", "run_until"]
+
+_POLL_S: Final = 0.25
+
+
+class Drain:
+    """Whether the portal is ending."""
+
+    def __init__(self) -> None:
+        self._begun = anyio.Event()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the end has begun."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Say that the end has begun: streams end, ``/readyz`` tells. From the event loop only."""
+        self._begun.set()
+
+    async def wait(self) -> None:
+        """Wait for the beginning of the end."""
+        await self._begun.wait()
+
+    async def watch_signals(self) -> None:
+        """Begin when the uvicorn server that handles this process's SIGTERM is told to exit.
+
+        It is for portals that somebody else's uvicorn runs. There is no call for this, so the
+        server is found as the owner of the signal handler, and looked at four times a second.
+        """
+        while not self.is_draining:
+            owner: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+            if getattr(owner, "should_exit", False) is True:
+                self.begin()
+            await anyio.sleep(_POLL_S)
+
+
+async def run_until(
+    ended: Callable[[], Awaitable[None]],
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Serve a request of long duration, and end its answer properly when ``ended`` returns."""
+    started = finished = False
+
+    async def send_noting(message: Message) -> None:
+        nonlocal started, finished
+        started = True
+        finished = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await send(message)
+
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            await ended()
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        await app(scope, receive, send_noting)
+        group.cancel_scope.cancel()
+    if started and not finished:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

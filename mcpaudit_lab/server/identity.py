@@ -1,0 +1,165 @@
+"""Who calls, and how the call came in.
+
+The MCP SDK hands a call to the audit without saying who makes it. Whoever does know, the HTTP
+application for instance, says so with :func:`use_origin` around what it awaits; a context
+variable carries it through the SDK's tasks, one call at a time, over HTTP in both protocol eras,
+in process and on stdio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "ANONYMOUS",
+    "AuthFailure",
+    "Identity",
+    "Origin",
+    "current_identity",
+    "current_origin",
+    "identify",
+    "use_identity",
+    "use_origin",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller that was let in. It never holds the key or token that proved it.
+
+    Attributes:
+        subject: an OIDC subject, or ``apikey:<name>``.
+        auth_type: ``oidc``, ``apikey`` or ``anonymous``.
+        email: as the token says; ``""`` where it does not.
+        name: for people; an API key's own name.
+        api_key_name: the name of the API key used.
+        claims: the token's claims. Not shown by ``repr``.
+    """
+
+    subject: str
+    auth_type: str
+    email: str = ""
+    name: str = ""
+    api_key_name: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    @classmethod
+    def from_key(cls, name: str) -> Identity:
+        """The holder of the API key with this name."""
+        return cls(f"apikey:{name}", "apikey", name=name, api_key_name=name)
+
+    @classmethod
+    def from_claims(cls, claims: Mapping[str, Any], *, subject: str = "") -> Identity:
+        """The subject of an OIDC token whose signature and dates were checked.
+
+        Args:
+            claims: of the token; ``sub``, ``email`` and ``name`` are read.
+            subject: used where ``sub`` is missing.
+        """
+
+        def text(name: str) -> str:
+            value = claims.get(name)
+            return value if isinstance(value, str) else ""
+
+        return cls(
+            text("sub") or subject, "oidc", email=text("email"), name=text("name"), claims=claims
+        )
+
+
+ANONYMOUS = Identity("anonymous", "anonymous")
+"""The caller where nobody asked for credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthFailure:
+    """Credentials were sent and are not valid. A call is recorded (category ``auth``), not run.
+
+    Attributes:
+        message: what the caller is told and the row says.
+    """
+
+    message: str = "not authenticated"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an MCP request cannot say about itself. Everything may be left open.
+
+    Attributes:
+        identity: the caller; None where nobody looked.
+        source: ``mcp``, ``portal-tryit`` or ``portal-replay``. The portal's own calls are recorded
+            without headers, sizes and session, and without a limit on size, as the contract says.
+        transport: ``http`` or ``stdio``; ``""`` to see it from the request.
+        remote_addr: where the call came from; None to see it from the request.
+        user_agent: the client; None to see it from the request.
+        replayed_from: id of the event that is replayed.
+        event_id: id of the event to be written (a UUID), for whoever must know it beforehand; then
+            this origin serves for one call only. ``""`` to have one made.
+    """
+
+    identity: Identity | AuthFailure | None = None
+    source: str = "mcp"
+    transport: str = ""
+    remote_addr: str | None = None
+    user_agent: str | None = None
+    replayed_from: str = ""
+    event_id: str = ""
+
+
+_UNKNOWN = Origin()
+_origin: ContextVar[Origin] = ContextVar("mcpaudit_origin", default=_UNKNOWN)
+_caller: ContextVar[Identity] = ContextVar("mcpaudit_caller", default=ANONYMOUS)
+
+
+def current_origin() -> Origin:
+    """How the call at hand came in; an empty :class:`Origin` where nobody said."""
+    return _origin.get()
+
+
+@contextmanager
+def use_origin(origin: Origin) -> Iterator[None]:
+    """Calls made inside this block came in so."""
+    token = _origin.set(origin)
+    try:
+        yield
+    finally:
+        _origin.reset(token)
+
+
+def current_identity() -> Identity:
+    """Who makes the audited call at hand, for the tool that answers it.
+
+    Outside of an audited call it is :data:`ANONYMOUS`.
+    """
+    return _caller.get()
+
+
+@contextmanager
+def use_identity(identity: Identity) -> Iterator[None]:
+    """Inside this block :func:`current_identity` gives this."""
+    token = _caller.set(identity)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def identify(origin: Origin, request: Any, default: Identity) -> Identity | AuthFailure:
+    """The caller: as the origin says, else as the SDK's own authentication found, else ``default``.
+
+    Args:
+        origin: of the call.
+        request: the Starlette request that carried the call; None off HTTP.
+        default: where neither knows.
+    """
+    if origin.identity is not None:
+        return origin.identity
+    scope = getattr(request, "scope", None)
+    token = getattr(scope.get("user"), "access_token", None) if scope else None
+    if token is None:
+        return default
+    return Identity.from_claims(token.claims or {}, subject=token.subject or token.client_id)

@@ -1,0 +1,70 @@
+"""Rows that anyone can cause without valid credentials, bounded in rate and size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["RefusalBudget", "clip_headers", "clip_text"]
+
+_MAX_HEADERS = 64
+
+
+class RefusalBudget:
+    """How many failed authentications get a row of their own: a token bucket.
+
+    Args:
+        burst: rows at once.
+        per_s: rows that become possible every second.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, burst: int = 20, per_s: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._clock = clock
+        self._tokens = float(burst)
+        self._filled = clock()
+        self._since_last_row = 0
+        self.left_out = 0
+        """How many failures have no row so far."""
+
+    def take(self) -> int | None:
+        """Ask for a row. Gives how many failures were left out since the last one, or None: no row.
+
+        After None the failure is counted as left out.
+        """
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._per_s)
+        self._filled = now
+        if self._tokens < 1:
+            self._leave_out(0)
+            return None
+        self._tokens -= 1
+        missing, self._since_last_row = self._since_last_row, 0
+        return missing
+
+    def give_up(self, missing: int) -> None:
+        """The row asked for was not written after all.
+
+        Args:
+            missing: what :meth:`take` gave for it.
+        """
+        self._leave_out(missing)
+
+    def _leave_out(self, missing: int) -> None:
+        self.left_out += 1
+        self._since_last_row += missing + 1
+
+
+def clip_text(text: str, max_chars: int = 256) -> str:
+    """The text, cut where it is longer; a cut one ends in an ellipsis."""
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def clip_headers(headers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """The first headers, names and values cut, so that together they stay small."""
+    kept = list(headers.items())[:_MAX_HEADERS]
+    return {clip_text(name): [clip_text(", ".join(values))] for name, values in kept}

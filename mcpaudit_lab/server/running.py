@@ -1,0 +1,63 @@
+"""Running a portal under uvicorn, and ending it in time."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+
+from mcpaudit_lab.server.drain import Drain
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from starlette.applications import Starlette
+
+    from mcpaudit_lab.server.portal import Portal
+
+__all__ = ["PortalServer"]
+
+logger = logging.getLogger(__name__)
+
+_GRACE_S: Final = 3
+_HEADER_TIMEOUT_S: Final = 5
+
+
+class PortalServer(uvicorn.Server):
+    """A uvicorn server for one portal, which tells the portal first when it ends.
+
+    Args:
+        app: made by :func:`~mcpaudit_lab.server.app.portal_app`; any other is served as well.
+        on_start: called when requests are answered.
+        **settings: of ``uvicorn.Config``.
+    """
+
+    def __init__(
+        self, app: Starlette, on_start: Callable[[], None] = lambda: None, **settings: Any
+    ) -> None:
+        options: dict[str, Any] = {
+            "timeout_graceful_shutdown": _GRACE_S,
+            "timeout_keep_alive": _HEADER_TIMEOUT_S,
+            # A request line may hold a key that somebody put there by mistake.
+            "access_log": False,
+            "server_header": False,
+            "lifespan": "on",
+            "log_config": None,
+            **settings,
+        }
+        super().__init__(uvicorn.Config(app, **options))
+        portal: Portal | None = getattr(app.state, "portal", None)
+        self._drain = Drain() if portal is None else portal.drain
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer."""
+        await super().startup(sockets)
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, wait a moment for calls that run, then the rest."""
+        self._drain.begin()
+        await super().shutdown(sockets)

@@ -1,0 +1,76 @@
+"""Serving a portal until the process is told to end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpaudit_lab.server.gate import LOOPBACK_HOSTS
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer, Server
+
+    from mcpaudit_lab.server.api_keys import ApiKeys
+    from mcpaudit_lab.server.portal import PortalOptions
+
+__all__ = ["allowed_hosts_for", "serve"]
+
+_ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+def allowed_hosts_for(host: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What a Host header may name for a portal that listens on ``host``.
+
+    The loopback names, and ``host`` itself where that is not "any address": how the portal is
+    called from outside must then be said.
+
+    Args:
+        host: name or address to listen on.
+        extra: further names; ``"*"`` for any.
+    """
+    own = () if host in _ANY_ADDRESS else (f"[{host}]" if ":" in host else host,)
+    return tuple(dict.fromkeys((*LOOPBACK_HOSTS, *own, *extra)))
+
+
+def serve(
+    database: str,
+    keys: ApiKeys,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    server: MCPServer[Any] | Server[Any] | None = None,
+    options: PortalOptions | None = None,
+    on_start: Callable[[str], None] = lambda _: None,
+    **settings: Any,
+) -> None:
+    """Run a portal until SIGTERM or SIGINT.
+
+    Then streams end, calls that run have three seconds to finish, and what is queued is stored.
+
+    Args:
+        database: as SQLAlchemy takes it; tables are made or brought up to date.
+        keys: API keys.
+        host: name or address to listen on.
+        port: 0 for a free one.
+        server: the MCP server; None: the demonstration server, with its twelve tools.
+        options: settings; by default the hosts of :func:`allowed_hosts_for` are served.
+        on_start: told the base URL when requests are answered.
+        **settings: as :func:`~mcpaudit_lab.server.setup.portal_on` takes them.
+
+    Raises:
+        ValueError: the database's URL is none.
+        StoreUnavailable: the database is away.
+        OSError: the address cannot be listened on.
+    """
+    from mcpaudit_lab.server.portal import PortalOptions
+    from mcpaudit_lab.server.running import PortalServer
+    from mcpaudit_lab.server.setup import portal_on
+
+    options = options or PortalOptions(allowed_hosts=allowed_hosts_for(host))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        bound = listener.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        app = portal_on(database, server, keys, options=options, **settings)
+        PortalServer(app, lambda: on_start(f"http://{shown}:{bound}")).run([listener])

@@ -1,0 +1,76 @@
+"""A whole portal from a database's URL: store, minted keys, shared limits, demonstration tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mcpaudit_lab.server.app import portal_app
+from mcpaudit_lab.server.async_logger import AsyncLogger
+from mcpaudit_lab.server.capture import CapturePolicy
+from mcpaudit_lab.server.keys import MemoryKeyStore, SqlKeyStore
+from mcpaudit_lab.server.portal import PortalOptions
+from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
+from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.tools import demo_server, demo_tool_groups, demo_tools
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer, Server
+    from starlette.applications import Starlette
+
+    from mcpaudit_lab.server.api_keys import ApiKeys
+    from mcpaudit_lab.server.store import EventStore
+
+__all__ = ["demo_portal_app", "portal_on"]
+
+
+def portal_on(
+    database: str,
+    server: MCPServer[Any] | Server[Any] | None,
+    keys: ApiKeys | Mapping[str, str],
+    *,
+    burst: int = 5,
+    refill_s: float = 12.0,
+    **settings: Any,
+) -> Starlette:
+    """A portal whose events, minted keys and replay budget are in one database.
+
+    Args:
+        database: as SQLAlchemy takes it: ``sqlite:///audit.db``, ``postgresql+psycopg://…``.
+        server: the MCP server; None: the demonstration server.
+        keys: API keys.
+        burst: replays at once, for each caller.
+        refill_s: seconds until one more.
+        **settings: as :func:`~mcpaudit_lab.server.app.portal_app` takes them.
+
+    Raises:
+        ValueError: the URL is none.
+        StoreUnavailable: the database is away.
+    """
+    store = SqlLogger(database)
+    try:
+        settings.setdefault("key_store", SqlKeyStore(store.engine))
+        settings.setdefault("limiter", SqlTokenBuckets(store.engine, burst, refill_s))
+        return demo_portal_app(server, store, keys, **settings)
+    except BaseException:
+        store.close()
+        raise
+
+
+def demo_portal_app(
+    server: MCPServer[Any] | Server[Any] | None,
+    logger: AsyncLogger | EventStore,
+    keys: ApiKeys | Mapping[str, str],
+    **settings: Any,
+) -> Starlette:
+    """The portal of a server; None: of the demonstration server, described as the portal does."""
+    settings.setdefault("key_store", MemoryKeyStore())
+    if server is None:
+        server = demo_server()
+        settings.setdefault("policy", CapturePolicy(tool_groups=demo_tool_groups()))
+        options = settings.get("options") or PortalOptions()
+        if not options.tool_summaries:
+            summaries = {tool.name: tool.summary for tool in demo_tools()}
+            settings["options"] = replace(options, tool_summaries=summaries)
+    return portal_app(server, logger, keys, **settings)

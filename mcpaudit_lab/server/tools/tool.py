@@ -1,0 +1,157 @@
+"""What a demonstration tool is made of: description, check of the arguments, answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
+
+from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.server.wiretext import wire_text
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+
+__all__ = ["DemoTool", "ToolFailure", "answer", "check_arguments", "object_schema", "text_block"]
+
+Run: TypeAlias = (
+    "Callable[[ServerRequestContext[Any, Any], dict[str, Any]], Awaitable[CallToolResult]]"
+)
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "object": lambda value: isinstance(value, Mapping),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    # JSON Schema counts 1.0 as an integer.
+    "integer": lambda value: (
+        (isinstance(value, int) and not isinstance(value, bool))
+        or (isinstance(value, float) and value.is_integer())
+    ),
+}
+
+
+class ToolFailure(Exception):  # noqa: N818 - reads as what happened
+    """A tool failed as it was asked to, or cannot do what it was asked. The text is the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTool:
+    """One tool of the demonstration server.
+
+    Attributes:
+        name: its name.
+        group: what it helps to test: ``identity``, ``data``, ``failure`` or ``streaming``.
+        summary: one line for the portal's list of tools.
+        description: what MCP clients are told.
+        input_schema: JSON Schema of the arguments.
+        run: answers a call whose arguments fit the schema; may raise :class:`ToolFailure`.
+        output_schema: JSON Schema of the structured answer; None where there is none.
+        annotations: MCP's hints, by their JSON names.
+    """
+
+    name: str
+    group: str
+    summary: str
+    description: str
+    input_schema: dict[str, Any]
+    run: Run
+    output_schema: dict[str, Any] | None = None
+    annotations: Mapping[str, bool] = field(default_factory=dict)
+
+    def for_mcp(self) -> Tool:
+        """The tool as ``tools/list`` shows it."""
+        hints = ToolAnnotations.model_validate(self.annotations) if self.annotations else None
+        return Tool(
+            name=self.name,
+            description=self.description,
+            input_schema=self.input_schema,
+            output_schema=self.output_schema,
+            annotations=hints,
+        )
+
+
+def object_schema(*required: str, **properties: Any) -> dict[str, Any]:
+    """JSON Schema of an object that has no other members than these.
+
+    Args:
+        *required: names of the members that must be there.
+        **properties: member to its schema.
+    """
+    schema: dict[str, Any] = {"type": "object"}
+    if properties:
+        schema["properties"] = properties
+    if required:
+        schema["required"] = list(required)
+    return {**schema, "additionalProperties": False}
+
+
+def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Check arguments against a schema made by :func:`object_schema`.
+
+    Only what those schemas use is known here: members, their types, and which are required.
+
+    Raises:
+        ToolFailure: what does not fit, in the words of the reference server.
+    """
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    where = 'validating "arguments": '
+    if not _is_finite(arguments):
+        raise ToolFailure(f"{where}a number is out of range")
+    for name, rule in properties.items():
+        if name in arguments and not _TYPES[rule["type"]](arguments[name]):
+            found = _type_name(arguments[name])
+            raise ToolFailure(
+                f"{where}validating root: validating /properties/{name}: type: "
+                f'{_brief(arguments[name])} has type "{found}", want "{rule["type"]}"'
+            )
+    missing = [name for name in schema.get("required", ()) if name not in arguments]
+    if missing:
+        raise ToolFailure(f"{where}validating root: required: missing properties: {dumps(missing)}")
+    unknown = [name for name in arguments if name not in properties]
+    if unknown:
+        raise ToolFailure(
+            f"{where}validating root: unexpected additional properties {dumps(unknown)}"
+        )
+
+
+def _is_finite(arguments: Mapping[str, Any]) -> bool:
+    """Whether JSON has every number in here: 1e400 arrives as an infinity."""
+    left: list[Any] = list(arguments.values())
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left.extend(value.values())
+        elif isinstance(value, list | tuple):
+            left.extend(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            return False
+    return True
+
+
+def _type_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return "array"
+    order = ("string", "boolean", "object", "integer", "number")
+    return next(name for name in order if _TYPES[name](value))
+
+
+def _brief(value: Any) -> str:
+    return "value" if isinstance(value, Mapping | list | tuple) else dumps(value)
+
+
+def text_block(text: str) -> TextContent:
+    """A content block of text."""
+    return TextContent(type="text", text=text)
+
+
+def answer(structured: dict[str, Any]) -> CallToolResult:
+    """A successful answer: the structured one, and the same as JSON text."""
+    return CallToolResult(
+        content=[text_block(wire_text(structured))], structured_content=structured
+    )
