@@ -34,15 +34,15 @@ from mcpaudit_lab.sql.portal_rows import PortalRows
 from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS
 
 DETAILS = Path(__file__).parents[1] / "tests" / "data" / "upstream" / "details.jsonl"
-BATCH_EVENTS = 1000
+BATCH_EVENTS = 2000
 START = datetime(2026, 11, 24, tzinfo=UTC)
 
 
-def make_events(count: int) -> list[Event]:
+def make_events(count: int, first: int = 0) -> list[Event]:
     """Recorded events again and again. Replays lose what they replay, which is not there."""
     recorded = [Event.from_json(line) for line in DETAILS.read_bytes().splitlines()]
     events = []
-    for number in range(count):
+    for number in range(first, first + count):
         wire = dict(recorded[number % len(recorded)].wire)
         wire["id"] = str(uuid4())
         wire["timestamp"] = format_time(START + timedelta(microseconds=number * 1009))
@@ -162,7 +162,7 @@ def main() -> None:
             server.cleanup()
         with SqlLogger(f"sqlite:///{folder / 'export.db'}") as store:
             for begin in range(0, options.export, 10_000):
-                store.log(make_events(min(10_000, options.export - begin)))
+                store.log(make_events(min(10_000, options.export - begin), begin))
             for payloads in (False, True):
                 rates = [
                     export(store, options.export, payloads=payloads) for _ in range(options.runs)

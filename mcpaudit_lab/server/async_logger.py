@@ -97,7 +97,7 @@ class AsyncLogger(AsyncReader):
         max_bytes: int = 64 * 2**20,
         timeout_s: float = 5.0,
         on_full: OnFull = "refuse",
-        batch_events: int = 1000,
+        batch_events: int = 2000,
         batch_bytes: int = 8 * 2**20,
         spill: Path | None = None,
         exit_timeout_s: float = 10.0,

@@ -89,9 +89,12 @@ class _Waiter:
         self.place: Place | None = None
 
     def wake(self) -> None:
-        # Its loop may be gone; then nobody waits any more.
-        with suppress(RuntimeError):
+        try:
             self.loop.call_soon_threadsafe(_resolve, self.future)
+        except RuntimeError:
+            # Its loop is gone, and the call with it.
+            if self.place is not None:
+                self.place.release()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -274,7 +274,8 @@ def _fetch(statement: Select[Any], params: dict[str, Any], connection: Connectio
 
 def _page_rows(rows: Sequence[Any]) -> int:
     """How many rows like these make a page."""
-    chars = sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
+    kinds = (str, bytes)
+    chars = sum([len(value) for row in rows for value in row if type(value) in kinds])
     return max(10, min(_PAGE_CHARS * len(rows) // (chars + 1), _MOST_PAGE_ROWS))
 
 

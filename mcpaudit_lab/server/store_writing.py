@@ -150,7 +150,7 @@ class RowWriter:
             statement = f"insert into {table} ({names}) values ({marks})"  # noqa: S608 - names of our own
             connection.exec_driver_sql(statement, list(values))
             return
-        # COPY takes a third of the time that INSERT takes.
+        # COPY takes half the time that INSERT takes.
         raw: Any = connection.connection.driver_connection
         with raw.cursor() as cursor, cursor.copy(f"copy {table} ({names}) from stdin") as copy:
             for row in values:
