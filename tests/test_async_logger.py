@@ -67,7 +67,7 @@ async def commit(log: AuditLogger, *events: Event) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # noqa: ASYNC110 - what is waited for sets no event
 
 
 def stored(path: Path) -> list[Event]:
@@ -407,7 +407,11 @@ async def test_events_wait_while_the_database_is_away_and_are_stored_when_it_is_
 async def test_a_database_that_is_away_shows_in_the_status(path: Path) -> None:
     now_s = [10.0]
     slept = threading.Event()
-    log = AsyncLogger(open_store(path), clock=lambda: now_s[0], sleep=lambda _: slept.wait() or None)
+
+    def sleep(_: float) -> None:
+        slept.wait()
+
+    log = AsyncLogger(open_store(path), clock=lambda: now_s[0], sleep=sleep)
     lock = Lock(path)
     await commit(log, an_event())
     await until(lambda: log.status().away_s is not None)
@@ -694,7 +698,8 @@ async def test_an_export_that_is_left_stops_its_query(postgres_database: str) ->
 async def test_an_export_that_is_left_between_pages_holds_nothing(path: Path) -> None:
     async with a_full_logger(open_store(path)) as log:
         store: Any = log.store
-        async with aclosing(aiter(log.export(ALL))) as pages:
+        exporting: Any = log.export(ALL)
+        async with aclosing(aiter(exporting)) as pages:
             await anext(pages)
             assert store.engine.pool.checkedout() == 0
         with pytest.raises(StopAsyncIteration):
