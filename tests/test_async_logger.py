@@ -66,8 +66,8 @@ async def commit(log: AuditLogger, *events: Event) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110 - what is waited for sets no event
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0.001)
 
 
 def stored(path: Path) -> list[Event]:
