@@ -13,6 +13,15 @@
     │   ├── LabVersionError    the lab file was written by a newer version
     │   ├── EventNotFound      no event has this id (also a KeyError)
     │   └── SandboxError       untrusted SQL failed, or hit one of its bounds
+    ├── PortalError        a portal did not do what it was asked; carries its status and text
+    │   ├── Unauthorized       no key, or none it knows
+    │   ├── CsrfRefused        it wants a header that says the call is meant (X-Requested-With)
+    │   ├── PortalNotFound     it has no such event, tool or route
+    │   ├── ReplayRefused      it will not replay this event, and says why
+    │   ├── RateLimited        too many replays; carries how long to wait
+    │   ├── PortalUnavailable  it cannot be reached, or cannot answer now
+    │   └── BadAnswer          what came is not what a portal says: cut off, HTML, not JSON
+    ├── ReplayError        a replay cannot be planned or run as asked
     ├── IssuerUnavailable  the issuer of bearer tokens cannot be asked for its keys
     ├── KeyNameTaken       there is an API key of this name already
     ├── AuditUnavailable   the audit log has no place for a call, so the call must not run
@@ -25,6 +34,8 @@ from enum import StrEnum
 
 __all__ = [
     "AuditUnavailable",
+    "BadAnswer",
+    "CsrfRefused",
     "EventNotFound",
     "FilterError",
     "IssuerUnavailable",
@@ -34,12 +45,19 @@ __all__ = [
     "LabVersionError",
     "McpAuditError",
     "MissingExtra",
+    "PortalError",
+    "PortalNotFound",
+    "PortalUnavailable",
+    "RateLimited",
     "RecordError",
     "RejectReason",
+    "ReplayError",
+    "ReplayRefused",
     "SandboxError",
     "SourceChanged",
     "SourceError",
     "StoreUnavailable",
+    "Unauthorized",
 ]
 
 
@@ -119,6 +137,65 @@ class EventNotFound(LabError, KeyError):  # noqa: N818 - reads as what happened
 
 class SandboxError(LabError):
     """SQL from somebody else failed, or ran into one of the bounds set for it."""
+
+
+class PortalError(McpAuditError):
+    """A portal did not do what it was asked.
+
+    Attributes:
+        status: the HTTP status of its answer; 0 where there was none.
+        text: what it said, without control characters and cut to what a person reads.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, text: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.text = text
+
+
+class Unauthorized(PortalError):  # noqa: N818 - reads as what happened
+    """The portal was given no key, or none that it knows."""
+
+
+class CsrfRefused(PortalError):  # noqa: N818 - reads as what happened
+    """The portal wants ``X-Requested-With`` on a call that changes something, and did not see it.
+
+    The client always sends it: something between the two takes it away.
+    """
+
+
+class PortalNotFound(PortalError):  # noqa: N818 - reads as what happened
+    """The portal has no such event, tool or route."""
+
+
+class ReplayRefused(PortalError):  # noqa: N818 - reads as what happened
+    """The portal will not replay an event, and says why. No tool ran."""
+
+
+class RateLimited(PortalError):  # noqa: N818 - reads as what happened
+    """The portal's budget of replays is spent. No tool ran.
+
+    Attributes:
+        retry_after_s: how long to wait, in seconds, 1 or more.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 429, text: str = "", retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, status=status, text=text)
+        self.retry_after_s = retry_after_s
+
+
+class PortalUnavailable(PortalError):  # noqa: N818 - reads as what happened
+    """The portal cannot be reached, or cannot answer now; asking again later may help."""
+
+
+class BadAnswer(PortalError):  # noqa: N818 - reads as what happened
+    """What came is not what a portal says: cut off, not JSON, too long, or from somebody else."""
+
+
+class ReplayError(McpAuditError):
+    """A replay cannot be planned or run as it was asked for."""
 
 
 class IssuerUnavailable(McpAuditError):  # noqa: N818 - reads as what happened

@@ -491,3 +491,23 @@ def test_a_report_shows_hostile_names_and_reasons_as_data(tmp_path: Path) -> Non
     assert "1 not_json" in html
     assert "\x1b" not in str(report) + html
     assert "rejected: 1 not_json" in str(report)
+
+
+def test_events_that_came_by_no_file_are_added_with_their_source() -> None:
+    events = [Event.from_json(line) for line in lines_of(DETAILS)[:2500]]
+    lines = b"".join(event.to_json().encode() + b"\n" for event in events)
+    with Lab() as lab:
+        report = lab.add_events(iter(events), kind="portal", name="http://p", request="asked")
+        assert report.loaded == len(events)
+        again = lab.add_events(events[:3], kind="tail", name="http://p")
+        assert (again.loaded, again.duplicates) == (0, 3)
+        assert adds_up(report)
+        assert adds_up(again)
+        for part in lab.provenance(events[-1].id):
+            assert (part.kind, part.source, part.request) == ("portal", "http://p", "asked")
+            assert part.sha256 == hashlib.sha256(lines).hexdigest()
+            assert part.line == len(events)
+        changed = Event({**events[0].wire, "duration_ms": 123_456})
+        with pytest.raises(RecordError, match="conflict"):
+            lab.add_events([changed], kind="replay", name="http://p", strict=True)
+        assert lab.event(events[0].id) == events[0]

@@ -11,7 +11,7 @@ from mcpaudit_lab.errors import MissingExtra, SourceError
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.jsontext import Json
-from mcpaudit_lab.lab.ledger import RowsHash, request_text
+from mcpaudit_lab.lab.ledger import request_text
 from mcpaudit_lab.sql.compile import compile_filter
 from mcpaudit_lab.sql.jsonb import NOTIFICATION_KEYS, respell
 
@@ -30,7 +30,6 @@ class DatabaseSource:
     Attributes:
         name: the URL without its password.
         request: what is asked, as JSON text, for the ledger.
-        sha256: of the rows read so far, as JSON lines.
     """
 
     def __init__(self, url: str, filters: Sequence[EventFilter]) -> None:
@@ -38,7 +37,6 @@ class DatabaseSource:
         self.name = parsed.render_as_string(hide_password=True)
         self._filters = tuple(filters)
         self._page = next((f for f in filters if f.limit is not None or f.offset), EventFilter())
-        self.sha256 = RowsHash()
         self._engine = _connect(parsed)
         compiled = compile_filter(self._filters, self._engine.dialect.name)
         self._where, self._params, self._residual = (
@@ -77,8 +75,6 @@ class DatabaseSource:
                 matching = (e for e in events if all(f.matches(e) for f in self._filters))
                 events = islice(matching, self._page.offset, end)
             while batch := list(islice(events, _BATCH_ROWS)):
-                for event in batch:
-                    self.sha256.update(event.to_json().encode())
                 yield batch
 
     def _select(self) -> Select[Any]:

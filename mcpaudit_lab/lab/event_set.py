@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from mcpaudit_lab.lab.workbench import Lab
+    from mcpaudit_lab.lab.reading import LabReader
 
 __all__ = ["EventSet"]
 
@@ -41,7 +41,7 @@ class EventSet:
         wanted: the ids to choose from, or None for all.
     """
 
-    lab: Lab
+    lab: LabReader
     filters: tuple[EventFilter, ...] = ()
     wanted: tuple[str, ...] | None = None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import RecordError, SourceError
@@ -16,7 +17,7 @@ from mcpaudit_lab.lab.documents import (
     skip_http_head,
 )
 from mcpaudit_lab.lab.inputs import Input, OpenInput, open_input
-from mcpaudit_lab.lab.ledger import add_rejects, add_source, next_source_id
+from mcpaudit_lab.lab.ledger import RowsHash, add_rejects, add_source, next_source_id
 from mcpaudit_lab.lab.merging import insert_plain, merge_staged
 from mcpaudit_lab.lab.parquet import PARQUET_MAGIC, read_parquet
 from mcpaudit_lab.lab.report import FileReport
@@ -33,6 +34,7 @@ __all__ = ["Loader"]
 # A saved answer of a portal is read whole; larger, it is taken for lines.
 _DOCUMENT_BYTES = 512 << 20
 _HEAD_BYTES = 4096
+_BATCH_EVENTS = 1000
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -91,9 +93,22 @@ class Loader:
         Raises:
             SourceError: the database fails.
         """
-        report = FileReport(source.name)
-        for batch in source.batches():
+        return self._load_batches(source.batches(), "database", source.name, source.request)
+
+    def load_events(
+        self, events: Iterable[Event], *, kind: str, name: str, request: str | None
+    ) -> FileReport:
+        """Load events that are there already, in the order they come."""
+        return self._load_batches(_batches(events), kind, name, request)
+
+    def _load_batches(
+        self, batches: Iterable[list[Event]], kind: str, name: str, request: str | None
+    ) -> FileReport:
+        report, rows = FileReport(name), RowsHash()
+        for batch in batches:
             first = report.lines + 1
+            for event in batch:
+                rows.update(event.to_json().encode())
             stage_events(
                 self._connection,
                 ((first + n, None, None, event) for n, event in enumerate(batch)),
@@ -102,8 +117,9 @@ class Loader:
             report.lines += len(batch)
             self._merge(report, partial(_event_line, batch, first))
             self._advance(len(batch))
-        report.bytes, report.sha256 = source.sha256.bytes, source.sha256.hexdigest()
-        add_source(self._connection, self._source_id, "database", report, source.request)
+        report.bytes, report.sha256 = rows.bytes, rows.hexdigest()
+        add_source(self._connection, self._source_id, kind, report, request)
+        self._source_id += 1
         return report
 
     def _blocks(self, opened: OpenInput) -> Iterator[Block]:
@@ -147,6 +163,12 @@ class Loader:
         report.rejected += len(rejects)
         self.reasons.update(str(reject.reason) for reject in rejects)
         add_rejects(self._connection, self._source_id, report.name, rejects)
+
+
+def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
+    rest = iter(events)
+    while batch := list(islice(rest, _BATCH_EVENTS)):
+        yield batch
 
 
 def _event_line(events: Sequence[Event], first: int, line: int) -> bytes:

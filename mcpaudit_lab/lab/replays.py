@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcpaudit_lab.events import Event
-    from mcpaudit_lab.lab.workbench import Lab
+    from mcpaudit_lab.lab.reading import LabReader
 
 __all__ = ["Pair", "compare_pairs", "find_pairs", "frame_of"]
 
@@ -31,7 +31,7 @@ class Pair:
     depth: int
 
 
-def find_pairs(lab: Lab, events: EventSet | None) -> list[Pair]:
+def find_pairs(lab: LabReader, events: EventSet | None) -> list[Pair]:
     """The replays in the lab and what each of them goes back to.
 
     A replay of a replay goes back to the first call. Where the lab does not have it, it goes back
@@ -65,7 +65,7 @@ def _first(replay: str, parents: dict[str, str]) -> tuple[str, str, int]:
 
 
 def compare_pairs(
-    lab: Lab, pairs: Iterable[Pair], ignore: Iterable[str]
+    lab: LabReader, pairs: Iterable[Pair], ignore: Iterable[str]
 ) -> Iterator[tuple[Pair, Event | None, Event, Comparison | None]]:
     """Compare each pair; None for an original that the lab does not have."""
     todo, patterns = list(pairs), tuple(ignore)

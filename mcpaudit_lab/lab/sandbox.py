@@ -25,7 +25,7 @@ from mcpaudit_lab.lab.selecting import registered
 
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.event_set import EventSet
-    from mcpaudit_lab.lab.workbench import Lab
+    from mcpaudit_lab.lab.reading import LabReader
 
 __all__ = ["Sandbox"]
 
@@ -49,7 +49,7 @@ class Sandbox:
 
     def __init__(
         self,
-        lab: Lab,
+        lab: LabReader,
         events: EventSet | None,
         *,
         timeout_s: float,
@@ -104,7 +104,7 @@ class Sandbox:
         self.close()
 
 
-def _copy(lab: Lab, events: EventSet | None, path: Path) -> None:
+def _copy(lab: LabReader, events: EventSet | None, path: Path) -> None:
     """Write the chosen events into a database of their own, away from the lab's ledger."""
     import duckdb
 
