@@ -44,6 +44,8 @@ def objects(lab: Lab) -> Iterator[tuple[str, object]]:
     )
     yield "event-media", _with_media(whole[0])
     yield "comparison", lab.compare(*_PROGRESS)
+    yield "event-set", lab.events(success=False)
+    yield "overview", lab.overview()
 
 
 def _with_media(event: Event) -> Event:
@@ -86,8 +88,8 @@ def main(folder: Path) -> None:
     """Write the pictures, and print their names."""
     folder.mkdir(parents=True, exist_ok=True)
     with Lab() as lab, launched() as browser:
-        lab.load(sample_files())
-        for name, shown in objects(lab):
+        report = lab.load(sample_files())
+        for name, shown in (("load-report", report), *objects(lab)):
             html = shown._repr_html_()  # type: ignore[attr-defined]
             for dark in (False, True):
                 for width in (400, 1000):

@@ -244,3 +244,9 @@ class EventSet:
 
     def __repr__(self) -> str:
         return f"EventSet({self.count():,} events: {self.describe()})"
+
+    def _repr_html_(self) -> str:
+        """Count, filter and first rows, for a notebook."""
+        from mcpaudit_lab.widgets.event_set_view import event_set_html
+
+        return event_set_html(self)
