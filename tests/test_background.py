@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -53,6 +54,11 @@ def read_events(url: str) -> list[Event]:
         assert event.payload.request_params == event.parameters
         assert event.payload.response_result is not None
     return events
+
+
+def messages_of(events: list[Event]) -> list[str]:
+    parameters: list[Any] = [event.parameters for event in events]
+    return [params["message"] for params in parameters]
 
 
 def assert_closed(url: str) -> None:
@@ -111,7 +117,7 @@ def test_a_kernel_that_ends_without_leaving_the_block_stores_everything(tmp_path
         assert process.returncode == 0, shown
     where, *lines = shown.splitlines()
     assert_closed(where)
-    messages = [str(event.parameters["message"]) for event in read_events(url)]
+    messages = messages_of(read_events(url))
     assert sorted(messages) == sorted(answered_in(lines))
     assert len(messages) == 100
 
@@ -129,7 +135,7 @@ def test_a_kernel_that_is_killed_takes_its_portal_along_and_leaves_whole_rows(
         lines += process.stdout.read().splitlines()[:-1]
         assert process.wait(30) == -signal.SIGKILL
     assert_closed(where)
-    stored = {str(event.parameters["message"]) for event in read_events(url)}
+    stored = set(messages_of(read_events(url)))
     answered = answered_in(lines)
     assert len(answered - stored) < len(answered) / 2, "what was queued, and no more"
     # The database is in order: a portal starts on it again.
