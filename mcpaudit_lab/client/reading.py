@@ -216,13 +216,15 @@ class PortalReader:
         inline = details and not self.is_reference
         cap = self.export_cap()
         limit = question.limit if question.whole and not question.offset else None
+        if limit is not None and limit > cap:
+            limit = None
 
         def fetch(asked: Question, skip: int) -> tuple[Iterable[Event], int]:
             if skip >= cap:
                 # More rows at one moment than an export has: only pages can leave some out.
                 return self._list(asked, skip)
             rows = self.export_once(asked, payloads=inline, limit=limit)
-            return rows, cap if limit is None else max(cap, limit + 1)
+            return rows, cap if limit is None else limit + 1
 
         events = walk_back(fetch, question)
         return self._finish(question, events, payloads=payloads, fetch=details and not inline)
