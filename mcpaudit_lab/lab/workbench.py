@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from mcpaudit_lab.client import PortalClient, PullReport
+    from mcpaudit_lab.widgets.overview import Overview
 
 __all__ = ["Lab"]
 
@@ -196,6 +197,18 @@ class Lab(LabReader):
             loader = Loader(connection, strict=strict, max_unpacked_bytes=0, advance=lambda _: None)
             files = (loader.load_events(events, kind=kind, name=name, request=request),)
         return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+
+    # Showing
+
+    def overview(self) -> Overview:
+        """One look at the case: span, counts, tools, users, failures, sources, rejected lines.
+
+        Raises:
+            LabError: the lab is closed.
+        """
+        from mcpaudit_lab.widgets.overview import make_overview
+
+        return make_overview(self)
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
