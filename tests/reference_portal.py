@@ -96,7 +96,7 @@ class ReferencePortal(httpx2.BaseTransport):
     def _begin_call(self, at_us: int) -> None:
         self._to_come -= 1
         slow = self.random.random() < 0.03
-        took_ms = self.random.randrange(2000, 20_000) if slow else self.random.randrange(50)
+        took_ms = self.random.randrange(2000, 55_000) if slow else self.random.randrange(50)
         number = self._to_come % 3 if self._repeat_ids else self._to_come
         moment = moment_of_us(at_us).isoformat(timespec="microseconds")
         wire = {
