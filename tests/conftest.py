@@ -11,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browser import chromium
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+
+__all__ = ["chromium"]
 
 
 @pytest.fixture

@@ -1,192 +1,187 @@
-"""The reference server's list and stream, played by a transport with a clock of its own.
+"""The reference server's HTTP, played from recorded rows through a passed-in transport.
 
-Frames have ids neither of SSE nor of events, and times in nanoseconds; rows have times in
-microseconds, in the zone of the server. What does not fit into a reader's buffer is dropped
-silently. Time goes on with what is asked: nothing here waits.
+It answers as the recordings do: times in the server's own zone, exports without payloads that are
+cut at a cap without a word, filters it does not know dropped, a plain-text 403. Rows can be stored
+while it is asked, late ones among them, and rows can be deleted.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
-from email.utils import formatdate
-from random import Random
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta, timezone
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
 import httpx2
 
-from mcpaudit_lab.client.portal_time import moment_of_us
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter, contract_order
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab import Event, EventFilter, FilterError
+from mcpaudit_lab.filters import contract_order
+from mcpaudit_lab.jsontext import dumps, loads
 
-__all__ = ["ReferencePortal"]
+KEY = "upstream-dev-key"
+NEW_YORK = timezone(timedelta(hours=-5))
+_API = "/api/v1/portal"
+_KNOWN = ("from", "to", "tool", "user", "session", "success", "q", "has", "limit", "offset")
+_PAGE = 50
+_MOST = 1000
 
-START_US = 1_795_492_210_000_000
-_ZONE = timezone(timedelta(hours=-5))
-_KEEPALIVE_US = 30_000_000
-_FILTERS = ("from", "to", "tool", "user", "session", "success", "q", "limit", "offset", "has")
 
-
-class ReferencePortal(httpx2.BaseTransport):
-    """A portal at which calls arrive every 20 ms.
+@dataclass
+class ReferencePortal:
+    """A portal that knows no more than the reference server.
 
     Args:
-        calls: so many arrive, then it is quiet.
-        seed: of what happens by chance.
-        losses: so many connections are lost, spread over the calls.
-        drop: this share of the frames is dropped.
-        repeat_ids: whether request ids repeat.
-        ahead_us: its clock is so far ahead of the reader's.
-        key: the one it knows.
+        events: its rows, with payloads.
+        max_rows: what an export is cut at.
+        zone: the zone of the times in its answers.
+        before: called before every answer with the request, to store or delete rows meanwhile.
 
     Attributes:
-        rows: what it has stored.
-        on_quiet: called when all was told of, and signs of life were given since.
+        asked: how many requests there were of each kind: ``events``, ``detail``, ``export``, …
+        requests: the requests, in order.
+        down: whether nobody answers.
     """
 
-    def __init__(
-        self,
-        calls: int,
-        *,
-        seed: int = 1,
-        losses: int = 0,
-        drop: float = 0.0,
-        repeat_ids: bool = False,
-        ahead_us: int = 0,
-        key: str = "k",
-    ) -> None:
-        self.random = Random(seed)  # noqa: S311 - which calls are slow is no secret
-        self.now_us = START_US
-        self.rows: list[Event] = []
-        self.asked: list[httpx2.Request] = []
-        self.key = key
-        self.refuse = 0
-        self.on_quiet: Callable[[], object] = lambda: None
-        self._quiet = 0
-        self._ahead_us = ahead_us
-        self._drop = drop
-        self._repeat_ids = repeat_ids
-        self._to_come = calls
-        # After what a reader asks before it listens.
-        self._next_call_us = START_US + 20_000
-        self._lost_at = {calls * (n + 1) // (losses + 1) for n in range(losses)}
-        self._running: list[tuple[int, int, dict[str, Any]]] = []
-        self._by_time: list[tuple[datetime, Event]] = []
-        self._frames: deque[bytes] | None = None
+    events: list[Event]
+    max_rows: int = 100_000
+    zone: timezone = NEW_YORK
+    before: Callable[[httpx2.Request], object] = lambda _: None
+    asked: Counter[str] = field(default_factory=Counter)
+    requests: list[httpx2.Request] = field(default_factory=list)
+    down: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def clock(self) -> float:
-        """The reader's clock."""
-        return (self.now_us - self._ahead_us) / 1e6
+    def store(self, *events: Event) -> None:
+        """Store rows, whatever time they have."""
+        with self._lock:
+            self.events += events
 
-    # Calls
+    def delete(self, *ids: str) -> None:
+        """Delete rows."""
+        with self._lock:
+            self.events = [event for event in self.events if event.id not in ids]
 
-    def advance(self, by_us: int) -> None:
-        """Let time pass: calls begin, and what has ended is stored and told of."""
-        self.now_us += by_us
-        while self._to_come and self._next_call_us <= self.now_us:
-            self._begin_call(self._next_call_us)
-            self._next_call_us += 20_000
-        while self._running and self._running[0][0] <= self.now_us:
-            self._store(heapq.heappop(self._running)[2])
+    @property
+    def transport(self) -> httpx2.MockTransport:
+        """To be passed to a client."""
+        return httpx2.MockTransport(self.answer)
 
-    def _begin_call(self, at_us: int) -> None:
-        self._to_come -= 1
-        slow = self.random.random() < 0.03
-        took_ms = self.random.randrange(2000, 55_000) if slow else self.random.randrange(50)
-        number = self._to_come % 3 if self._repeat_ids else self._to_come
-        moment = moment_of_us(at_us).isoformat(timespec="microseconds")
-        wire = {
-            "id": str(UUID(int=self.random.getrandbits(128), version=4)),
-            "timestamp": f"{moment[:26]}{self.random.randrange(1000):03}Z",
-            "duration_ms": took_ms,
-            "request_id": f"request-{number}",
-            "tool_name": "slow" if slow else "echo",
-            "parameters": {"n": self._to_come},
-            "success": bool(self.random.randrange(2)),
-            "transport": "http",
-            "source": "mcp",
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one request."""
+        with self._lock:
+            self.requests.append(request)
+            self.before(request)
+            if self.down:
+                raise httpx2.ConnectError("[Errno 111] Connection refused", request=request)
+            key = request.headers.get("x-api-key") or request.headers.get(
+                "authorization", ""
+            ).removeprefix("Bearer ")
+            if key != KEY:
+                return _json({"error": "unauthorized"}, 401)
+            return self._route(request)
+
+    def _route(self, request: httpx2.Request) -> httpx2.Response:
+        path = request.url.path
+        if request.method == "POST":
+            return self._post(request, path)
+        routes: dict[str, Callable[[httpx2.Request], httpx2.Response]] = {
+            f"{_API}/audit/events": self._list,
+            f"{_API}/audit/export": self._export,
+            f"{_API}/audit/meta": self._meta,
+            f"{_API}/audit/breakdown": self._breakdown,
+            f"{_API}/me": lambda _: _json({"subject": "apikey:dev-local", "auth_type": "apikey"}),
         }
-        heapq.heappush(self._running, (at_us + took_ms * 1000, self._to_come, wire))
+        if path in routes:
+            return routes[path](request)
+        if found := re.fullmatch(rf"{_API}/audit/events/([^/]+)", path):
+            return self._detail(found[1])
+        return httpx2.Response(404, text="404 page not found\n")
 
-    def _store(self, wire: dict[str, Any]) -> None:
-        local = Event(wire).timestamp.astimezone(_ZONE).isoformat(timespec="microseconds")
-        row = Event({**wire, "timestamp": local})
-        self.rows.append(row)
-        self._by_time.append((row.timestamp, row))
-        if self._frames is not None and self.random.random() >= self._drop:
-            frame = dumps({**wire, "id": ""})
-            self._frames.append(f"event: audit\ndata: {frame}\n\n".encode())
-        if len(self.rows) in self._lost_at:
-            self._frames = None
-            self.refuse = self.random.randrange(4)
+    def _meta(self, _: httpx2.Request) -> httpx2.Response:
+        self.asked["meta"] += 1
+        replay = {"burst": 5, "refill_secs": 12, "sustained_min": 5}
+        return _json({"export": {"max_rows": self.max_rows}, "replay": replay})
 
-    # HTTP
+    def _breakdown(self, request: httpx2.Request) -> httpx2.Response:
+        counts = Counter(event.tool_name for event in self._selected(request))
+        rows = [{"key": key, "count": count, "errors": 0} for key, count in counts.items()]
+        return _json({"breakdown": rows, "by": "tool"})
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.asked.append(request)
-        self.advance(5000)
-        if self.refuse:
-            self.refuse -= 1
-            self.advance(1_000_000)
-            raise httpx2.ConnectError("refused", request=request)
-        if request.headers.get("x-api-key") != self.key:
-            return httpx2.Response(401, stream=_Body(iter([b'{"error":"unauthorized"}'])))
-        date = {"date": formatdate(self.now_us / 1e6, usegmt=True)}
-        if request.url.path.endswith("/stream"):
-            stream = {"content-type": "text/event-stream", **date}
-            return httpx2.Response(200, headers=stream, stream=_Body(self._tell()))
-        if request.url.path.endswith("/events"):
-            body = dumps(self._list(request.url.params)).encode()
-            return httpx2.Response(200, headers=date, stream=_Body(iter([body])))
-        assert request.url.path.endswith("/export"), request.url.path
-        return httpx2.Response(200, headers=date)
+    def _post(self, request: httpx2.Request, path: str) -> httpx2.Response:
+        if not request.headers.get("x-requested-with"):
+            return httpx2.Response(403, text="missing X-Requested-With header\n")
+        self.asked["post"] += 1
+        if path.startswith("/api/v1/admin/tryit/"):
+            return _json({"content": [{"type": "text", "text": "done"}]})
+        event_id = path.split("/")[-2]
+        if all(event.id != event_id for event in self.events):
+            return _json({"error": "event not found"}, 404)
+        answer = {"replay_event_id": str(uuid4()), "replayed_from": event_id, "success": True}
+        return _json({**answer, "result": {"content": []}})
 
-    def _list(self, params: httpx2.QueryParams) -> dict[str, Any]:
-        # What it does not know it drops without a word; of what comes twice it takes the first.
-        asked = {name: params[name] for name in _FILTERS if name in params}
-        wanted = EventFilter.from_query(asked.items())
-        limit = min(wanted.limit or 50, 1000)
-        first = wanted.from_ or moment_of_us(0)
-        last = wanted.to or moment_of_us(self.now_us)
-        near = [row for moment, row in self._by_time if first <= moment <= last]
-        found = contract_order(row for row in near if wanted.matches(row))
-        shown = found[wanted.offset : wanted.offset + limit]
-        return {
-            "events": [row.wire for row in shown],
-            "total": len(found),
-            "limit": wanted.limit or 50,
-            "offset": wanted.offset,
-        }
+    def _selected(self, request: httpx2.Request) -> list[Event]:
+        """The rows that a query string selects; what is malformed or unknown is dropped."""
+        wanted = EventFilter()
+        pairs: list[tuple[str, str]] = []
+        for name, value in request.url.params.multi_items():
+            known = name in _KNOWN or name.partition(".")[0] in ("param", "response", "header")
+            repeated = name != "has" and any(name == other for other, _ in pairs)
+            if known and not repeated and name not in ("limit", "offset"):
+                try:
+                    wanted = EventFilter.from_query([*pairs, (name, value)])
+                except FilterError:
+                    continue
+                pairs.append((name, value))
+        return [event for event in contract_order(self.events) if wanted.matches(event)]
 
-    def _tell(self) -> Iterator[bytes]:
-        self._frames = mine = deque[bytes]()
-        yield b": connected\n\n"
-        while self._frames is mine:
-            if mine:
-                # Frames arrive in pieces that have nothing to do with their ends.
-                told = b"".join(mine)
-                mine.clear()
-                middle = self.random.randrange(len(told))
-                yield told[:middle]
-                yield told[middle:]
-            elif self._to_come or self._running:
-                self.advance(20_000)
-            else:
-                self._quiet += 1
-                if self._quiet > 3:
-                    self.on_quiet()
-                self.advance(_KEEPALIVE_US)
-                yield b": keepalive\n\n"
-        raise httpx2.ReadError("the connection is lost")
+    def _list(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked["events"] += 1
+        params = request.url.params
+        limit, offset = int(params.get("limit", _PAGE)), int(params.get("offset", 0))
+        rows = self._selected(request)
+        page = rows[offset : offset + min(limit, _MOST)]
+        listed = [self._wire(event.summary) for event in page]
+        return _json({"events": listed, "limit": limit, "offset": offset, "total": len(rows)})
+
+    def _export(self, request: httpx2.Request) -> httpx2.Response:
+        headers = {"content-type": "application/x-ndjson"}
+        if request.method == "HEAD":
+            return httpx2.Response(200, headers=headers)
+        self.asked["export"] += 1
+        limit = min(int(request.url.params.get("limit", self.max_rows)), self.max_rows)
+        rows = self._selected(request)[:limit]
+        lines = [dumps(self._wire(event.summary)).encode() + b"\n" for event in rows]
+        return httpx2.Response(200, headers=headers, content=b"".join(lines))
+
+    def _detail(self, event_id: str) -> httpx2.Response:
+        self.asked["detail"] += 1
+        for event in self.events:
+            if event.id == event_id:
+                return _json(self._wire(event))
+        return _json({"error": f'event "{event_id}" not found'}, 404)
+
+    def _wire(self, event: Event) -> dict[str, Any]:
+        """The event with its time as the server's zone has it, cut to microseconds."""
+        text = event.timestamp.astimezone(self.zone).isoformat(timespec="microseconds")
+        whole, _, rest = text.partition(".")
+        fraction = rest[:6].rstrip("0")
+        return {**event.wire, "timestamp": f"{whole}{'.' * bool(fraction)}{fraction}{rest[6:]}"}
 
 
-class _Body(httpx2.SyncByteStream):
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
+def recorded_events(path: Any) -> list[Event]:
+    """The events of a file of detail lines."""
+    lines: Iterable[bytes] = path.read_bytes().splitlines()
+    return [Event.from_json(line) for line in lines]
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
+
+def _json(value: Any, status: int = 200) -> httpx2.Response:
+    text = dumps(value)
+    assert loads(text) is not None
+    content = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return httpx2.Response(
+        status, headers={"content-type": "application/json"}, content=content.encode()
+    )

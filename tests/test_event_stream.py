@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from portals import an_event
-from reference_portal import ReferencePortal
+from reference_stream import ReferencePortal
 from scripted_portal import Connection, ScriptedPortal, frame_of
 
 from mcpaudit_lab import (

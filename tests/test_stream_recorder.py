@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 from portals import an_event
-from reference_portal import ReferencePortal
+from reference_stream import ReferencePortal
 from scripted_portal import ScriptedPortal, frame_of
 
 from mcpaudit_lab import Event, Lab, LabError, LoadReport, PortalClient, Unauthorized

@@ -196,6 +196,13 @@ class Exchange:
     # --- how --------------------------------------------------------------------------------------
 
     def _again(self, ask: Callable[[], _T]) -> _T:
+        failed: PortalError | None = None
+        try:
+            return ask()
+        except PortalError as error:
+            if not self._may_help(error):
+                raise
+            failed = error
         import stamina
 
         retries = stamina.retry_context(
@@ -207,14 +214,21 @@ class Exchange:
         )
         for attempt in retries:
             with attempt:
+                if attempt.num == 1:
+                    # What was asked above; most requests need none of this.
+                    raise failed
                 return ask()
         raise AssertionError("stamina makes at least one attempt")
+
+    def _may_help(self, error: Exception) -> bool:
+        """Whether asking again may help."""
+        return isinstance(error, PortalUnavailable | RateLimited | _CutOff)
 
     def _pause(self, error: Exception) -> bool | float:
         """Whether to ask again; or after how many seconds, where the portal says so."""
         if isinstance(error, RateLimited):
             return min(error.retry_after_s, _MOST_WAIT_S) if self._backoff_s else 0.0
-        return isinstance(error, PortalUnavailable | _CutOff)
+        return self._may_help(error)
 
     def _converse(
         self,
@@ -300,15 +314,16 @@ class Exchange:
                 raise PortalUnavailable(
                     f"an answer of {self._url} took more than {_PATIENCE * self._timeout_s:g} s"
                 )
-        self._check_length(response)
+        self._check_length(response, len(data))
         return bytes(data)
 
-    def _check_length(self, response: httpx2.Response) -> None:
+    def _check_length(self, response: httpx2.Response, size: int) -> None:
         """A transport may not notice that a body is shorter than it was said to be."""
         told = response.headers.get("content-length", "")
-        if response.request.method == "HEAD" or not told.isdecimal():
+        packed = response.headers.get("content-encoding", "identity") != "identity"
+        if packed or response.request.method == "HEAD" or not told.isdecimal():
             return
-        if response.num_bytes_downloaded < int(told):
+        if size < int(told):
             raise _CutOff(f"an answer of {self._url} was cut off", status=response.status_code)
 
     def _split(self, response: httpx2.Response, target: str) -> Iterator[bytes]:
@@ -316,7 +331,7 @@ class Exchange:
 
         failure: PortalError | None = None
         parts: list[bytes] = []
-        held = 0
+        held = size = 0
         try:
             for chunk in response.iter_bytes():
                 first, *others = chunk.split(b"\n")
@@ -326,6 +341,7 @@ class Exchange:
                     yield from others[:-1]
                     parts, held = [others[-1]], 0
                 held += len(chunk)
+                size += len(chunk)
                 if held > self._max_answer_bytes:
                     raise BadAnswer(
                         f"a line of the answer to {shown_text(target)} has more than "
@@ -335,7 +351,7 @@ class Exchange:
             failure = self._transport_failure(error, answered=True)
         if failure is not None:
             raise failure
-        self._check_length(response)
+        self._check_length(response, size)
         if any(parts):
             raise _CutOff(f"the answer to {shown_text(target)} was cut off inside a line")
 
