@@ -1,0 +1,131 @@
+"""What the live tail shows of one event, or of a gap: a row of texts, for the table and for print.
+
+The texts come from audit data, which is hostile: all of them went through
+:func:`~mcpaudit_lab.terminal.visible` and are cut. The table still sets them as text, never as
+HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from mcpaudit_lab.events import Event, format_time
+from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.terminal import visible
+
+__all__ = ["GapLike", "Line", "line_of", "lines_text", "row_of"]
+
+_TEXT_MAX: Final = 160
+# Beside its parameters, an event as Python keeps it.
+_EVENT_BYTES: Final = 2_000
+_TOOL_WIDTH: Final = 20
+_USER_WIDTH: Final = 20
+
+
+class GapLike(Protocol):
+    """A stretch of time whose events could not be had, as the stream tells of it."""
+
+    @property
+    def from_(self) -> datetime | None:
+        """The last moment before it, UTC; None where nothing came before."""
+
+    @property
+    def to(self) -> datetime | None:
+        """The first moment after it, UTC; None where that is not known."""
+
+    @property
+    def missed(self) -> int | None:
+        """How many events; None where nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that came: an event, or a gap.
+
+    Attributes:
+        key: 1 for the first that came, 2 for the second, and so on.
+        event: the event, or None.
+        gap: the gap, or None.
+        glimpse: the beginning of what the call was given, or of why it failed.
+        kept_bytes: about how much memory it takes.
+    """
+
+    key: int
+    event: Event | None
+    gap: GapLike | None
+    glimpse: str
+    kept_bytes: int
+
+
+def line_of(key: int, item: Event | GapLike) -> Line:
+    """Look at what came, once, so that showing it again costs nothing."""
+    if not isinstance(item, Event):
+        return Line(key, None, item, _gap_text(item), _EVENT_BYTES)
+    parameters = "" if item.parameters is None else dumps(item.parameters)
+    glimpse = _cut(item.error_message or parameters)
+    return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters))
+
+
+def _gap_text(gap: GapLike) -> str:
+    """In words: how much is missing, between which moments."""
+    count = "an unknown number of" if gap.missed is None else f"{gap.missed:,}"
+    bounds = [
+        f"{word} {format_time(moment)}"
+        for word, moment in (("from", gap.from_), ("to", gap.to))
+        if moment
+    ]
+    return " ".join([f"{count} events are missing", *bounds])
+
+
+def _cut(text: str) -> str:
+    # Cut first: a text of megabytes is not walked for the sake of its beginning.
+    short = visible(text[: _TEXT_MAX + 1])
+    return short if len(short) <= _TEXT_MAX else f"{short[:_TEXT_MAX]}…"
+
+
+def row_of(line: Line) -> dict[str, Any]:
+    """A row for the table: plain texts and numbers.
+
+    Returns:
+        ``key``; ``outcome``: ``ok``, ``failed`` or ``gap``; ``label``: the outcome in words;
+        ``time``: of day, UTC; ``when``: the whole time; ``tool``, ``ms``, ``user``, ``text``.
+    """
+    event = line.event
+    if event is None:
+        moment = line.gap.to if line.gap else None
+        row = {"outcome": "gap", "label": "gap", "tool": "", "ms": "", "user": ""}
+    else:
+        moment = event.timestamp
+        row = {
+            "outcome": "ok" if event.success else "failed",
+            "label": "ok" if event.success else _cut(event.error_category or "failed"),
+            "tool": _cut(event.tool_name) or "(no tool)",
+            "ms": f"{event.duration_ms:,}",
+            "user": _cut(event.user_subject),
+        }
+    when = format_time(moment) if moment else ""
+    time = moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}" if moment else ""
+    return {"key": line.key, **row, "time": time, "when": when, "text": line.glimpse}
+
+
+def lines_text(lines: Iterable[Line]) -> str:
+    """The lines as text for a terminal, one each."""
+    return "\n".join(map(_line_text, lines))
+
+
+def _line_text(line: Line) -> str:
+    row = row_of(line)
+    if line.event is None:
+        return f"{row['time']:12}  -- gap --  {row['text']}"
+    mark = "  " if line.event.success else "! "
+    tool, user = _fit(row["tool"], _TOOL_WIDTH), _fit(row["user"], _USER_WIDTH)
+    return (
+        f"{row['time']}  {mark}{row['label']:8} {tool} {row['ms']:>6} ms  {user} {row['text']}"
+    ).rstrip()
+
+
+def _fit(text: str, width: int) -> str:
+    return f"{text[: width - 1]}…" if len(text) > width else text.ljust(width)
