@@ -12,6 +12,7 @@ row that slid in further down would be missed.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -64,7 +65,7 @@ class TailCounts:
 
 
 class TailState:
-    """The lines of a tail. Not thread-safe: whoever shares it holds a lock.
+    """The lines of a tail. One thread adds, another looks: any may do either.
 
     Args:
         max_rows: at most so many rows in the view, 1 or more.
@@ -78,6 +79,7 @@ class TailState:
         if max_rows < 1:
             raise ValueError("max_rows is 1 or more")
         self.max_rows = max_rows
+        self._lock = threading.RLock()
         self.paused = False
         self.wanted: EventFilter | None = None
         self._max_kept = max(max_kept, max_rows)
@@ -106,19 +108,20 @@ class TailState:
             item: an event, or a gap.
             now_s: a monotonic clock, in seconds.
         """
-        self._last_key += 1
-        line = line_of(self._last_key, item)
-        self._kept.append(line)
-        self._kept_bytes += line.kept_bytes
-        while len(self._kept) > self._max_kept or (
-            self._kept_bytes > self._max_kept_bytes and len(self._kept) > 1
-        ):
-            self._kept_bytes -= self._kept.popleft().kept_bytes
-        self._count(line, now_s)
-        if self._matches(line):
-            self._unseen += len(self._fresh) == self.max_rows
-            self._fresh.append(line)
-            self._fresh_count += 1
+        with self._lock:
+            self._last_key += 1
+            line = line_of(self._last_key, item)
+            self._kept.append(line)
+            self._kept_bytes += line.kept_bytes
+            while len(self._kept) > self._max_kept or (
+                self._kept_bytes > self._max_kept_bytes and len(self._kept) > 1
+            ):
+                self._kept_bytes -= self._kept.popleft().kept_bytes
+            self._count(line, now_s)
+            if self._matches(line):
+                self._unseen += len(self._fresh) == self.max_rows
+                self._fresh.append(line)
+                self._fresh_count += 1
 
     def _count(self, line: Line, now_s: float) -> None:
         if line.event is None:
@@ -145,28 +148,30 @@ class TailState:
 
     def show(self, wanted: EventFilter | None) -> None:
         """Show only events that match; what is kept is looked through again. None shows all."""
-        self.wanted = wanted
-        shown_to = self._pause_key if self.paused else self._last_key
-        # During a pause the view may hold lines that are not kept any more.
-        first_kept = self._kept[0].key if self._kept else self._last_key + 1
-        known = [line for line in self._view if line.key < first_kept] + list(self._kept)
-        matching = [line for line in known if self._matches(line)]
-        later = [line for line in matching if line.key > shown_to]
-        self._view.clear()
-        self._view.extend(line for line in matching if line.key <= shown_to)
-        self._fresh.clear()
-        self._fresh.extend(later)
-        self._fresh_count = len(later)
-        self._stale = True
+        with self._lock:
+            self.wanted = wanted
+            shown_to = self._pause_key if self.paused else self._last_key
+            # During a pause the view may hold lines that are not kept any more.
+            first_kept = self._kept[0].key if self._kept else self._last_key + 1
+            known = [line for line in self._view if line.key < first_kept] + list(self._kept)
+            matching = [line for line in known if self._matches(line)]
+            later = [line for line in matching if line.key > shown_to]
+            self._view.clear()
+            self._view.extend(line for line in matching if line.key <= shown_to)
+            self._fresh.clear()
+            self._fresh.extend(later)
+            self._fresh_count = len(later)
+            self._stale = True
 
     def pause(self) -> None:
         """Leave the view as it is. What comes is kept and counted all the same."""
-        if not self.paused:
-            self.paused = True
-            self._pause_key = self._last_key
-            # What came before the pause is shown, though it was not sent yet.
-            self._stale = self._stale or bool(self._fresh)
-            self._move_fresh()
+        with self._lock:
+            if not self.paused:
+                self.paused = True
+                self._pause_key = self._last_key
+                # What came before the pause is shown, though it was not sent yet.
+                self._stale = self._stale or bool(self._fresh)
+                self._move_fresh()
 
     def resume(self) -> None:
         """Go on: the next batch brings what came meanwhile, as far as it fits."""
@@ -178,14 +183,15 @@ class TailState:
 
     def take(self) -> Batch | None:
         """What the table does not know yet; None if it knows all. Nothing new during a pause."""
-        fresh: tuple[Line, ...] = ()
-        if not self.paused:
-            fresh = tuple(reversed(self._fresh))
-            self._move_fresh()
-        if self._stale or len(fresh) == self.max_rows:
-            self._stale = False
-            return Batch(reset=True, lines=tuple(reversed(self._view)))
-        return Batch(reset=False, lines=fresh) if fresh else None
+        with self._lock:
+            fresh: tuple[Line, ...] = ()
+            if not self.paused:
+                fresh = tuple(reversed(self._fresh))
+                self._move_fresh()
+            if self._stale or len(fresh) == self.max_rows:
+                self._stale = False
+                return Batch(reset=True, lines=tuple(reversed(self._view)))
+            return Batch(reset=False, lines=fresh) if fresh else None
 
     def _move_fresh(self) -> None:
         self._view.extend(self._fresh)
@@ -194,32 +200,42 @@ class TailState:
 
     # Asking
 
+    @property
+    def received(self) -> int:
+        """How many events came."""
+        return self._received
+
     def pin(self, keys: tuple[int, ...]) -> None:
         """Hold these lines, and no others, whatever comes: those that a person has selected."""
-        found = {key: self.find(key) for key in keys}
-        self._pinned = {key: line for key, line in found.items() if line is not None}
+        with self._lock:
+            found = {key: self.find(key) for key in keys}
+            self._pinned = {key: line for key, line in found.items() if line is not None}
 
     def find(self, key: int) -> Line | None:
         """The line of a row; None if it is not kept any more."""
-        if key in self._pinned:
-            return self._pinned[key]
-        place = key - self._kept[0].key if self._kept else -1
-        if 0 <= place < len(self._kept):
-            return self._kept[place]
-        return next((line for line in self._view if line.key == key), None)
+        with self._lock:
+            if key in self._pinned:
+                return self._pinned[key]
+            place = key - self._kept[0].key if self._kept else -1
+            if 0 <= place < len(self._kept):
+                return self._kept[place]
+            return next((line for line in self._view if line.key == key), None)
 
     def lines(self) -> tuple[Line, ...]:
         """The lines that match the filter, newest first, at most ``max_rows``; pause or not."""
-        newest = (*self._view, *self._fresh)[-self.max_rows :]
-        return tuple(reversed(newest))
+        with self._lock:
+            newest = (*self._view, *self._fresh)[-self.max_rows :]
+            return tuple(reversed(newest))
 
     def events(self) -> list[Event]:
         """The events that are kept, newest first, whatever the filter."""
-        return [line.event for line in reversed(self._kept) if line.event is not None]
+        with self._lock:
+            return [line.event for line in reversed(self._kept) if line.event is not None]
 
     def tools(self) -> tuple[str, ...]:
         """The names of the tools seen, sorted, at most 200."""
-        return tuple(sorted(self._tools))
+        with self._lock:
+            return tuple(sorted(self._tools))
 
     def counts(self, now_s: float) -> TailCounts:
         """What came so far.
@@ -227,15 +243,16 @@ class TailState:
         Args:
             now_s: the clock that :meth:`add` was given.
         """
-        first_second = int(now_s) - _RATE_WINDOW_S + 1
-        recent = sum(count for second, count in self._rate if second >= first_second)
-        since_s = max(first_second, now_s if self._started_s is None else self._started_s)
-        return TailCounts(
-            received=self._received,
-            failed=self._failed,
-            gaps=self._gaps,
-            kept=len(self._kept),
-            waiting=self._fresh_count if self.paused else 0,
-            unseen=self._unseen,
-            per_second=recent / max(now_s - since_s, 1.0),
-        )
+        with self._lock:
+            first_second = int(now_s) - _RATE_WINDOW_S + 1
+            recent = sum(count for second, count in self._rate if second >= first_second)
+            since_s = max(first_second, now_s if self._started_s is None else self._started_s)
+            return TailCounts(
+                received=self._received,
+                failed=self._failed,
+                gaps=self._gaps,
+                kept=len(self._kept),
+                waiting=self._fresh_count if self.paused else 0,
+                unseen=self._unseen,
+                per_second=recent / max(now_s - since_s, 1.0),
+            )

@@ -1,0 +1,299 @@
+"""The live tail: one reads the stream in a thread, people look at it in a notebook or as text.
+
+Where a kernel with a loop of its own runs the cell, ``tail`` at its end is a widget
+(:mod:`mcpaudit_lab.widgets.tail_view`); in a terminal, a script or a saved notebook without its
+widgets it is text, the same that ``print(tail)`` gives. Nobody has to say which: the widget's
+output carries the text beside it, and a front end takes what it can show. Nothing is sent to a
+table before it has asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+from mcpaudit_lab.errors import McpAuditError
+from mcpaudit_lab.events import Event
+from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.widgets.tail_rows import GapLike, lines_text
+from mcpaudit_lab.widgets.tail_state import TailCounts, TailState
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mcpaudit_lab.client.portal import PortalClient
+    from mcpaudit_lab.widgets.tail_view import TailView
+
+__all__ = ["Tail", "TailSource", "TailStatus"]
+
+_TEXT_ROWS: Final = 20
+_STOP_S: Final = 1.0
+
+
+class TailSource(Protocol):
+    """What is watched: :class:`~mcpaudit_lab.client.stream.EventStream`, or another of its kind."""
+
+    def __iter__(self) -> Iterator[Event | GapLike]:
+        """What comes, until it is stopped."""
+
+    def stop(self) -> None:
+        """End it, from any thread, within a second."""
+
+    @property
+    def state(self) -> str:
+        """``connecting``, ``live``, ``reconnecting`` or ``stopped``."""
+
+    @property
+    def counters(self) -> Any:
+        """``reconnections``, ``filled`` and ``duplicates``, where it counts them."""
+
+
+class Recorder(Protocol):
+    """Who stores what arrives."""
+
+    def add(self, item: Event | GapLike) -> None:
+        """Take one; it is stored with others, soon."""
+
+    def close(self) -> None:
+        """Store what is left."""
+
+    @property
+    def stored(self) -> int:
+        """How many events it has stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class TailStatus:
+    """How a tail is doing.
+
+    Attributes:
+        state: ``connecting``, ``live``, ``reconnecting`` or ``stopped``.
+        paused: whether the view stands still.
+        counts: what came.
+        reconnections: how often the stream was opened again.
+        filled: events that were read from the list after a gap.
+        stored: events that were stored; None where none are to be.
+        error: why it stopped, where it was not told to; else empty.
+    """
+
+    state: str
+    paused: bool
+    counts: TailCounts
+    reconnections: int
+    filled: int
+    stored: int | None
+    error: str
+
+    def describe(self) -> str:
+        """In words, one line."""
+        counts = self.counts
+        parts = [
+            (True, f"{self.state}, paused" if self.paused else self.state),
+            (True, f"{counts.received:,} received"),
+            (counts.failed, f"{counts.failed:,} failed"),
+            (True, f"{counts.per_second:,.1f}/s"),
+            (self.stored is not None, f"{self.stored or 0:,} stored"),
+            (counts.waiting, f"{counts.waiting:,} waiting"),
+            (counts.unseen, f"{counts.unseen:,} too fast to be shown"),
+            (self.filled, f"{self.filled:,} filled in"),
+            (self.reconnections, f"{self.reconnections:,} reconnections"),
+            (counts.gaps, f"{counts.gaps:,} gaps"),
+            (self.error, self.error),
+        ]
+        return " · ".join(text for is_said, text in parts if is_said)
+
+
+class Tail:
+    """Calls as they arrive. Made by :meth:`PortalClient.tail`.
+
+    It runs from the start, in a thread, until :meth:`stop`, the end of its cell's output, or that
+    of the process. Use it in a ``with`` statement where no output will end it.
+
+    Args:
+        source: what to watch.
+        portal: who is asked for payloads and replays; None for nobody.
+        max_rows: at most so many rows are shown.
+        recorder: who stores what arrives, or None.
+        title: what is watched, in words.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        source: TailSource,
+        *,
+        portal: PortalClient | None = None,
+        max_rows: int = 200,
+        recorder: Recorder | None = None,
+        title: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.portal = portal
+        self.title = title
+        self._source = source
+        self._recorder = recorder
+        self._clock = clock
+        self._state = TailState(max_rows=max_rows)
+        self._changed = threading.Condition()
+        self._view: TailView | None = None
+        self._error = ""
+        self._ended = False
+        # A daemon: a kernel that ends does not wait for a portal that says nothing.
+        self._thread = threading.Thread(target=self._read, name="mcpaudit-tail", daemon=True)
+        self._thread.start()
+
+    # The thread
+
+    def _read(self) -> None:
+        error = ""
+        try:
+            for item in self._source:
+                if self._recorder is not None:
+                    self._recorder.add(item)
+                self._state.add(item, self._clock())
+                with self._changed:
+                    self._changed.notify_all()
+                self._wake()
+        except McpAuditError as failure:
+            error = visible(str(failure))
+        except Exception as failure:  # noqa: BLE001 - a thread has nobody else to tell
+            error = f"{type(failure).__name__}: {visible(str(failure))}"
+        try:
+            if self._recorder is not None:
+                self._recorder.close()
+        except McpAuditError as failure:
+            error = error or visible(str(failure))
+        with self._changed:
+            self._error, self._ended = error, True
+            self._changed.notify_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        view = self._view
+        if view is not None:
+            view.wake()
+
+    # Control
+
+    def stop(self) -> None:
+        """End it: the stream is closed, what arrived is stored, the rows stay. Any thread may."""
+        self._source.stop()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_STOP_S)
+        self._wake()
+
+    def close(self) -> None:
+        """Stop, and take the widget away."""
+        self.stop()
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def pause(self) -> None:
+        """Let the view stand still. What arrives is kept, counted and stored all the same."""
+        self._state.pause()
+        self._wake()
+
+    def resume(self) -> None:
+        """Show what came since :meth:`pause`, as far as it has a place."""
+        self._state.resume()
+        self._wake()
+
+    def show(self, wanted: EventFilter | None = None, **keywords: Any) -> None:
+        """Show only some of what arrives; all of it with nothing given.
+
+        What was received already is looked through again. Summaries have no payload: a filter that
+        asks for one matches nothing here. What is stored does not depend on it.
+
+        Args:
+            wanted: a filter.
+            **keywords: or one by its keywords: ``tool``, ``success``, ``q`` and so on.
+
+        Raises:
+            FilterError: a keyword or value that no filter has.
+        """
+        self._state.show(EventFilter(**keywords) if keywords else wanted)
+        self._wake()
+
+    def wait(self, received: int = 1, *, timeout_s: float = 10.0) -> bool:
+        """Wait until so many events have come, or it has ended; gives whether they came."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ended or self._state.received >= received, timeout_s
+            )
+        return self._state.received >= received
+
+    # Asking
+
+    @property
+    def status(self) -> TailStatus:
+        """How it is doing now."""
+        counters = self._source.counters
+        return TailStatus(
+            state="stopped" if self._ended else self._source.state,
+            paused=self._state.paused,
+            counts=self._state.counts(self._clock()),
+            reconnections=getattr(counters, "reconnections", 0),
+            filled=getattr(counters, "filled", 0),
+            stored=None if self._recorder is None else self._recorder.stored,
+            error=self._error,
+        )
+
+    def events(self) -> list[Event]:
+        """What it has seen: the newest 10,000 events or 64 MiB of them, the last to come first.
+
+        Those of the table are among them, whatever is filtered or paused.
+        """
+        return self._state.events()
+
+    def df(self) -> pd.DataFrame:
+        """What it has seen, as a frame: :meth:`events`, in that order.
+
+        Returns:
+            The columns of :meth:`EventSet.df`: ``id``, ``ts`` (UTC), ``tool_name``, ``success`` and
+            so on. A lab that was given as ``into`` has more: ``lab.events().df()``.
+        """
+        from mcpaudit_lab.widgets.tail_frame import events_frame
+
+        return events_frame(self.events())
+
+    # Shown
+
+    def __str__(self) -> str:
+        lines = self._state.lines()[:_TEXT_ROWS]
+        head = f"Tail of {self.title}: {self.status.describe()}"
+        return "\n".join([head, lines_text(lines)] if lines else [head])
+
+    __repr__ = __str__
+
+    def _repr_mimebundle_(self, **_options: object) -> dict[str, Any]:
+        """The widget where a kernel runs, else text; the widget's output has the text too."""
+        loop = _kernel_loop()
+        if loop is None:
+            return {"text/plain": str(self)}
+        if self._view is None:
+            from mcpaudit_lab.widgets.tail_view import TailView
+
+            self._view = TailView(self, self._state, loop)
+        return {**self._view.mimebundle(), "text/plain": str(self)}
+
+
+def _kernel_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop of the kernel that runs the cell; None in a terminal, a script, a test."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    io_loop = getattr(getattr(shell, "kernel", None), "io_loop", None)
+    loop: asyncio.AbstractEventLoop | None = getattr(io_loop, "asyncio_loop", None)
+    return loop
