@@ -138,6 +138,10 @@ class Comparison:
     sections: Mapping[str, Section]
     ignored: int = 0
 
+    def __reduce__(self) -> tuple[type[Comparison], tuple[object, ...]]:
+        """A view of a dict that nobody changes cannot be pickled; the dict can."""
+        return Comparison, (self.left, self.right, dict(self.sections), self.ignored)
+
     @property
     def verdict(self) -> Verdict:
         """Changed if a section is, else unknown if one is, else equal."""
@@ -242,6 +246,12 @@ class Comparison:
     def __repr__(self) -> str:
         left_id, right_id = (id_ or "no id" for id_ in self.ids)
         return f"Comparison({self._headline()}; {left_id}, {right_id})"
+
+    def _repr_html_(self) -> str:
+        """Both sides and what changed, for a notebook."""
+        from mcpaudit_lab.widgets.comparison_view import comparison_html
+
+        return comparison_html(self)
 
     def __bool__(self) -> bool:
         raise TypeError("a comparison is neither true nor false: ask for its verdict")

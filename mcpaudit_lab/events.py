@@ -364,3 +364,9 @@ class Event(_View):
             f"Event({self.id or 'no id'}, {format_time(self.timestamp)}, {self.tool_name!r}, "
             f"{outcome}, {self.duration_ms} ms)"
         )
+
+    def _repr_html_(self) -> str:
+        """The event's card, for a notebook."""
+        from mcpaudit_lab.widgets.event_card import event_html
+
+        return event_html(self)

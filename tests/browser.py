@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Page, Route
 
-__all__ = ["FLAGS", "Watched", "chromium", "watched_page"]
+__all__ = ["FLAGS", "Watched", "chromium", "launched", "watched_page"]
 
 FLAGS = (
     "--no-sandbox",  # CI runs as root
@@ -32,12 +32,24 @@ FLAGS = (
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The browser. Tests skip where there is none."""
-    api = pytest.importorskip("playwright.sync_api", reason="pip install 'mcpaudit-lab[test]'")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if binary is None:
+    pytest.importorskip("playwright", reason="pip install 'mcpaudit-lab[test]'")
+    if _find_chromium() is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=list(FLAGS))
+    with launched() as browser:
+        yield browser
+
+
+def _find_chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """The browser, outside of pytest."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_find_chromium(), args=list(FLAGS))
         yield browser
         browser.close()
 
