@@ -21,6 +21,7 @@ class AGap:
     from_: datetime | None = None
     to: datetime | None = None
     missed: int | None = None
+    reason: str = ""
 
 
 def failed(number: int) -> Event:
@@ -130,10 +131,10 @@ def test_a_gap_is_shown_whatever_the_filter() -> None:
     row = row_of(batch.lines[0])
     assert (row["outcome"], row["time"]) == ("gap", "")
     assert row["text"] == "an unknown number of events are missing from 2026-11-24T03:00:00Z"
-    state.add(AGap(START, datetime(2026, 11, 24, 3, 1, tzinfo=UTC), 1_200), 0)
+    state.add(AGap(START, datetime(2026, 11, 24, 3, 1, tzinfo=UTC), 1_200, "not listed"), 0)
     assert lines_text(state.lines()[:1]) == (
         "03:01:00.000  -- gap --  1,200 events are missing"
-        " from 2026-11-24T03:00:00Z to 2026-11-24T03:01:00Z"
+        " from 2026-11-24T03:00:00Z to 2026-11-24T03:01:00Z: not listed"
     )
     assert state.counts(0).gaps == 2
     assert state.counts(0).received == 0

@@ -35,6 +35,18 @@ _TEXT_ROWS: Final = 20
 _STOP_S: Final = 1.0
 
 
+class SourceCounters(Protocol):
+    """What a source counts, beside what it gives."""
+
+    @property
+    def reconnections(self) -> int:
+        """How often it connected again."""
+
+    @property
+    def filled(self) -> int:
+        """How many events it read from the list, since the stream had not brought them."""
+
+
 class TailSource(Protocol):
     """What is watched: :class:`~mcpaudit_lab.client.stream.EventStream`, or another of its kind."""
 
@@ -49,8 +61,12 @@ class TailSource(Protocol):
         """``connecting``, ``live``, ``reconnecting`` or ``stopped``."""
 
     @property
-    def counters(self) -> Any:
-        """``reconnections``, ``filled`` and ``duplicates``, where it counts them."""
+    def counters(self) -> SourceCounters:
+        """What it counted."""
+
+    @property
+    def problem(self) -> str:
+        """Why it is not connected, for people; empty while all is well."""
 
 
 class Recorder(Protocol):
@@ -78,7 +94,7 @@ class TailStatus:
         reconnections: how often the stream was opened again.
         filled: events that were read from the list after a gap.
         stored: events that were stored; None where none are to be.
-        error: why it stopped, where it was not told to; else empty.
+        problem: why it stopped, where it was not told to, or why it is not connected; else empty.
     """
 
     state: str
@@ -87,7 +103,7 @@ class TailStatus:
     reconnections: int
     filled: int
     stored: int | None
-    error: str
+    problem: str
 
     def describe(self) -> str:
         """In words, one line."""
@@ -103,7 +119,7 @@ class TailStatus:
             (self.filled, f"{self.filled:,} filled in"),
             (self.reconnections, f"{self.reconnections:,} reconnections"),
             (counts.gaps, f"{counts.gaps:,} gaps"),
-            (self.error, self.error),
+            (self.problem, self.problem),
         ]
         return " · ".join(text for is_said, text in parts if is_said)
 
@@ -244,10 +260,10 @@ class Tail:
             state="stopped" if self._ended else self._source.state,
             paused=self._state.paused,
             counts=self._state.counts(self._clock()),
-            reconnections=getattr(counters, "reconnections", 0),
-            filled=getattr(counters, "filled", 0),
+            reconnections=counters.reconnections,
+            filled=counters.filled,
             stored=None if self._recorder is None else self._recorder.stored,
-            error=self._error,
+            problem=self._error or self._source.problem,
         )
 
     def events(self) -> list[Event]:

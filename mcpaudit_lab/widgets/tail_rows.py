@@ -21,6 +21,8 @@ __all__ = ["GapLike", "Line", "line_of", "lines_text", "row_of"]
 _TEXT_MAX: Final = 160
 # Beside its parameters, an event as Python keeps it.
 _EVENT_BYTES: Final = 2_000
+# What the reference server writes for replays and Try-It where it knows nothing better.
+_FILLER: Final = "tool returned IsError"
 _TOOL_WIDTH: Final = 20
 _USER_WIDTH: Final = 20
 
@@ -39,6 +41,10 @@ class GapLike(Protocol):
     @property
     def missed(self) -> int | None:
         """How many events; None where nobody knows."""
+
+    @property
+    def reason(self) -> str:
+        """Why, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +71,23 @@ def line_of(key: int, item: Event | GapLike) -> Line:
     if not isinstance(item, Event):
         return Line(key, None, item, _gap_text(item), _EVENT_BYTES)
     parameters = "" if item.parameters is None else dumps(item.parameters)
-    glimpse = _cut(item.error_message or parameters)
+    why = "" if item.error_message == _FILLER else item.error_message
+    glimpse = _cut(why or parameters)
     return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters))
 
 
 def _gap_text(gap: GapLike) -> str:
     """In words: how much is missing, between which moments."""
-    count = "an unknown number of" if gap.missed is None else f"{gap.missed:,}"
+    count = "an unknown number of events are"
+    if gap.missed is not None:
+        count = f"{gap.missed:,} event{' is' if gap.missed == 1 else 's are'}"
     bounds = [
         f"{word} {format_time(moment)}"
         for word, moment in (("from", gap.from_), ("to", gap.to))
         if moment
     ]
-    return " ".join([f"{count} events are missing", *bounds])
+    text = " ".join([f"{count} missing", *bounds])
+    return _cut(f"{text}: {gap.reason}" if gap.reason else text)
 
 
 def _cut(text: str) -> str:
