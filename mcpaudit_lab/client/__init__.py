@@ -1,6 +1,18 @@
-"""The client of a portal: asking it, retrying what is safe to repeat, pulling its events."""
+"""The client of a portal: asking it, retrying what is safe to repeat, its events as they come."""
 
 from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
 from mcpaudit_lab.client.portal import PortalClient
+from mcpaudit_lab.client.storing import Stored, StreamRecorder
+from mcpaudit_lab.client.stream import EventStream
+from mcpaudit_lab.client.stream_items import Gap, StreamCounters
 
-__all__ = ["PortalClient", "ReplayAnswer", "ToolAnswer"]
+__all__ = [
+    "EventStream",
+    "Gap",
+    "PortalClient",
+    "ReplayAnswer",
+    "Stored",
+    "StreamCounters",
+    "StreamRecorder",
+    "ToolAnswer",
+]

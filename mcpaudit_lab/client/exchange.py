@@ -168,6 +168,31 @@ class Exchange:
         finally:
             response.close()
 
+    def begin(
+        self, target: str, headers: Mapping[str, str], *, read_timeout_s: float
+    ) -> httpx2.Response:
+        """The answer to a GET whose body is not read yet; made once. Who asks closes it.
+
+        Args:
+            target: path and query.
+            headers: headers of this request.
+            read_timeout_s: the time limit of one read of the body.
+
+        Raises:
+            PortalError: of the kind that the answer means.
+        """
+        found = self._converse(
+            "GET",
+            target,
+            None,
+            self._begin,
+            headers=headers,
+            timeout={**self._http.timeout.as_dict(), "read": read_timeout_s},
+        )
+        if isinstance(found, Answer):
+            raise self._failure(found, target)
+        return found
+
     # --- how --------------------------------------------------------------------------------------
 
     def _again(self, ask: Callable[[], _T]) -> _T:
@@ -192,7 +217,14 @@ class Exchange:
         return isinstance(error, PortalUnavailable | _CutOff)
 
     def _converse(
-        self, method: str, target: str, body: Any, use: Callable[[httpx2.Response], _T]
+        self,
+        method: str,
+        target: str,
+        body: Any,
+        use: Callable[[httpx2.Response], _T],
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: Mapping[str, float | None] | None = None,
     ) -> _T:
         """Send one request and use its answer, which is closed unless ``use`` returns it."""
         import httpx2
@@ -205,7 +237,8 @@ class Exchange:
                 method,
                 f"{self._url}{target}",
                 content=None if body is None else dumps(body).encode(),
-                headers=None if body is None else {"Content-Type": "application/json"},
+                headers=headers if body is None else {"Content-Type": "application/json"},
+                extensions=None if timeout is None else {"timeout": dict(timeout)},
             )
             response = self._http.send(request, stream=True)
             if response.has_redirect_location:

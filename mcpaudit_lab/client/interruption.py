@@ -29,7 +29,6 @@ class Interruption:
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
 
-    @property
     def is_set(self) -> bool:
         """Whether :meth:`interrupt` was called."""
         return self._stopped.is_set()
@@ -54,7 +53,7 @@ class Interruption:
         """
         import httpx2
 
-        if self.is_set:
+        if self.is_set():
             raise httpx2.ConnectError("stopped", request=request)
         request.extensions["trace"] = self._trace
 
@@ -68,7 +67,7 @@ class Interruption:
             # One that was closed, or that became another by TLS, has no number any more.
             self._sockets = [item for item in self._sockets if item.fileno() >= 0]
             self._sockets.append(opened)
-            if self.is_set:
+            if self.is_set():
                 _shut_down(opened)
 
 

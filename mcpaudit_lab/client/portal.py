@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
+from mcpaudit_lab.client.question import filters_of
 from mcpaudit_lab.client.reading import AUDIT_PATH, PortalReader
 from mcpaudit_lab.errors import BadAnswer, ReplayRefused
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.redaction import redacted_paths
 from mcpaudit_lab.terminal import visible
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.client.stream import EventStream
+    from mcpaudit_lab.filters import EventFilter
 
 __all__ = ["PortalClient"]
 
@@ -41,6 +46,22 @@ class PortalClient(PortalReader):
     Every method raises :class:`~mcpaudit_lab.errors.PortalError` of the kind that the answer means:
     ``Unauthorized``, ``PortalNotFound``, ``PortalUnavailable``, ``BadAnswer`` and so on.
     """
+
+    # Live
+
+    def stream(self, *filters: EventFilter, **keywords: Any) -> EventStream:
+        """The events as they are stored, for ever: an iterator that reconnects and fills its gaps.
+
+        Args:
+            *filters: filters, all of which must hold.
+            **keywords: a filter by its keywords.
+
+        Raises:
+            FilterError: a keyword or value that no filter has; a limit or offset.
+        """
+        from mcpaudit_lab.client.stream import EventStream
+
+        return EventStream(self, filters_of(filters, keywords))
 
     # Calls
 

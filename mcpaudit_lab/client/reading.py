@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -29,6 +29,8 @@ __all__ = ["AUDIT_PATH", "PortalReader"]
 _PORTAL: Final = "/api/v1/portal"
 AUDIT_PATH: Final = f"{_PORTAL}/audit"
 _CONNECT_S: Final = 10.0
+# Connecting is what another thread cannot end.
+_CONNECT_APART_S: Final = 3.0
 _BREAKDOWNS: Final = ("tool", "user", "success", "auth_type")
 
 
@@ -53,9 +55,25 @@ class PortalReader:
         self._credentials = Credentials(api_key, bearer)
         # Nothing below may have them among its variables.
         del api_key, bearer
+        self.url = base_url(os.environ.get("MCPAUDIT_URL", "") if url is None else url)
+        self._transport = transport
+        self._max_answer_bytes = max_answer_bytes
+        self._is_reference: bool | None = None
+        self._is_apart = False
+        self._open(timeout_s, attempts=attempts, backoff_s=backoff_s, clock=clock)
+
+    def _open(
+        self,
+        timeout_s: float,
+        *,
+        attempts: int,
+        backoff_s: float,
+        clock: Callable[[], float],
+        connect_s: float = _CONNECT_S,
+        hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
+    ) -> None:
         import httpx2
 
-        self.url = base_url(os.environ.get("MCPAUDIT_URL", "") if url is None else url)
         base = httpx2.URL(self.url)
         self.http = httpx2.Client(
             base_url=base,
@@ -64,9 +82,10 @@ class PortalReader:
                 "User-Agent": f"mcpaudit-lab/{__version__}",
                 "X-Requested-With": "mcpaudit-lab",
             },
-            timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
-            transport=transport,
+            timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, connect_s)),
+            transport=self._transport,
             follow_redirects=False,
+            event_hooks=hooks,
         )
         self._exchange = Exchange(
             self.http,
@@ -75,10 +94,44 @@ class PortalReader:
             attempts=attempts,
             backoff_s=backoff_s,
             timeout_s=timeout_s,
-            max_answer_bytes=max_answer_bytes,
+            max_answer_bytes=self._max_answer_bytes,
             clock=clock,
         )
-        self._is_reference: bool | None = None
+
+    def apart(
+        self, hooks: Mapping[str, list[Callable[..., Any]]], *, timeout_s: float
+    ) -> PortalReader:
+        """The same portal over connections of its own, each request made once.
+
+        Args:
+            hooks: ``request`` and ``response`` hooks, as ``httpx2.Client`` takes them.
+            timeout_s: the time limit of connecting and of one read.
+        """
+        other = PortalReader.__new__(PortalReader)
+        vars(other).update(vars(self), _is_apart=True)
+        PortalReader._open(
+            other,
+            timeout_s,
+            connect_s=_CONNECT_APART_S,
+            attempts=1,
+            backoff_s=0.0,
+            clock=time.monotonic,
+            hooks=hooks,
+        )
+        return other
+
+    def open_stream(
+        self, query: str, headers: Mapping[str, str], *, silence_s: float
+    ) -> httpx2.Response:
+        """The answer of ``/audit/stream``, whose body is not read yet; who asks closes it.
+
+        Args:
+            query: filters, as a query string.
+            headers: such as ``Last-Event-ID``.
+            silence_s: the time limit of one read.
+        """
+        target = f"{AUDIT_PATH}/stream?{query}" if query else f"{AUDIT_PATH}/stream"
+        return self._exchange.begin(target, headers, read_timeout_s=silence_s)
 
     def headers(self) -> SecretHeaders:
         """What MCP and streams send: the credentials, and what changing calls need.
@@ -112,7 +165,9 @@ class PortalReader:
 
     def close(self) -> None:
         """Close the connections. A second time does nothing."""
-        self.http.close()
+        # A transport that was passed in is closed by the client it was passed to.
+        if not (self._is_apart and self._transport):
+            self.http.close()
 
     def __enter__(self) -> Self:
         return self

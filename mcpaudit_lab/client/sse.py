@@ -135,7 +135,7 @@ def _parse(lines: list[bytes], *, too_long: bool) -> Frame | None:
     # A frame without data is none for sseclient-py, and its id and retry count all the same.
     text = b"\n".join([*kept, b"" if has_data else b"data:", b""])
     whole = text.decode("utf-8", "replace").encode()
-    event = next(iter(SSEClient([whole + b"\n"]).events()))
+    event = next(iter(SSEClient(iter([whole + b"\n"])).events()))
     if not has_data and event.id is None and event.retry is None:
         return None
     return Frame(
