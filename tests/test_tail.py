@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 import pytest
 from portals import an_event
-from tail_sources import QueueSource, SourceCounters
+from tail_sources import QueueSource
 
 from mcpaudit_lab import FilterError, Lab
+from mcpaudit_lab.client.stream_items import StreamCounters
 from mcpaudit_lab.demo import sample_files
-from mcpaudit_lab.errors import LabError, PortalUnavailable
+from mcpaudit_lab.errors import PortalUnavailable
 from mcpaudit_lab.widgets.tail import Tail
 from mcpaudit_lab.widgets.tail_frame import events_frame
 
 
-@dataclass
-class ListRecorder:
-    """Keeps what it is given."""
-
-    events: list[Any] = field(default_factory=list)
-    closed: bool = False
-    fails: bool = False
-
-    @property
-    def stored(self) -> int:
-        return len(self.events)
-
-    def add(self, item: Any) -> None:
-        if self.fails:
-            raise LabError("the disk is full")
-        self.events.append(item)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if "mcpaudit-tail" in thread.name}
+    return {thread.name for thread in threading.enumerate() if "stream-" in thread.name}
 
 
 def test_it_prints_what_came_newest_first() -> None:
@@ -64,7 +42,7 @@ def test_it_prints_what_came_newest_first() -> None:
 def test_no_thread_outlives_it() -> None:
     tail = Tail(QueueSource(an_event(1)))
     assert tail.wait(1)
-    assert threads() == {"mcpaudit-tail"}
+    assert threads() == {"stream-reader"}
     tail.stop()
     tail.stop()
     assert threads() == set()
@@ -84,44 +62,49 @@ def test_waiting_ends_with_the_tail_or_with_the_time() -> None:
 
 def test_what_the_stream_raises_is_said_and_ends_it() -> None:
     source = QueueSource(an_event(1), PortalUnavailable("the portal\x1b is away"))
-    recorder = ListRecorder()
-    tail = Tail(source, recorder=recorder)
+    tail = Tail(source)
     assert not tail.wait(2)
     assert tail.status.state == "stopped"
     assert tail.status.problem == r"the portal\x1b is away"
     assert str(tail).splitlines()[0].endswith(r"the portal\x1b is away")
-    assert recorder.closed
     other = Tail(QueueSource(ZeroDivisionError("oh")))
     assert not other.wait(1)
     assert other.status.problem == "ZeroDivisionError: oh"
 
 
-def test_all_that_arrives_is_recorded_also_during_a_pause() -> None:
-    source, recorder = QueueSource(), ListRecorder()
-    with Tail(source, recorder=recorder, max_rows=2) as tail:
+def test_all_that_arrives_is_stored_also_during_a_pause_and_behind_a_filter() -> None:
+    source = QueueSource()
+    with Lab() as lab, Tail(source, into=lab, max_rows=2, title="echo") as tail:
         tail.pause()
-        source.give(*(an_event(number) for number in range(5)))
+        tail.show(success=True)
+        source.give(*(an_event(number, success=number != 3) for number in range(5)))
         assert tail.wait(5)
         assert tail.status.paused
-        assert tail.status.counts.waiting == 5
-        assert tail.status.stored == 5
-        assert "live, paused · 5 received" in str(tail)
-        assert "5 stored · 5 waiting" in str(tail)
+        assert tail.status.counts.waiting == 4
         tail.resume()
         assert "paused" not in str(tail)
-    assert [event.parameters["n"] for event in recorder.events] == [0, 1, 2, 3, 4]
-    assert recorder.closed
+        tail.stop()
+        stored = tail.status.stored
+        assert stored is not None
+        assert (stored.stored, stored.rejected, stored.waiting) == (5, 0, 0)
+        assert "5 received · 1 failed" in str(tail)
+        assert lab.events().count() == 5
+        kind, name, request = lab.sql("select kind, name, request from sources").fetchall()[0]
+        assert (kind, name, request) == ("tail", "http://portal", "echo")
 
 
-def test_a_tail_that_cannot_record_stops_and_says_so() -> None:
-    tail = Tail(QueueSource(an_event(1)), recorder=ListRecorder(fails=True))
-    assert not tail.wait(1)
-    assert tail.status.problem == "the disk is full"
+def test_a_lab_that_cannot_be_written_is_said() -> None:
+    lab = Lab()
+    lab.close()
+    with Tail(QueueSource(an_event(1)), into=lab) as tail:
+        assert tail.wait(1)
+        tail.stop()
+        assert "0 stored · 1 not stored yet: the lab is closed" in str(tail)
 
 
-def test_a_filter_changes_what_is_shown_and_nothing_else() -> None:
-    source, recorder = QueueSource(), ListRecorder()
-    with Tail(source, recorder=recorder) as tail:
+def test_a_filter_changes_what_is_shown() -> None:
+    source = QueueSource()
+    with Tail(source) as tail:
         tail.show(tool="flaky")
         source.give(an_event(1), an_event(2, tool_name="flaky"))
         assert tail.wait(2)
@@ -130,12 +113,11 @@ def test_a_filter_changes_what_is_shown_and_nothing_else() -> None:
         assert len(str(tail).splitlines()) == 3
         with pytest.raises(FilterError):
             tail.show(colour="red")
-    assert recorder.stored == 2
 
 
 def test_the_counters_of_the_stream_are_said() -> None:
     source = QueueSource()
-    source.counters = SourceCounters(reconnections=2, filled=1_234)
+    source.counters = StreamCounters(reconnections=2, filled=1_234)
     source.state, source.problem = "reconnecting", "nothing came for 75 s"
     with Tail(source) as tail:
         assert tail.status.describe() == (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -10,18 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from portals import START, an_event
 
+from mcpaudit_lab.client.stream_items import Gap
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.widgets.tail_rows import lines_text, row_of
 from mcpaudit_lab.widgets.tail_state import Batch, TailState
 
-
-@dataclass(frozen=True)
-class AGap:
-    from_: datetime | None = None
-    to: datetime | None = None
-    missed: int | None = None
-    reason: str = ""
+A_GAP = Gap(START, datetime(2026, 11, 24, 3, 1, tzinfo=UTC), None, "not listed")
 
 
 def failed(number: int) -> Event:
@@ -125,18 +120,19 @@ def test_a_gap_is_shown_whatever_the_filter() -> None:
     state = TailState()
     state.show(EventFilter(tool="echo"))
     state.take()
-    state.add(AGap(START, None, None), 0)
+    state.add(A_GAP, 0)
     batch = state.take()
     assert batch is not None
     row = row_of(batch.lines[0])
-    assert (row["outcome"], row["time"]) == ("gap", "")
-    assert row["text"] == "an unknown number of events are missing from 2026-11-24T03:00:00Z"
-    state.add(AGap(START, datetime(2026, 11, 24, 3, 1, tzinfo=UTC), 1_200, "not listed"), 0)
-    assert lines_text(state.lines()[:1]) == (
-        "03:01:00.000  -- gap --  1,200 events are missing"
-        " from 2026-11-24T03:00:00Z to 2026-11-24T03:01:00Z: not listed"
-    )
-    assert state.counts(0).gaps == 2
+    assert (row["outcome"], row["time"]) == ("gap", "03:01:00.000")
+    bounds = "from 2026-11-24T03:00:00Z to 2026-11-24T03:01:00Z: not listed"
+    assert row["text"] == f"an unknown number of events are missing {bounds}"
+    for missed, words in ((1, "1 event is"), (1_200, "1,200 events are")):
+        state.add(replace(A_GAP, missed=missed), 0)
+        assert lines_text(state.lines()[:1]) == (
+            f"03:01:00.000  -- gap --  {words} missing {bounds}"
+        )
+    assert state.counts(0).gaps == 3
     assert state.counts(0).received == 0
 
 
@@ -264,8 +260,8 @@ STEPS = st.lists(
 @given(STEPS, st.integers(1, 5))
 def test_a_table_that_follows_the_batches_shows_the_view(steps: list[object], size: int) -> None:
     state, table = TailState(max_rows=size, max_kept=20), Table(size)
-    items: dict[int, Event | AGap] = {}
-    made: dict[str, Event | AGap] = {"ok": an_event(1), "failed": failed(1), "gap": AGap()}
+    items: dict[int, Event | Gap] = {}
+    made: dict[str, Event | Gap] = {"ok": an_event(1), "failed": failed(1), "gap": A_GAP}
     for step in steps:
         if step in ("ok", "failed", "gap"):
             item = made[str(step)]
@@ -289,7 +285,7 @@ def test_a_table_that_follows_the_batches_shows_the_view(steps: list[object], si
     wanted = [
         key
         for key in range(len(items), max(0, len(items) - 20), -1)
-        if isinstance(items[key], AGap) or state.wanted is None or state.wanted.matches(items[key])  # type: ignore[arg-type]  # not a gap
+        if isinstance(items[key], Gap) or state.wanted is None or state.wanted.matches(items[key])  # type: ignore[arg-type]  # not a gap
     ]
     # Older lines than are kept may still stand at the end.
     assert table.keys[: len(wanted)] == wanted[:size]

@@ -16,71 +16,49 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+from mcpaudit_lab.client.storing import Stored, StreamRecorder
 from mcpaudit_lab.errors import McpAuditError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.terminal import visible
-from mcpaudit_lab.widgets.tail_rows import GapLike, lines_text
+from mcpaudit_lab.widgets.tail_rows import lines_text
 from mcpaudit_lab.widgets.tail_state import TailCounts, TailState
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mcpaudit_lab.client.portal import PortalClient
+    from mcpaudit_lab.client.stream_items import Gap, StreamCounters
+    from mcpaudit_lab.lab import Lab
     from mcpaudit_lab.widgets.tail_view import TailView
 
-__all__ = ["Tail", "TailSource", "TailStatus"]
+__all__ = ["Tail", "TailStatus", "WatchedStream"]
 
 _TEXT_ROWS: Final = 20
-_STOP_S: Final = 1.0
 
 
-class SourceCounters(Protocol):
-    """What a source counts, beside what it gives."""
+class WatchedStream(Protocol):
+    """What is watched: an :class:`~mcpaudit_lab.client.stream.EventStream`."""
 
-    @property
-    def reconnections(self) -> int:
-        """How often it connected again."""
+    url: str
 
-    @property
-    def filled(self) -> int:
-        """How many events it read from the list, since the stream had not brought them."""
-
-
-class TailSource(Protocol):
-    """What is watched: :class:`~mcpaudit_lab.client.stream.EventStream`, or another of its kind."""
-
-    def __iter__(self) -> Iterator[Event | GapLike]:
+    def __iter__(self) -> Iterator[Event | Gap]:
         """What comes, until it is stopped."""
 
     def stop(self) -> None:
-        """End it, from any thread, within a second."""
+        """End it, from any thread."""
 
     @property
     def state(self) -> str:
         """``connecting``, ``live``, ``reconnecting`` or ``stopped``."""
 
     @property
-    def counters(self) -> SourceCounters:
-        """What it counted."""
+    def counters(self) -> StreamCounters:
+        """The figures now."""
 
     @property
     def problem(self) -> str:
         """Why it is not connected, for people; empty while all is well."""
-
-
-class Recorder(Protocol):
-    """Who stores what arrives."""
-
-    def add(self, item: Event | GapLike) -> None:
-        """Take one; it is stored with others, soon."""
-
-    def close(self) -> None:
-        """Store what is left."""
-
-    @property
-    def stored(self) -> int:
-        """How many events it has stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +71,7 @@ class TailStatus:
         counts: what came.
         reconnections: how often the stream was opened again.
         filled: events that were read from the list after a gap.
-        stored: events that were stored; None where none are to be.
+        stored: what became of the events in the lab; None where there is none.
         problem: why it stopped, where it was not told to, or why it is not connected; else empty.
     """
 
@@ -102,18 +80,21 @@ class TailStatus:
     counts: TailCounts
     reconnections: int
     filled: int
-    stored: int | None
+    stored: Stored | None
     problem: str
 
     def describe(self) -> str:
         """In words, one line."""
-        counts = self.counts
+        counts, stored = self.counts, self.stored or Stored()
         parts = [
             (True, f"{self.state}, paused" if self.paused else self.state),
             (True, f"{counts.received:,} received"),
             (counts.failed, f"{counts.failed:,} failed"),
             (True, f"{counts.per_second:,.1f}/s"),
-            (self.stored is not None, f"{self.stored or 0:,} stored"),
+            (self.stored, f"{stored.stored:,} stored"),
+            (stored.duplicates, f"{stored.duplicates:,} in the lab before"),
+            (stored.rejected, f"{stored.rejected:,} rejected by the lab"),
+            (stored.problem, f"{stored.waiting:,} not stored yet: {stored.problem}"),
             (counts.waiting, f"{counts.waiting:,} waiting"),
             (counts.unseen, f"{counts.unseen:,} too fast to be shown"),
             (self.filled, f"{self.filled:,} filled in"),
@@ -127,65 +108,52 @@ class TailStatus:
 class Tail:
     """Calls as they arrive. Made by :meth:`PortalClient.tail`.
 
-    It runs from the start, in a thread, until :meth:`stop`, the end of its cell's output, or that
+    It runs from the start, in threads, until :meth:`stop`, the end of its cell's output, or that
     of the process. Use it in a ``with`` statement where no output will end it.
 
     Args:
-        source: what to watch.
+        stream: what is watched; the tail's from now on.
         portal: who is asked for payloads and replays; None for nobody.
         max_rows: at most so many rows are shown.
-        recorder: who stores what arrives, or None.
+        into: a lab that gets all that arrives, or None.
         title: what is watched, in words.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        source: TailSource,
+        stream: WatchedStream,
         *,
         portal: PortalClient | None = None,
         max_rows: int = 200,
-        recorder: Recorder | None = None,
+        into: Lab | None = None,
         title: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.portal = portal
         self.title = title
-        self._source = source
-        self._recorder = recorder
+        self._stream = stream
         self._clock = clock
         self._state = TailState(max_rows=max_rows)
         self._changed = threading.Condition()
         self._view: TailView | None = None
-        self._error = ""
         self._ended = False
-        # A daemon: a kernel that ends does not wait for a portal that says nothing.
-        self._thread = threading.Thread(target=self._read, name="mcpaudit-tail", daemon=True)
-        self._thread.start()
+        self._is_storing = into is not None
+        self._recorder = StreamRecorder(
+            stream, into, on_item=self._take, on_end=self._end, request=title
+        ).start()
 
-    # The thread
+    # The reading thread
 
-    def _read(self) -> None:
-        error = ""
-        try:
-            for item in self._source:
-                if self._recorder is not None:
-                    self._recorder.add(item)
-                self._state.add(item, self._clock())
-                with self._changed:
-                    self._changed.notify_all()
-                self._wake()
-        except McpAuditError as failure:
-            error = visible(str(failure))
-        except Exception as failure:  # noqa: BLE001 - a thread has nobody else to tell
-            error = f"{type(failure).__name__}: {visible(str(failure))}"
-        try:
-            if self._recorder is not None:
-                self._recorder.close()
-        except McpAuditError as failure:
-            error = error or visible(str(failure))
+    def _take(self, item: Event | Gap) -> None:
+        self._state.add(item, self._clock())
         with self._changed:
-            self._error, self._ended = error, True
+            self._changed.notify_all()
+        self._wake()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ended = True
             self._changed.notify_all()
         self._wake()
 
@@ -198,9 +166,7 @@ class Tail:
 
     def stop(self) -> None:
         """End it: the stream is closed, what arrived is stored, the rows stay. Any thread may."""
-        self._source.stop()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(_STOP_S)
+        self._recorder.stop()
         self._wake()
 
     def close(self) -> None:
@@ -255,15 +221,19 @@ class Tail:
     @property
     def status(self) -> TailStatus:
         """How it is doing now."""
-        counters = self._source.counters
+        counters, failure = self._stream.counters, self._recorder.failure
+        problem = self._stream.problem
+        if failure is not None:
+            known = isinstance(failure, McpAuditError)
+            problem = f"{'' if known else f'{type(failure).__name__}: '}{failure}"
         return TailStatus(
-            state="stopped" if self._ended else self._source.state,
+            state="stopped" if self._ended else self._stream.state,
             paused=self._state.paused,
             counts=self._state.counts(self._clock()),
             reconnections=counters.reconnections,
             filled=counters.filled,
-            stored=None if self._recorder is None else self._recorder.stored,
-            problem=self._error or self._source.problem,
+            stored=self._recorder.stored if self._is_storing else None,
+            problem=visible(problem),
         )
 
     def events(self) -> list[Event]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.events import Event, format_time
 from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.terminal import visible
 
-__all__ = ["GapLike", "Line", "line_of", "lines_text", "row_of"]
+if TYPE_CHECKING:
+    from mcpaudit_lab.client.stream_items import Gap
+
+__all__ = ["Line", "line_of", "lines_text", "row_of"]
 
 _TEXT_MAX: Final = 160
 # Beside its parameters, an event as Python keeps it.
@@ -25,26 +27,6 @@ _EVENT_BYTES: Final = 2_000
 _FILLER: Final = "tool returned IsError"
 _TOOL_WIDTH: Final = 20
 _USER_WIDTH: Final = 20
-
-
-class GapLike(Protocol):
-    """A stretch of time whose events could not be had, as the stream tells of it."""
-
-    @property
-    def from_(self) -> datetime | None:
-        """The last moment before it, UTC; None where nothing came before."""
-
-    @property
-    def to(self) -> datetime | None:
-        """The first moment after it, UTC; None where that is not known."""
-
-    @property
-    def missed(self) -> int | None:
-        """How many events; None where nobody knows."""
-
-    @property
-    def reason(self) -> str:
-        """Why, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +43,12 @@ class Line:
 
     key: int
     event: Event | None
-    gap: GapLike | None
+    gap: Gap | None
     glimpse: str
     kept_bytes: int
 
 
-def line_of(key: int, item: Event | GapLike) -> Line:
+def line_of(key: int, item: Event | Gap) -> Line:
     """Look at what came, once, so that showing it again costs nothing."""
     if not isinstance(item, Event):
         return Line(key, None, item, _gap_text(item), _EVENT_BYTES)
@@ -76,18 +58,13 @@ def line_of(key: int, item: Event | GapLike) -> Line:
     return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters))
 
 
-def _gap_text(gap: GapLike) -> str:
+def _gap_text(gap: Gap) -> str:
     """In words: how much is missing, between which moments."""
     count = "an unknown number of events are"
     if gap.missed is not None:
         count = f"{gap.missed:,} event{' is' if gap.missed == 1 else 's are'}"
-    bounds = [
-        f"{word} {format_time(moment)}"
-        for word, moment in (("from", gap.from_), ("to", gap.to))
-        if moment
-    ]
-    text = " ".join([f"{count} missing", *bounds])
-    return _cut(f"{text}: {gap.reason}" if gap.reason else text)
+    bounds = f"from {format_time(gap.from_)} to {format_time(gap.to)}"
+    return _cut(f"{count} missing {bounds}: {gap.reason}")
 
 
 def _cut(text: str) -> str:
@@ -105,7 +82,7 @@ def row_of(line: Line) -> dict[str, Any]:
     """
     event = line.event
     if event is None:
-        moment = line.gap.to if line.gap else None
+        moment = line.gap.to if line.gap is not None else None
         row = {"outcome": "gap", "label": "gap", "tool": "", "ms": "", "user": ""}
     else:
         moment = event.timestamp

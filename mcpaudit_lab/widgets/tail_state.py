@@ -15,11 +15,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.widgets.tail_rows import GapLike, Line, line_of
+from mcpaudit_lab.widgets.tail_rows import Line, line_of
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.client.stream_items import Gap
 
 __all__ = ["Batch", "TailCounts", "TailState"]
 
@@ -101,7 +104,7 @@ class TailState:
 
     # In
 
-    def add(self, item: Event | GapLike, now_s: float) -> None:
+    def add(self, item: Event | Gap, now_s: float) -> None:
         """Take what came.
 
         Args:

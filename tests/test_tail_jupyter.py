@@ -1,0 +1,137 @@
+"""The live tail in a real JupyterLab, in a real browser, at a real portal."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import chromium
+from jupyter_pages import JupyterServer, NotebookPage, jupyter_server, open_notebook
+
+from mcpaudit_lab import PortalClient
+from mcpaudit_lab.server.running import PortalServer
+from mcpaudit_lab.server.setup import portal_on
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator
+
+__all__ = ["chromium"]
+
+PICTURES = Path(__file__).parents[1] / "build" / "pictures"
+KEY = "a-key-for-the-tail"
+
+
+class Portals:
+    """A portal that can be stopped and started again, on one port and one database."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = f"sqlite:///{database}"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def run(self, port: int | None = None) -> Iterator[PortalClient]:
+        """Serve while the block runs; on another port, 0, it is the same portal elsewhere."""
+        app = portal_on(self._database, None, {"tester": KEY}, burst=50)
+        started = threading.Event()
+        server = PortalServer(app, started.set, log_level="warning")
+        with socket.create_server(("127.0.0.1", self.port if port is None else port)) as listener:
+            thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+            thread.start()
+            assert started.wait(20)
+            try:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+                with PortalClient(url, KEY) as client:
+                    yield client
+            finally:
+                server.should_exit = True
+                thread.join()
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    with jupyter_server(tmp_path_factory.mktemp("jupyter")) as server:
+        yield server
+
+
+class TailPage:
+    """A notebook with a tail in it."""
+
+    def __init__(self, shown: NotebookPage) -> None:
+        self.shown = shown
+        self.page = shown.page
+        self.output = shown.cell(1)
+        self.rows = self.output.locator(".mcpaudit-tail tbody tr")
+
+    def row(self, text: str) -> Locator:
+        return self.rows.filter(has_text=text).first
+
+    def button(self, name: str) -> Locator:
+        return self.output.get_by_role("button", name=name, exact=True)
+
+    def see(self, text: str, *, within_ms: float = 10_000) -> None:
+        """Wait until a text is in the output."""
+        self.output.get_by_text(text).first.wait_for(timeout=within_ms)
+
+    def picture(self, name: str) -> None:
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        for shade in ("Light", "Dark"):
+            self.shown.theme(f"JupyterLab {shade}")
+            path = PICTURES / f"tail_{name}_{shade.lower()}.png"
+            self.output.locator(".jp-OutputArea-output").first.screenshot(path=path)
+        self.shown.theme("JupyterLab Light")
+
+
+@contextmanager
+def open_tail(
+    browser: Browser, jupyter: JupyterServer, url: str, *, width: int = 1100, arguments: str = ""
+) -> Iterator[TailPage]:
+    cells = (
+        f"from mcpaudit_lab import Lab, PortalClient\nportal = PortalClient({url!r}, {KEY!r})\n"
+        "lab = Lab()",
+        f"tail = portal.tail(into=lab{arguments})\ntail",
+        "1 + 1",
+    )
+    name = f"tail-{width}-{len(list(jupyter.folder.iterdir()))}.ipynb"
+    with open_notebook(browser, jupyter, name, *cells, width=width) as shown:
+        shown.run(0)
+        shown.run(1)
+        tail = TailPage(shown)
+        tail.see("live ·")
+        yield tail
+        assert shown.errors == []
+        assert shown.foreign == []
+
+
+def test_a_person_watches_a_portal(
+    chromium: Browser, jupyter: JupyterServer, tmp_path: Path
+) -> None:
+    portals = Portals(tmp_path / "audit.db")
+    with portals.run() as portal:
+        with open_tail(chromium, jupyter, portals.url) as tail:
+            # A call is there within a second.
+            portal.tryit("echo", {"message": "first"})
+            tail.row("first").wait_for(timeout=1000)
+            portal.tryit("echo", {"message": "hush", "extras": {"password": "secret"}})
+            portal.tryit("error", {"message": "broken", "as_tool": True})
+            tail.row("broken").wait_for(timeout=1000)
+            assert tail.rows.count() == 3
+            assert "✗" in tail.row("broken").inner_text()
+
+            # A pause loses nothing.
+            tail.button("Pause").click()
+            tail.see("live, paused")
+            for number in range(3):
+                portal.tryit("echo", {"message": f"during-{number}"})
+            tail.see("3 waiting")
+            assert tail.rows.count() == 3
+            tail.button("Go on").click()
+            tail.row("during-2").wait_for(timeout=1000)
+            assert tail.rows.count() == 6
