@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +114,8 @@ def test_a_person_watches_a_portal(
     chromium: Browser, jupyter: JupyterServer, tmp_path: Path
 ) -> None:
     portals = Portals(tmp_path / "audit.db")
-    with portals.run() as portal:
+    with ExitStack() as until_restart:
+        portal = until_restart.enter_context(portals.run())
         with open_tail(chromium, jupyter, portals.url) as tail:
             # A call is there within a second.
             portal.tryit("echo", {"message": "first"})
@@ -135,3 +136,112 @@ def test_a_person_watches_a_portal(
             tail.button("Go on").click()
             tail.row("during-2").wait_for(timeout=1000)
             assert tail.rows.count() == 6
+
+            # Filters look through what came, too.
+            assert_filters(tail, portal)
+
+            # A card, by mouse and by keyboard.
+            tail.row("first").locator("td.text").click()
+            card = tail.output.get_by_role("group", name="audit event, echo, ok")
+            card.wait_for()
+            assert "portal-tryit" in card.inner_text()
+            tail.button("Close card").click()
+            card.wait_for(state="hidden")
+            tail.row("during-2").focus()
+            for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Enter"):
+                tail.page.keyboard.press(key)
+            tail.output.get_by_role("group", name="audit event, error, tool").wait_for()
+            tail.picture("card")
+            # The keys were the table's: JupyterLab took none of them for its own.
+            assert tail.shown.page.locator(".jp-Notebook.jp-mod-editMode").count() == 0
+
+            # Two are compared.
+            tail.row("during-0").focus()
+            tail.page.keyboard.press("Space")
+            tail.row("during-1").locator("td.label").click()
+            tail.button("Compare").click()
+            tail.output.get_by_role("group", name="comparison of two audit events").wait_for()
+            tail.picture("comparison")
+            tail.row("during-1").locator("td.label").click()
+
+            # One is replayed, after a question.
+            tail.button("Replay…").click()
+            tail.see("The tool runs again")
+            tail.button("Cancel").click()
+            tail.button("Replay…").click()
+            tail.button("Replay now").click()
+            tail.see("it succeeded")
+            assert portal.event(tail.shown.ask(NEWEST)).source == "portal-replay"
+
+            # A redacted call is not, and nothing is called.
+            tail.page.keyboard.press("Escape")
+            before = portal.dashboard()["stats"]["total"]
+            tail.row("hush").locator("td.label").click()
+            tail.row("during-0").locator("td.label").click()
+            tail.button("Replay…").click()
+            tail.see("nothing was called: its arguments were redacted")
+            assert portal.dashboard()["stats"]["total"] == before
+            assert tail.button("Replay now").count() == 0
+            tail.picture("refusal")
+
+            until_restart.close()
+            assert_survives_a_restart(tail, portals)
+
+
+NEWEST = "import json; print(json.dumps(tail.events()[0].id))"
+THREADS = """
+import json, threading
+names = [thread.name for thread in threading.enumerate()]
+print(json.dumps([name for name in names if name.startswith(("stream-", "mcpaudit-"))]))
+"""
+STORED = "import json; print(json.dumps([lab.events().count(), len(tail.df())]))"
+
+
+def assert_survives_a_restart(tail: TailPage, portals: Portals) -> None:
+    """Called with the portal gone: what is stored meanwhile is filled in."""
+    tail.see("reconnecting ·")
+    with portals.run(0) as elsewhere:
+        for number in range(3):
+            elsewhere.tryit("echo", {"message": f"meanwhile-{number}"})
+    with portals.run() as portal:
+        tail.row("meanwhile-2").wait_for(timeout=15_000)
+        assert tail.row("meanwhile-0").count() == 1
+        tail.see("3 filled in · 1 reconnections")
+        portal.tryit("echo", {"message": "back"})
+        tail.row("back").wait_for(timeout=1000)
+        tail.picture("restarted")
+        assert_stops(tail)
+
+
+def assert_stops(tail: TailPage) -> None:
+    tail.button("Stop").click()
+    tail.see("stopped ·")
+    assert tail.button("Stop").is_disabled()
+    assert tail.shown.ask(THREADS) == []
+    rows = tail.rows.count()
+    assert tail.shown.ask(STORED) == [rows, rows]
+    # What is there can still be looked at.
+    tail.row("back").locator("td.text").click()
+    tail.output.get_by_role("group", name="audit event, echo, ok").wait_for()
+
+
+def assert_filters(tail: TailPage, portal: PortalClient) -> None:
+    outcome = tail.output.locator("select")
+    outcome.select_option("✗ failed")
+    tail.row("first").wait_for(state="detached")
+    assert tail.rows.count() == 1
+    portal.tryit("echo", {"message": "filtered"})
+    outcome.select_option("any outcome")
+    tail.row("filtered").wait_for()
+    tool = tail.output.get_by_placeholder("any tool")
+    tool.fill("error")
+    tool.press("Enter")
+    tail.row("first").wait_for(state="detached")
+    assert tail.rows.count() == 1
+    tool.fill("")
+    tool.press("Enter")
+    text = tail.output.get_by_placeholder("text in tool, error or user")
+    text.fill("ERR")
+    tail.row("first").wait_for(state="detached")
+    text.fill("")
+    tail.row("first").wait_for()
