@@ -44,6 +44,8 @@ def objects(lab: Lab) -> Iterator[tuple[str, object]]:
     )
     yield "event-media", _with_media(whole[0])
     yield "comparison", lab.compare(*_PROGRESS)
+    yield "event-set", lab.events(success=False)
+    yield "overview", lab.overview()
 
 
 def _with_media(event: Event) -> Event:
@@ -86,8 +88,9 @@ def main(folder: Path) -> None:
     """Write the pictures, and print their names."""
     folder.mkdir(parents=True, exist_ok=True)
     with Lab() as lab, launched() as browser:
-        lab.load(sample_files())
-        for name, shown in objects(lab):
+        report = lab.load(sample_files())
+        write_plots(lab, folder)
+        for name, shown in (("load-report", report), *objects(lab)):
             html = shown._repr_html_()  # type: ignore[attr-defined]
             for dark in (False, True):
                 for width in (400, 1000):
@@ -96,6 +99,30 @@ def main(folder: Path) -> None:
                         watched.page.set_content(page_of(html, dark=dark))
                         watched.page.screenshot(path=path, full_page=True)
                     print(path)
+
+
+def write_plots(lab: Lab, folder: Path) -> None:
+    """Write the plots, in matplotlib's own style and in its dark one."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    events = lab.events()
+    plots = {
+        "timeseries": events.plot_timeseries,
+        "durations": events.plot_durations,
+        "session": events.plot_session,
+        "hours": events.plot_hours,
+    }
+    for style, ground in (("default", "light"), ("dark_background", "dark")):
+        for name, plot in plots.items():
+            with plt.style.context(style):
+                path = folder / f"plot-{name}-{ground}.png"
+                figure = plot().figure
+                figure.savefig(path, dpi=100)
+                plt.close("all")
+                print(path)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
 from mcpaudit_lab.client.portal import PortalClient
+from mcpaudit_lab.client.pull_report import PullReport
 from mcpaudit_lab.client.storing import Stored, StreamRecorder
 from mcpaudit_lab.client.stream import EventStream
 from mcpaudit_lab.client.stream_items import Gap, StreamCounters
@@ -10,6 +11,7 @@ __all__ = [
     "EventStream",
     "Gap",
     "PortalClient",
+    "PullReport",
     "ReplayAnswer",
     "Stored",
     "StreamCounters",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from html import escape
 
 from mcpaudit_lab.terminal import visible
 
@@ -131,17 +130,9 @@ class LoadReport:
 
     def _repr_html_(self) -> str:
         """The same as a table for a notebook. A file's name is data, and escaped."""
-        head, *body = self._rows()
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        lines = [
-            "<tr>" + "".join(f"<td>{escape(visible(cell))}</td>" for cell in row) + "</tr>"
-            for row in body
-        ]
-        reasons = ", ".join(f"{count:,} {escape(name)}" for name, count in self.reasons.items())
-        note = f"<caption>rejected: {reasons}</caption>" if reasons else ""
-        return (
-            f"<table>{note}<thead><tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        )
+        from mcpaudit_lab.widgets.event_set_view import load_report_html
+
+        return load_report_html(self)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(name):,} {name}" for name in _COUNTS if name != "bytes")
