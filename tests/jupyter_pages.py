@@ -211,7 +211,7 @@ def open_notebook(
             shown.errors.append(f"{message.text} ({place})")
 
     shown.page.on("console", hear)
-    shown.page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    shown.page.on("pageerror", lambda error: shown.errors.append(error.stack or str(error)))
 
     def refuse(route: Route) -> None:
         shown.foreign.append(route.request.url)
