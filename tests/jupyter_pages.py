@@ -168,6 +168,15 @@ class NotebookPage:
         )
         return json.loads(text)
 
+    def wait_for(self, expression: str) -> None:
+        """Wait until a Python expression holds in the kernel."""
+        code = f"import json; print(json.dumps(bool({expression})))"
+        for attempt in stamina.retry_context(
+            on=AssertionError, timeout=10, wait_initial=0.1, wait_max=0.3, attempts=None
+        ):
+            with attempt:
+                assert self.ask(code), expression
+
     def theme(self, name: str) -> None:
         """Change the theme: ``JupyterLab Light`` or ``JupyterLab Dark``."""
         self.page.evaluate(
@@ -175,11 +184,18 @@ class NotebookPage:
         )
         light = str(name.endswith("Light")).lower()
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+        # JupyterLab covers the page meanwhile, and stumbles over a second change before its end.
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
 
 
 @contextmanager
 def open_notebook(
-    browser: Browser, server: JupyterServer, name: str, *cells: str, width: int = 1100
+    browser: Browser,
+    server: JupyterServer,
+    name: str,
+    *cells: str,
+    width: int = 1100,
+    height: int = 1000,
 ) -> Iterator[NotebookPage]:
     """Open a new notebook with these cells, and wait until its kernel is idle."""
     notebook = {
@@ -201,7 +217,7 @@ def open_notebook(
         "nbformat_minor": 5,
     }
     (server.folder / name).write_text(json.dumps(notebook))
-    context = browser.new_context(viewport={"width": width, "height": 1000})
+    context = browser.new_context(viewport={"width": width, "height": height})
     shown = NotebookPage(context.new_page())
 
     def hear(message: ConsoleMessage) -> None:

@@ -91,16 +91,12 @@ class TailPage:
 
 @contextmanager
 def open_tail(
-    browser: Browser, jupyter: JupyterServer, url: str, *, width: int = 1100, arguments: str = ""
+    browser: Browser, jupyter: JupyterServer, url: str, *, width: int = 1100
 ) -> Iterator[TailPage]:
-    cells = (
-        f"from mcpaudit_lab import Lab, PortalClient\nportal = PortalClient({url!r}, {KEY!r})\n"
-        "lab = Lab()",
-        f"tail = portal.tail(into=lab{arguments})\ntail",
-        "1 + 1",
-    )
+    start = f"from mcpaudit_lab import Lab, PortalClient\nportal = PortalClient({url!r}, {KEY!r})"
+    cells = (f"{start}\nlab = Lab()", "tail = portal.tail(into=lab)\ntail")
     name = f"tail-{width}-{len(list(jupyter.folder.iterdir()))}.ipynb"
-    with open_notebook(browser, jupyter, name, *cells, width=width) as shown:
+    with open_notebook(browser, jupyter, name, *cells, width=width, height=1600) as shown:
         shown.run(0)
         shown.run(1)
         tail = TailPage(shown)
@@ -188,6 +184,78 @@ def test_a_person_watches_a_portal(
             assert_survives_a_restart(tail, portals)
 
 
+def test_the_tail_ends_with_its_output(
+    chromium: Browser, jupyter: JupyterServer, tmp_path: Path
+) -> None:
+    portals = Portals(tmp_path / "audit.db")
+    with portals.run() as portal, open_tail(chromium, jupyter, portals.url, width=510) as tail:
+        portal.tryit("echo", {"message": "narrow"})
+        portal.tryit("error", {"message": "broken", "as_tool": True})
+        tail.row("narrow").locator("td.label").click()
+        tail.row("broken").wait_for()
+        assert tail.output.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+        tail.picture("narrow")
+        assert tail.shown.ask(THREADS) == ["stream-reader", "stream-writer"]
+
+        # Run again: the old one ends, the new one lives.
+        tail.shown.ask("import json; old = tail; print(json.dumps(1))")
+        tail.shown.run(1)
+        tail.see("live ·")
+        tail.shown.wait_for("old.status.state == 'stopped'")
+        assert tail.shown.ask(THREADS) == ["stream-reader", "stream-writer"]
+        portal.tryit("echo", {"message": "again"})
+        tail.row("again").wait_for(timeout=1000)
+        assert tail.rows.count() == 1
+
+        # The output is cleared: it ends too, widgets and all.
+        tail.page.evaluate("jupyterapp.commands.execute('notebook:clear-cell-output')")
+        tail.shown.wait_for("tail.status.state == 'stopped'")
+        assert tail.shown.ask(THREADS) == []
+        tail.shown.wait_for(NO_WIDGETS)
+        assert tail.shown.ask(STORED) == [3, 1]
+
+
+def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
+    chromium: Browser, jupyter: JupyterServer
+) -> None:
+    name = "busy.ipynb"
+    with open_notebook(chromium, jupyter, name, BUSY, "tail", "40 + 2", height=1600) as shown:
+        shown.run(0)
+        shown.run(1)
+        tail = TailPage(shown)
+        tail.rows.nth(199).wait_for()
+        shown.run(2)
+        assert shown.cell(2).locator(".jp-OutputArea-output").inner_text() == "42"
+        tail.button("Pause").click()
+        tail.see("live, paused", within_ms=2000)
+        first = tail.rows.first.get_attribute("data-key")
+        tail.rows.first.locator("td.text").click()
+        tail.output.get_by_role("group", name="audit event, echo, ok").wait_for(timeout=2000)
+        assert tail.rows.first.get_attribute("data-key") == first
+        tail.button("Go on").click()
+        tail.page.wait_for_function(
+            "key => document.querySelector('.mcpaudit-tail tbody tr').dataset.key > key", arg=first
+        )
+        assert tail.rows.count() <= 201
+        tail.button("Stop").click()
+        tail.see("stopped ·", within_ms=2000)
+        received, newest = shown.ask(
+            "import json; print(json.dumps([tail.status.counts.received, len(tail.events())]))"
+        )
+        assert received > 1000
+        assert newest == min(received, 10_000)
+        assert shown.errors == []
+
+
+# A thousand events a second from the kernel's own process, without a portal.
+BUSY = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from tail_sources import SteadySource
+from mcpaudit_lab.widgets.tail import Tail
+tail = Tail(SteadySource(per_second=1000), title="a thousand a second")
+"""
+NO_WIDGETS = "not __import__('ipywidgets').widgets.widget._instances"
 NEWEST = "import json; print(json.dumps(tail.events()[0].id))"
 THREADS = """
 import json, threading

@@ -262,8 +262,10 @@ class TailView:
 
 
 def _all_of(box: Any) -> list[Any]:
+    """A widget, what is in it, and the widgets that hold their looks."""
+    looks = [getattr(box, name) for name in ("layout", "style") if hasattr(box, name)]
     children = getattr(box, "children", ())
-    return [box, box.layout, *(widget for child in children for widget in _all_of(child))]
+    return [box, *looks, *(widget for child in children for widget in _all_of(child))]
 
 
 def _status_html(status: TailStatus, title: str) -> str:
