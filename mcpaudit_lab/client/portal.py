@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
+from mcpaudit_lab.client.counting import PortalCounter
 from mcpaudit_lab.client.question import filters_of
-from mcpaudit_lab.client.reading import AUDIT_PATH, PortalReader
+from mcpaudit_lab.client.reading import AUDIT_PATH
 from mcpaudit_lab.errors import BadAnswer, ReplayRefused
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.redaction import redacted_paths
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PortalClient"]
 
 
-class PortalClient(PortalReader):
+class PortalClient(PortalCounter):
     """A portal, ours or the reference server, asked over HTTP.
 
     Requests that change nothing are made again, with growing pauses, while the portal is away or

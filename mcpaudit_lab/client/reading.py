@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from urllib.parse import quote
@@ -17,19 +16,19 @@ from mcpaudit_lab.client.exchange import MAX_ANSWER_BYTES, Exchange
 from mcpaudit_lab.client.paging import (
     PAGE_ROWS,
     Page,
-    event_or_none,
     read_event,
+    read_line,
     read_page,
     walk_back,
 )
 from mcpaudit_lab.client.question import Question, filters_of, put_question
-from mcpaudit_lab.errors import BadAnswer, FilterError, PortalError
+from mcpaudit_lab.errors import BadAnswer, PortalError
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.jsontext import dumps
 
 if TYPE_CHECKING:
     import httpx2
-    import pandas as pd
 
 __all__ = ["AUDIT_PATH", "PortalReader"]
 
@@ -38,7 +37,6 @@ AUDIT_PATH: Final = f"{_PORTAL}/audit"
 _CONNECT_S: Final = 10.0
 # Connecting is what another thread cannot end.
 _CONNECT_APART_S: Final = 3.0
-_BREAKDOWNS: Final = ("tool", "user", "success", "auth_type")
 
 
 class PortalReader:
@@ -249,6 +247,22 @@ class PortalReader:
         path = f"{AUDIT_PATH}/events/{parse_id(event_id)}"
         return read_event(self._exchange.get_json(path), path)
 
+    def event_line(self, event_id: str) -> bytes:
+        """The same as it was sent, in one line.
+
+        Raises:
+            BadAnswer: it is no event, or another one.
+        """
+        path = f"{AUDIT_PATH}/events/{event_id}"
+        answer = self._exchange.get(path)
+        line = answer.body.strip()
+        if b"\n" in line or b"\r" in line:
+            line = dumps(answer.json(path)).encode()
+        listed = read_line(line)
+        if listed is None or listed.id != event_id:
+            raise BadAnswer(f"the answer to {path} is not that event", status=answer.status)
+        return line
+
     def export(
         self, *filters: EventFilter, payloads: bool = False, **keywords: Any
     ) -> Iterator[Event]:
@@ -271,44 +285,28 @@ class PortalReader:
         inline = details and not self.is_reference
         cap = self.export_cap()
         limit = question.limit if question.whole and not question.offset else None
+        if limit is not None and limit > cap:
+            limit = None
 
         def fetch(asked: Question, skip: int) -> tuple[Iterable[Event], int]:
             if skip >= cap:
                 # More rows at one moment than an export has: only pages can leave some out.
                 return self._list(asked, skip)
-            rows = self.export_once(asked, payloads=inline, limit=limit)
-            return rows, cap if limit is None else max(cap, limit + 1)
+            lines = self.export_lines(asked, payloads=inline, limit=limit)
+            rows = (read_event(line, f"{AUDIT_PATH}/export") for line in lines)
+            return rows, cap if limit is None else limit + 1
 
         events = walk_back(fetch, question)
         return self._finish(question, events, payloads=payloads, fetch=details and not inline)
 
-    def export_once(
-        self,
-        question: Question,
-        *,
-        payloads: bool = False,
-        limit: int | None = None,
-        bad: Callable[[bytes], object] | None = None,
-    ) -> Iterator[Event]:
-        """One export as the portal gives it: cut at its cap, its own filters only.
-
-        Args:
-            question: the question.
-            payloads: with payloads, where the portal's exports have them.
-            limit: at most so many.
-            bad: takes the lines that are no events with an id; None: they are an error.
-        """
+    def export_lines(
+        self, question: Question, *, payloads: bool = False, limit: int | None = None
+    ) -> Iterator[bytes]:
+        """The lines of one export as the portal gives it: cut at its cap, its own filters only."""
         query = question.query(limit=limit)
         query = "&".join(filter(None, ("format=jsonl", query, "payloads=true" * payloads)))
-        path = f"{AUDIT_PATH}/export"
-        with self._exchange.lines(path, query) as (_, lines):
-            for line in lines:
-                if bad is None:
-                    yield read_event(line, path)
-                elif (event := event_or_none(line)) is not None:
-                    yield event
-                else:
-                    bad(line)
+        with self._exchange.lines(f"{AUDIT_PATH}/export", query) as (_, lines):
+            yield from (line for line in lines if line.strip())
 
     def export_cap(self) -> int:
         """How many rows one export has at most: what ``/audit/meta`` says, else 100,000."""
@@ -325,72 +323,6 @@ class PortalReader:
         """Filters divided into what this portal is asked and what the client checks."""
         found = filters_of(filters, keywords)
         return put_question(found, reference=self.is_reference if found else False)
-
-    # Figures
-
-    def timeseries(
-        self, bucket: str | timedelta = "1m", *filters: EventFilter, **keywords: Any
-    ) -> pd.DataFrame:
-        """Calls over time, as the portal counts them.
-
-        Args:
-            bucket: width of a bucket, ``5m``, ``90s``, ``1h30m``, or a ``timedelta``.
-            *filters: filters, all of which must hold. The reference server knows ``from`` and
-                ``to`` here.
-            **keywords: a filter by its keywords.
-
-        Returns:
-            Columns ``time`` (start of the bucket, UTC), ``count``, ``errors``,
-            ``avg_duration_ms``, in order of time, as :meth:`EventSet.timeseries` has them. Buckets
-            without an event are left out.
-
-        Raises:
-            FilterError: the portal would count more than was asked for; or no duration.
-            PortalError: the window is too long, or has too many buckets.
-        """
-        from mcpaudit_lab.client.figures import duration_text, series_frame
-
-        query = f"bucket={duration_text(bucket)}"
-        return series_frame(self._figures("timeseries", query, filters, keywords))
-
-    def breakdown(self, by: str = "tool", *filters: EventFilter, **keywords: Any) -> pd.DataFrame:
-        """How many events and failures there are for each value, as the portal counts them.
-
-        Args:
-            by: ``tool``, ``user``, ``success`` or ``auth_type``.
-            *filters: as in :meth:`timeseries`.
-            **keywords: a filter by its keywords.
-
-        Returns:
-            Columns ``key``, ``count``, ``errors``, most frequent first; 50 rows at most.
-
-        Raises:
-            FilterError: ``by`` is no choice; the portal would count more than was asked for.
-        """
-        from mcpaudit_lab.client.figures import shares_frame
-
-        if by not in _BREAKDOWNS:
-            raise FilterError(f"by={by!r}: choose from {', '.join(_BREAKDOWNS)}")
-        return shares_frame(self._figures("breakdown", f"by={by}", filters, keywords))
-
-    def _figures(
-        self, what: str, query: str, filters: tuple[EventFilter, ...], keywords: dict[str, Any]
-    ) -> dict[str, Any]:
-        question = self.question(*filters, **keywords)
-        sent = question.sent
-        if self.is_reference and sent != EventFilter(from_=sent.from_, to=sent.to):
-            raise FilterError(
-                f"this portal's {what} knows no filter but from and to; pull the events into a "
-                f"lab and ask lab.events(…).{what}()"
-            )
-        if not question.whole or question.limit is not None or question.offset:
-            raise FilterError(
-                f"a portal's {what} cannot count that; pull the events into a lab and ask "
-                f"lab.events(…).{what}()"
-            )
-        return self._object(
-            f"{AUDIT_PATH}/{what}", "&".join(filter(None, (query, question.query())))
-        )
 
     # How
 
