@@ -60,6 +60,18 @@ def test_waiting_ends_with_the_tail_or_with_the_time() -> None:
         assert not tail.wait(2)
 
 
+def test_one_can_wait_for_the_connection() -> None:
+    source = QueueSource()
+    source.state = "connecting"
+    with Tail(source) as tail:
+        assert not tail.wait_live(timeout_s=0.05)
+        source.state = "live"
+        assert tail.wait_live()
+        source.stop()
+        assert not tail.wait(1)
+        assert not tail.wait_live()
+
+
 def test_what_the_stream_raises_is_said_and_ends_it() -> None:
     source = QueueSource(an_event(1), PortalUnavailable("the portal\x1b is away"))
     tail = Tail(source)

@@ -274,7 +274,7 @@ def assert_survives_a_restart(tail: TailPage, portals: Portals) -> None:
     with portals.run() as portal:
         tail.row("meanwhile-2").wait_for(timeout=15_000)
         assert tail.row("meanwhile-0").count() == 1
-        tail.see("3 filled in · 1 reconnections")
+        tail.see("3 filled in · 1 reconnection")
         portal.tryit("echo", {"message": "back"})
         tail.row("back").wait_for(timeout=1000)
         tail.picture("restarted")

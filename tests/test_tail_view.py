@@ -47,6 +47,9 @@ class Seat:
             self.loop.call_later(0.005, self.loop.stop)
             self.loop.run_forever()
 
+    def until_batches(self, count: int) -> None:
+        self.until(lambda: len(self.rows()) >= count)
+
     def rows(self) -> list[list[int]]:
         """The keys of the batches."""
         return [[row["key"] for row in m["rows"]] for m in self.sent if m["kind"] == "rows"]
@@ -104,7 +107,7 @@ def test_a_front_end_that_confirms_nothing_gets_no_more() -> None:
     with seated(an_event(0)) as seat:
         seat.front(kind="ready")
         for number in range(1, 4):
-            seat.until(lambda wanted=number: len(seat.rows()) >= wanted)
+            seat.until_batches(number)
             seat.source.give(an_event(number))
             seat.tail.wait(number + 1)
         seat.source.give(*(an_event(number) for number in range(4, 50)))
@@ -126,7 +129,7 @@ def test_updates_keep_a_distance() -> None:
         began_s = seat.loop.time()
         for number in range(1, 4):
             seat.source.give(an_event(number))
-            seat.until(lambda wanted=number: len(seat.rows()) > wanted)
+            seat.until_batches(number + 1)
             seat.front(kind="shown", number=len(seat.rows()))
         assert seat.loop.time() - began_s > 0.19
 
@@ -270,7 +273,7 @@ def test_the_controls_pause_filter_and_stop() -> None:
         assert seat.tail.status.paused
         assert view.pause.description == "Go on"
         view.pause.value = False
-        assert not seat.tail.status.paused
+        assert "paused" not in str(seat.tail)
         seat.tail.pause()
         seat.until(lambda: view.pause.value)
         view.stop.click()

@@ -98,8 +98,8 @@ class TailStatus:
             (counts.waiting, f"{counts.waiting:,} waiting"),
             (counts.unseen, f"{counts.unseen:,} too fast to be shown"),
             (self.filled, f"{self.filled:,} filled in"),
-            (self.reconnections, f"{self.reconnections:,} reconnections"),
-            (counts.gaps, f"{counts.gaps:,} gaps"),
+            (self.reconnections, _counted(self.reconnections, "reconnection")),
+            (counts.gaps, _counted(counts.gaps, "gap")),
             (self.problem, self.problem),
         ]
         return " · ".join(text for is_said, text in parts if is_said)
@@ -216,6 +216,18 @@ class Tail:
             )
         return self._state.received >= received
 
+    def wait_live(self, *, timeout_s: float = 10.0) -> bool:
+        """Wait until the stream is connected, or has ended; gives whether it is connected.
+
+        Calls made from then on are seen; those before may not be.
+        """
+        until_s = self._clock() + timeout_s
+        with self._changed:
+            while self.status.state not in ("live", "stopped") and self._clock() < until_s:
+                # The stream tells nobody of its state.
+                self._changed.wait(0.02)
+        return self.status.state == "live"
+
     # Asking
 
     @property
@@ -273,6 +285,10 @@ class Tail:
 
             self._view = TailView(self, self._state, loop)
         return {**self._view.mimebundle(), "text/plain": str(self)}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _kernel_loop() -> asyncio.AbstractEventLoop | None:
