@@ -138,6 +138,10 @@ class Comparison:
     sections: Mapping[str, Section]
     ignored: int = 0
 
+    def __reduce__(self) -> tuple[type[Comparison], tuple[object, ...]]:
+        """A view of a dict that nobody changes cannot be pickled; the dict can."""
+        return Comparison, (self.left, self.right, dict(self.sections), self.ignored)
+
     @property
     def verdict(self) -> Verdict:
         """Changed if a section is, else unknown if one is, else equal."""

@@ -1,6 +1,7 @@
 """Two audit events, and the three things that can be said of them."""
 
 import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -645,3 +646,11 @@ def test_ten_thousand_levels_are_compared_and_shown() -> None:
     assert len(str(comparison)) < 2000
     assert compare(left, left).verdict is Verdict.EQUAL
     assert compare(left, right, ignore=["**.k"]).verdict is Verdict.EQUAL
+
+
+def test_a_comparison_can_be_sent_to_another_process() -> None:
+    found = compare(event(params={"a": 1}), event(params={"a": 2}))
+    again = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own bytes
+    assert again.describe() == found.describe()
+    assert again.left == found.left
+    assert again.sections == found.sections

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -228,23 +226,7 @@ def _run(lab: Lab, statement: str) -> SqlResult:
     if len(cursor.extract_statements(statement)) > 1:
         raise Trouble("this is more than one statement; run them one by one")
     cursor.execute("begin transaction read only")
-    with _dying_of_interrupts():
-        return run_sql(cursor, statement, {})
-
-
-@contextmanager
-def _dying_of_interrupts() -> Iterator[None]:
-    """Let Ctrl-C end the process: while DuckDB makes an Arrow table Python hears nothing of it."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler:
-        # Somebody, nohup perhaps, wants it otherwise.
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    return run_sql(cursor, statement, {})
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.frames import to_frame
 from mcpaudit_lab.lab.aggregates import breakdown_sql, bucket_of, stats_sql, timeseries_sql
 from mcpaudit_lab.lab.columns import column_list, decode_columns
-from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, read_events
+from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, read_events, read_table
 from mcpaudit_lab.sql.compile import compile_filter
 
 if TYPE_CHECKING:
@@ -112,9 +112,7 @@ class EventSet:
         return self.lab.connection.cursor()
 
     def _table(self, select: str, params: dict[str, Any]) -> pa.Table:
-        cursor = self.cursor()
-        relation = cursor.sql(select, params=params) if params else cursor.sql(select)
-        return relation.to_arrow_table()
+        return read_table(self.cursor(), select, params)
 
     # Reading
 

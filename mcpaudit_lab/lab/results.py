@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.frames import to_frame
+from mcpaudit_lab.lab.selecting import read_table
 from mcpaudit_lab.terminal import visible
 
 if TYPE_CHECKING:
@@ -70,7 +71,5 @@ def run_sql(
     """Run one statement to its end."""
     import pyarrow as pa
 
-    given = cursor.sql(text, params=params) if params else cursor.sql(text)
-    # A statement that changes something has run already, and has no rows; DuckDB's hints forget it.
-    relation = cast("duckdb.DuckDBPyRelation | None", given)
-    return SqlResult(pa.table({}) if relation is None else relation.to_arrow_table())
+    table = read_table(cursor, text, params)
+    return SqlResult(pa.table({}) if table is None else table)

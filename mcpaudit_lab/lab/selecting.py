@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event
 from mcpaudit_lab.lab.plain import line_expression
@@ -20,6 +21,7 @@ __all__ = [
     "line_select",
     "read_batches",
     "read_events",
+    "read_table",
     "read_value",
     "registered",
     "row_select",
@@ -66,6 +68,35 @@ def read_batches(
     """The rows of a SELECT as Arrow batches, without holding them all."""
     relation = cursor.sql(select, params=dict(params)) if params else cursor.sql(select)
     yield from relation.to_arrow_reader(batch_rows)
+
+
+def read_table(
+    cursor: duckdb.DuckDBPyConnection,
+    statement: str,
+    params: Mapping[str, Any] | Sequence[Any] = (),
+) -> pa.Table | None:
+    """What a statement gives, as an Arrow table; None for one that gives no rows.
+
+    It runs in a thread of its own: while DuckDB runs a statement with bound values, the thread that
+    asked hears of no Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: interrupted; the statement was ended and changed nothing.
+    """
+
+    def run() -> pa.Table | None:
+        given = cursor.sql(statement, params=params) if params else cursor.sql(statement)
+        # One that changes something has run already, and has no rows; DuckDB's hints forget it.
+        relation = cast("duckdb.DuckDBPyRelation | None", given)
+        return None if relation is None else relation.to_arrow_table()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            cursor.interrupt()
+            raise
 
 
 class _Lent:

@@ -14,12 +14,16 @@ from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.inputs import Inputs, find_inputs
 from mcpaudit_lab.lab.loading import Loader
 from mcpaudit_lab.lab.opening import transaction
+from mcpaudit_lab.lab.pulls import PullLog
 from mcpaudit_lab.lab.reading import LabReader
 from mcpaudit_lab.lab.report import LoadReport
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     import duckdb
 
+    from mcpaudit_lab.client import PortalClient, PullReport
     from mcpaudit_lab.widgets.overview import Overview
 
 __all__ = ["Lab"]
@@ -123,6 +127,46 @@ class Lab(LabReader):
             source.close()
         return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
 
+    def pull(
+        self,
+        portal: PortalClient,
+        *filters: EventFilter,
+        since: str | datetime | timedelta | None = None,
+        payloads: bool = True,
+        progress: bool | None = None,
+        **keywords: Any,
+    ) -> PullReport:
+        """Fetch from a portal what the lab does not have yet, ours or the reference server.
+
+        What came is kept, batch by batch, when it is interrupted or the portal goes away; the next
+        pull of the same question goes on from there. Repeated, it fetches what is new and what
+        arrived late. The report compares with the portal's own count.
+
+        Args:
+            portal: the portal.
+            *filters: which events, all of which must hold; without a limit.
+            since: not before this moment, or so long before now: ``"24h"``, a ``timedelta``.
+            payloads: with requests and responses.
+            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+
+        Raises:
+            FilterError: a keyword or value no filter has; a limit.
+            PortalError: the portal cannot be asked, of the kind that its answer means.
+            LabError: the lab cannot be written.
+        """
+        from mcpaudit_lab.client.pull import pull_events
+
+        wanted = (*filters, EventFilter(since=since, **keywords))
+        return pull_events(
+            portal,
+            wanted,
+            self,
+            lambda question: PullLog(self.connection.cursor, self._writing, portal.url, question),
+            payloads=payloads,
+            progress=progress,
+        )
+
     def add_events(
         self,
         events: Iterable[Event],
@@ -165,6 +209,29 @@ class Lab(LabReader):
         from mcpaudit_lab.widgets.overview import make_overview
 
         return make_overview(self)
+
+    def add_lines(
+        self, lines: bytes, *, kind: str, name: str, request: str | None = None
+    ) -> LoadReport:
+        """Add events that came as JSON lines, byte for byte, in one transaction.
+
+        The rules are those of :meth:`load`, which is several times as fast as
+        :meth:`add_events`: what is no event is in ``rejects`` with its bytes.
+
+        Args:
+            lines: the lines, the last one ending in LF, too.
+            kind: how they came: ``portal``, ``tail`` or ``replay``.
+            name: where they came from, such as the portal's URL, without a secret.
+            request: what was asked there, as text, for the ledger.
+
+        Raises:
+            LabError: the lab cannot be written; nothing is added.
+        """
+        started = time.monotonic()
+        with self._writing() as connection:
+            loader = Loader(connection, strict=False, max_unpacked_bytes=0, advance=lambda _: None)
+            files = (loader.load_lines(lines, kind=kind, name=name, request=request),)
+        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -1,0 +1,366 @@
+"""All that a portal has into a lab, and nothing twice.
+
+A portal lists by the start of the calls, but stores a call when it ends: a slow one turns up later,
+among rows that were read already. Exports are cut at a cap without a word, and rows shift while
+they are read. So a pull trusts counts: for a window of time the portal says how many events it has,
+and the lab's log how many of them it has listed. Where the two are equal nothing is read; where
+they differ the window is split until what is missing is small, and that is read again. A first
+pull, one that goes on after an interrupt, and one that looks for late arrivals are all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from mcpaudit_lab.client.details import fetch_lines
+from mcpaudit_lab.client.paging import PAGE_ROWS, ListedLine, read_line, walk_back
+from mcpaudit_lab.client.pull_report import PullReport
+from mcpaudit_lab.client.question import Question, put_question, with_values
+from mcpaudit_lab.errors import FilterError, PortalError, RecordError
+from mcpaudit_lab.events import Event
+from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.lab.progress import progress_bar
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.client.portal import PortalClient
+    from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.lab.pulls import PullLog, Window
+    from mcpaudit_lab.lab.report import LoadReport
+
+__all__ = ["Pull", "pull_events"]
+
+# A batch is one transaction, and what an interrupt can cost.
+_BATCH_EVENTS: Final = 4000
+_BATCH_BYTES: Final = 16 << 20
+_BATCH_DETAILS: Final = 200
+# So often a pull looks again for what came or moved while it read.
+_ROUNDS: Final = 4
+# What is looked at again is longer than the longest call by so much.
+_MARGIN: Final = timedelta(minutes=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+# So many payloads and more come by an export rather than one by one.
+_MANY: Final = 500
+
+
+class Pull:
+    """One pull.
+
+    Args:
+        portal: the portal.
+        filters: which events, all of which must hold; without limit and offset.
+        log: what the portal has listed for these filters before.
+        add: adds lines to the lab; the text is what the portal was asked.
+        payloads: whether payloads are wanted.
+
+    Raises:
+        FilterError: a filter has a limit or an offset.
+    """
+
+    def __init__(
+        self,
+        portal: PortalClient,
+        filters: tuple[EventFilter, ...],
+        log: PullLog,
+        *,
+        add: Callable[[bytes, str], LoadReport],
+        payloads: bool,
+    ) -> None:
+        self._portal = portal
+        self._question = put_question(filters, reference=portal.is_reference)
+        self._log = log
+        self._add = add
+        self._bad: set[bytes] = set()
+        self._payloads = payloads
+        self._whole = payloads or self._question.details is not None
+        self._inline = self._whole and not portal.is_reference
+        self._advance: Callable[[int], object] = lambda _: None
+        words = [item.describe() for item in filters if item != EventFilter()]
+        self._report = PullReport(portal.url, " and ".join(words) or "all events")
+        self._window: Window = (self._question.sent.from_, self._question.sent.to)
+
+    def begin(self) -> int:
+        """Ask the portal what there is; gives about how many events it will list.
+
+        Raises:
+            PortalError: the portal cannot be asked.
+        """
+        page = self._portal.list_once(self._question, limit=1)
+        first, last = self._window
+        if page.events:
+            # What starts later belongs to the next pull: it would shift this one.
+            last = page.events[0].timestamp
+        self._window = (first, last)
+        self._cap = self._portal.export_cap()
+        seen = self._log.seen(self._window)
+        self._report = replace(
+            self._report,
+            expected=page.total,
+            resumed=seen.count > 0 and not self._log.complete,
+        )
+        self._log.mark(complete=False)
+        return max(0, page.total - seen.count)
+
+    def run(self, advance: Callable[[int], object]) -> PullReport:
+        """Read what is missing, a transaction for each batch, until the counts agree.
+
+        When the portal goes away meanwhile, the report says so; what came is kept.
+
+        Args:
+            advance: called with how many events were listed.
+
+        Raises:
+            PortalError: the portal fails before it has listed any event.
+        """
+        self._advance = advance
+        started = time.monotonic()
+        stopped = ""
+        left = _ROUNDS
+        while left:
+            listed = self._report.listed
+            try:
+                if self._settle():
+                    break
+            except PortalError as error:
+                if self._report.listed == listed:
+                    if not listed:
+                        raise
+                    stopped = str(error)
+                    break
+                # It listed something before it failed: it may go on.
+                continue
+            left -= 1
+        missing = max(0, self._report.expected - self._known())
+        if not stopped and not missing:
+            self._log.mark(complete=True)
+        return replace(
+            self._report,
+            missing=missing,
+            stopped=stopped,
+            seconds=time.monotonic() - started,
+        )
+
+    # Windows
+
+    def _settle(self) -> bool:
+        """Read every window whose counts differ; gives whether they all agree now."""
+        for window in self._first_windows():
+            self._settle_window(window)
+        if self._payloads:
+            self._complete_payloads()
+        total = self._count(self._window)
+        self._report = replace(self._report, expected=total)
+        return total == self._known()
+
+    def _known(self) -> int:
+        """How many rows of the whole window were listed, those that are no events included."""
+        return self._log.seen(self._window).count + len(self._bad)
+
+    def _first_windows(self) -> Iterator[Window]:
+        """What is new, what is recent enough for late arrivals, and what is old: newest first.
+
+        Asked for apart, so that old events which a portal deletes do not hide as many late ones.
+        """
+        first, last = self._window
+        seen = self._log.seen(self._window)
+        if seen.first is None or seen.last is None:
+            yield self._window
+            return
+        overlap = timedelta(milliseconds=self._log.longest_ms()) + _MARGIN
+        cuts = [seen.last, seen.last - overlap, seen.first - _MICROSECOND]
+        for cut in cuts:
+            inside = (first is None or cut >= first) and (last is None or cut < last)
+            if inside:
+                yield (cut + _MICROSECOND, last)
+                last = cut
+        yield (first, last)
+
+    def _settle_window(self, window: Window) -> None:
+        first, last = window
+        if first is not None and last is not None and first > last:
+            return
+        total = self._count(window)
+        seen = self._log.seen(window)
+        if total == seen.count:
+            return
+        if not total:
+            self._forget(window, ())
+        elif not seen.count or total <= PAGE_ROWS or first == last:
+            self._read(window, again=seen.count > 0)
+        else:
+            cut = self._log.cut(window)
+            self._settle_window((cut + _MICROSECOND, last))
+            self._settle_window((first, cut))
+
+    def _count(self, window: Window) -> int:
+        return self._portal.list_once(self._question.between(*window), limit=1).total
+
+    # Reading
+
+    def _read(self, window: Window, *, again: bool) -> None:
+        """Read a window, batch by batch."""
+        by_one = self._whole and not self._inline
+        listed: set[str] = set()
+        rest = walk_back(self._fetch, self._question.between(*window))
+        while batch := _batch(rest, _BATCH_DETAILS if by_one else _BATCH_EVENTS):
+            self._keep(batch)
+            if again:
+                listed.update(row.id for row in batch)
+        if again:
+            self._forget(window, listed)
+        self._report = replace(self._report, windows=self._report.windows + 1)
+
+    def _fetch(self, question: Question, skip: int) -> tuple[Iterable[ListedLine], int]:
+        if skip >= self._cap:
+            # More rows at one moment than an export has: only pages can leave some out.
+            events = self._portal.list_once(question, offset=skip).events
+            lines: Iterable[bytes] = (event.to_json().encode() for event in events)
+            return self._listed(lines), PAGE_ROWS
+        return self._listed(self._portal.export_lines(question, payloads=self._inline)), self._cap
+
+    def _listed(self, lines: Iterable[bytes]) -> Iterator[ListedLine]:
+        for line in lines:
+            if (row := read_line(line)) is not None:
+                yield row
+            elif line not in self._bad:
+                self._bad.add(line)
+                # By itself, so that the same line in a later pull is no new one to the lab.
+                self._load([line])
+
+    def _keep(self, batch: list[ListedLine]) -> None:
+        """Add a batch to the lab, and then to the log."""
+        question = self._question
+        had = self._log.stored([row.id for row in batch])
+        wanted = batch
+        if question.checks:
+            wanted = [row for row in batch if _may_be(question.wants, row)]
+        asked: set[str] = {row.id for row in batch} if self._inline else set()
+        kept = wanted
+        if self._whole and not self._inline:
+            known = self._log.asked([row.id for row in wanted])
+            asked = {row.id for row in wanted if not had.get(row.id) and row.id not in known}
+            found = self._details(row.id for row in wanted if row.id in asked)
+            kept = [found.get(row.id, row) for row in wanted]
+        if question.details is not None:
+            kept = [r for r in kept if r.id in had or _may_be(question.details.matches, r)]
+        if not self._payloads:
+            ids = {row.id for row in kept}
+            kept = [row for row in wanted if row.id in ids]
+        self._store(kept, had)
+        self._log.add([(row.id, row.timestamp) for row in batch], asked=asked)
+        report = self._report
+        self._report = replace(
+            report,
+            listed=report.listed + len(batch),
+            left_out=report.left_out + len(batch) - len(kept),
+        )
+        self._advance(len(batch))
+
+    def _details(self, ids: Iterable[str]) -> dict[str, ListedLine]:
+        rows = (read_line(line) for line in fetch_lines(self._portal, ids))
+        return {row.id: row for row in rows if row is not None}
+
+    def _store(self, rows: list[ListedLine], had: dict[str, bool]) -> None:
+        payloads = sum(row.whole and not had.get(row.id) for row in rows)
+        self._load([row.line for row in rows])
+        self._report = replace(self._report, payloads=self._report.payloads + payloads)
+
+    def _load(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        added = self._add(b"\n".join([*lines, b""]), self._question.query())
+        conflicts = added.reasons.get("conflict", 0)
+        report = self._report
+        self._report = replace(
+            report,
+            new=report.new + added.loaded,
+            duplicates=report.duplicates + added.duplicates + added.merged,
+            conflicts=report.conflicts + conflicts,
+            unreadable=report.unreadable + added.rejected - conflicts,
+        )
+
+    def _complete_payloads(self) -> None:
+        """Ask for the payloads that an earlier pull left out."""
+        lacking = self._log.without_payload(self._window)
+        if self._inline and len(lacking) >= _MANY:
+            self._read((lacking[-1][1], lacking[0][1]), again=False)
+            lacking = self._log.without_payload(self._window)
+        rest = iter(lacking)
+        while batch := list(islice(rest, _BATCH_DETAILS)):
+            ids = [event_id for event_id, _ in batch]
+            self._store([row for row in self._details(ids).values() if row.whole], {})
+            self._log.add(batch, asked=ids)
+
+    def _forget(self, window: Window, listed: Iterable[str]) -> None:
+        gone = self._log.keep_only(window, listed)
+        self._report = replace(self._report, gone=self._report.gone + gone)
+
+
+def pull_events(
+    portal: PortalClient,
+    filters: tuple[EventFilter, ...],
+    lab: Lab,
+    open_log: Callable[[str], PullLog],
+    *,
+    payloads: bool,
+    progress: bool | None,
+) -> PullReport:
+    """Pull into a lab: what :meth:`Lab.pull` does.
+
+    Args:
+        portal: the portal.
+        filters: which events.
+        lab: where they go.
+        open_log: opens the log of a question.
+        payloads: whether payloads are wanted.
+        progress: whether a bar is shown.
+    """
+    text = _question_text(filters, reference=portal.is_reference)
+
+    def add(lines: bytes, query: str) -> LoadReport:
+        return lab.add_lines(lines, kind="portal", name=portal.url, request=query or None)
+
+    pull = Pull(portal, filters, open_log(text), add=add, payloads=payloads)
+    total = pull.begin()
+    with progress_bar(progress, total=total, unit="events", label="pull") as advance:
+        return pull.run(advance)
+
+
+def _batch(rows: Iterator[ListedLine], most: int) -> list[ListedLine]:
+    """The next rows, as many as make one transaction."""
+    batch: list[ListedLine] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += len(row.line)
+        if len(batch) == most or size > _BATCH_BYTES:
+            break
+    return batch
+
+
+def _may_be(wanted: Callable[[Event], bool], row: ListedLine) -> bool:
+    """Whether a row is wanted. What is no event after all is: the lab keeps it in ``rejects``."""
+    try:
+        event = Event.from_json(row.line)
+    except RecordError:
+        return True
+    return wanted(event)
+
+
+def _question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
+    """Filters as text that says which events are listed, whenever that was: for the log.
+
+    Raises:
+        FilterError: a filter has a limit or an offset.
+    """
+    found = tuple(filters)
+    if any(item.limit is not None or item.offset for item in found):
+        raise FilterError("a pull takes all that match: limit and offset have no place here")
+    timeless = [with_values(item, from_=None, to=None) for item in found]
+    asked = sorted({repr(item) for item in timeless if item != EventFilter()})
+    sent = put_question(timeless, reference=reference).sent
+    return f"{sent.to_query() or 'all'} | {' & '.join(asked)}"
