@@ -15,8 +15,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcpaudit_lab.client import PortalClient, ReplayAnswer, ToolAnswer
     from mcpaudit_lab.comparison import Comparison, Verdict, compare
     from mcpaudit_lab.errors import (
+        BadAnswer,
+        CsrfRefused,
         EventNotFound,
         FilterError,
         LabError,
@@ -24,11 +27,17 @@ if TYPE_CHECKING:
         LabVersionError,
         McpAuditError,
         MissingExtra,
+        PortalError,
+        PortalNotFound,
+        PortalUnavailable,
+        RateLimited,
         RecordError,
         RejectReason,
+        ReplayRefused,
         SandboxError,
         SourceChanged,
         SourceError,
+        Unauthorized,
     )
     from mcpaudit_lab.events import Event, Notification, Payload
     from mcpaudit_lab.filters import EventFilter
@@ -38,9 +47,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadAnswer",
     "Change",
     "ChangeKind",
     "Comparison",
+    "CsrfRefused",
     "Event",
     "EventFilter",
     "EventNotFound",
@@ -55,12 +66,21 @@ __all__ = [
     "MissingExtra",
     "Notification",
     "Payload",
+    "PortalClient",
+    "PortalError",
+    "PortalNotFound",
+    "PortalUnavailable",
     "Provenance",
+    "RateLimited",
     "RecordError",
     "RejectReason",
+    "ReplayAnswer",
+    "ReplayRefused",
     "SandboxError",
     "SourceChanged",
     "SourceError",
+    "ToolAnswer",
+    "Unauthorized",
     "Verdict",
     "compare",
     "diff",
@@ -68,8 +88,11 @@ __all__ = [
 
 # Where each public name lives, for __getattr__; the imports above are for type checkers.
 _ROOMS = {
+    "client": ("PortalClient", "ReplayAnswer", "ToolAnswer"),
     "comparison": ("Comparison", "Verdict", "compare"),
     "errors": (
+        "BadAnswer",
+        "CsrfRefused",
         "EventNotFound",
         "FilterError",
         "LabError",
@@ -77,11 +100,17 @@ _ROOMS = {
         "LabVersionError",
         "McpAuditError",
         "MissingExtra",
+        "PortalError",
+        "PortalNotFound",
+        "PortalUnavailable",
+        "RateLimited",
         "RecordError",
         "RejectReason",
+        "ReplayRefused",
         "SandboxError",
         "SourceChanged",
         "SourceError",
+        "Unauthorized",
     ),
     "events": ("Event", "Notification", "Payload"),
     "filters": ("EventFilter",),

@@ -145,12 +145,14 @@ class PortalError(McpAuditError):
     Attributes:
         status: the HTTP status of its answer; 0 where there was none.
         text: what it said, without control characters and cut to what a person reads.
+        sent: False where the request cannot have reached it, so that nothing happened there.
     """
 
-    def __init__(self, message: str, *, status: int = 0, text: str = "") -> None:
+    def __init__(self, message: str, *, status: int = 0, text: str = "", sent: bool = True) -> None:
         super().__init__(message)
         self.status = status
         self.text = text
+        self.sent = sent
 
 
 class Unauthorized(PortalError):  # noqa: N818 - reads as what happened

@@ -1,0 +1,6 @@
+"""The client of a portal: asking it, retrying what is safe to repeat, pulling its events."""
+
+from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
+from mcpaudit_lab.client.portal import PortalClient
+
+__all__ = ["PortalClient", "ReplayAnswer", "ToolAnswer"]

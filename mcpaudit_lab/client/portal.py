@@ -1,0 +1,114 @@
+"""A portal over HTTP: its events, tools and figures, and the calls it makes."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
+from mcpaudit_lab.client.reading import AUDIT_PATH, PortalReader
+from mcpaudit_lab.errors import BadAnswer, ReplayRefused
+from mcpaudit_lab.events import Event, parse_id
+from mcpaudit_lab.redaction import redacted_paths
+from mcpaudit_lab.terminal import visible
+
+__all__ = ["PortalClient"]
+
+
+class PortalClient(PortalReader):
+    """A portal, ours or the reference server, asked over HTTP.
+
+    Requests that change nothing are made again, with growing pauses, while the portal is away or
+    wants no more for a moment; replays and Try-It calls never are. Redirects are not followed. Any
+    thread may use it. Use it in a ``with`` statement, or call :meth:`close`.
+
+    Args:
+        url: the portal's base URL, such as ``http://localhost:8080``; None: the environment's
+            ``MCPAUDIT_URL``.
+        api_key: an API key; None: the environment's ``MCPAUDIT_API_KEY``. It is in no repr, error
+            or log, and the client is not pickled.
+        bearer: a bearer token in place of a key.
+        timeout_s: the time limit of connecting and of one read.
+        transport: an httpx2 transport in place of the network.
+        attempts: how often a request that changes nothing is made, at most.
+        backoff_s: the first pause between two of them; it doubles, with jitter. 0 for none.
+        max_answer_bytes: the most that one answer, or one line of an export, may have.
+        clock: monotonic seconds.
+
+    Raises:
+        PortalError: there is no URL, or it is none; a key and a token, or one that no header holds.
+
+    Every method raises :class:`~mcpaudit_lab.errors.PortalError` of the kind that the answer means:
+    ``Unauthorized``, ``PortalNotFound``, ``PortalUnavailable``, ``BadAnswer`` and so on.
+    """
+
+    # Calls
+
+    def tryit(self, tool: str, arguments: dict[str, Any] | None = None) -> ToolAnswer:
+        """Have the portal call a tool. The call is audited, as ``portal-tryit``; made once.
+
+        Raises:
+            PortalUnavailable: the portal is away. Where ``sent`` is true the tool may have run.
+        """
+        body = {"arguments": {} if arguments is None else arguments}
+        target = f"/api/v1/admin/tryit/{quote(tool, safe='')}"
+        answer = self._exchange.ask("POST", target, body, also=(502,))
+        value = answer.json(target)
+        if not isinstance(value, dict):
+            raise BadAnswer("the answer to Try-It is no result", status=answer.status)
+        if answer.status == 502:
+            return ToolAnswer(None, True, visible(str(value.get("error") or "")), 502)
+        return ToolAnswer(value, bool(value.get("isError")), "", answer.status)
+
+    def replay(self, event_id: str) -> ReplayAnswer:
+        """Have the portal call again what an event recorded; audited, as ``portal-replay``.
+
+        The event is fetched first, and what must not be called again is refused here. For several
+        events make a plan: :meth:`Lab.plan_replay`.
+
+        Raises:
+            RecordError: the id is no UUID.
+            ReplayRefused: no payload, redacted or truncated arguments, a failed authentication; or
+                the portal refuses. No tool ran.
+            RateLimited: the portal's budget is spent. No tool ran.
+            PortalUnavailable: the portal is away. Where ``sent`` is true the tool may have run.
+        """
+        event = self.event(event_id)
+        if why := _why_not(event):
+            raise ReplayRefused(f"event {event.id} is not replayed: {why}", sent=False)
+        return self.post_replay(event.id)
+
+    def post_replay(self, event_id: str) -> ReplayAnswer:
+        """The bare request for a replay, without a look at the event; made once.
+
+        Raises:
+            The same as :meth:`replay`.
+        """
+        target = f"{AUDIT_PATH}/events/{parse_id(event_id)}/replay"
+        answer = self._exchange.ask("POST", target, also=(502,), is_replay=True)
+        value = answer.json(target)
+        if not isinstance(value, dict) or not isinstance(value.get("success"), bool):
+            raise BadAnswer("the answer to a replay is none", status=answer.status)
+        result = value.get("result")
+        return ReplayAnswer(
+            replay_event_id=str(value.get("replay_event_id") or ""),
+            replayed_from=str(value.get("replayed_from") or ""),
+            result=result if isinstance(result, dict) else None,
+            success=value["success"],
+            error=visible(str(value.get("error") or "")),
+            status=answer.status,
+        )
+
+
+def _why_not(event: Event) -> str:
+    """Why an event must not be called again, or an empty text."""
+    payload = event.payload
+    if payload is None:
+        return "its request was not kept"
+    if payload.request_truncated:
+        return "its request was too big to keep"
+    if event.error_category == "auth":
+        return "its caller was never let in"
+    if redacted_paths(payload.request_params):
+        return "its arguments were redacted"
+    return ""
