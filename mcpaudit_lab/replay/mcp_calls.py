@@ -7,11 +7,10 @@ whatever broke it. No call is ever sent twice: what the SDK sends again by itsel
 
 from __future__ import annotations
 
-import email.utils
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -23,12 +22,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client, MCPError
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
-from pydantic import TypeAdapter, ValidationError
+from pydantic import RootModel, ValidationError
 
 from mcpaudit_lab import __version__
 from mcpaudit_lab.fields import format_time
 from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.replay.answers import Answer, ReplayStatus
+from mcpaudit_lab.replay.mcp_failures import failed_answer
 from mcpaudit_lab.replay.mcp_wire import CallOnTheWire, ExactTransport, exact_stdio
 from mcpaudit_lab.replay.scrubbing import scrubbed_logs
 from mcpaudit_lab.sanitize import REDACTED
@@ -40,24 +40,16 @@ if TYPE_CHECKING:
     from mcpaudit_lab.replay.arguments import Outgoing
     from mcpaudit_lab.replay.mcp_target import McpTarget
 
-__all__ = ["McpCalls", "open_calls", "retry_after_s"]
+__all__ = ["McpCalls", "open_calls"]
 
 _CONNECT_S: Final = 30.0
 # The SDK's own limit comes first; this one is for a connection that died under it.
 _GRACE_S: Final = 5.0
 _PAGES_MAX: Final = 100
-_ANY_OBJECT: Final = TypeAdapter(dict[str, Any])
-# What the SDK says in place of a server that did not answer in JSON-RPC.
-_STAND_INS: Final = {
-    (types.INTERNAL_ERROR, "Server returned an error response"),
-    (types.INVALID_REQUEST, "Session terminated"),
-    (types.METHOD_NOT_FOUND, "Not Found"),
-}
-_NO_ANSWER: Final = (
-    "Failed to parse",
-    "server answered a request with 202",
-    "Unexpected content type",
-)
+
+
+class _Anything(RootModel[dict[str, Any]]):
+    """A result as it came: the SDK's own model would leave out what it does not know."""
 
 
 @contextmanager
@@ -90,11 +82,11 @@ class McpCalls:
     def list_tools(self) -> list[dict[str, Any]] | None:
         """The tools in their JSON form; None where the server lists none, or not now."""
         try:
-            client = self._connect()
-            return self._portal.call(_list_tools, client)
+            listed: list[dict[str, Any]] = self._portal.call(_list_tools, self._connect())
         except Exception:  # noqa: BLE001 - of whatever kind: nobody vouches for anything then
             self.disconnect()
             return None
+        return listed
 
     def call(self, event: Event, outgoing: Outgoing, route: str) -> Answer:
         """Send one call and wait for its end. Whatever goes wrong is an answer."""
@@ -103,8 +95,9 @@ class McpCalls:
             return self._call(event.tool_name, outgoing.arguments).scrubbed(outgoing.scrubber)
 
     def fetch(self, replay_id: str) -> Event | None:
-        """Nothing: an MCP server shows no events."""
+        """None: an MCP server shows no events."""
         del replay_id
+        return None
 
     def _call(self, name: str, arguments: Any) -> Answer:
         started, begin = datetime.now(UTC), time.monotonic()
@@ -153,7 +146,7 @@ class McpCalls:
             with anyio.fail_after(self._target.timeout_s + _GRACE_S):
                 raw = await client.session.send_request(
                     request,
-                    _ANY_OBJECT,
+                    _Anything,
                     request_read_timeout_seconds=self._target.timeout_s,
                     progress_callback=self._progressed,
                 )
@@ -161,7 +154,7 @@ class McpCalls:
                 for _ in range(3):
                     await anyio.lowlevel.checkpoint()
         except MCPError as error:
-            return self._failed(error)
+            return failed_answer(self._wire, error.error.code, error.error.message)
         except ValidationError:
             return Answer(ReplayStatus.FAILED, error="the answer is no result of a tool")
         except TimeoutError:
@@ -169,30 +162,7 @@ class McpCalls:
         except Exception as error:  # noqa: BLE001 - whatever it was, it was after the sending
             status = ReplayStatus.UNCERTAIN if self._wire.sent else ReplayStatus.UNSENT
             return Answer(status, error=_reason(error))
-        return _answered(raw)
-
-    def _failed(self, error: MCPError) -> Answer:
-        wire, code, message = self._wire, error.error.code, error.error.message
-        stands_in = (code, message) in _STAND_INS
-        if not wire.sent:
-            detail = f"the target cannot be reached: {wire.failure or message}"
-            return Answer(ReplayStatus.UNSENT, error=detail)
-        if wire.status == httpx2.codes.TOO_MANY_REQUESTS:
-            wait_s = retry_after_s(wire.retry_after)
-            return Answer(ReplayStatus.LIMITED, error="HTTP 429", retry_after_s=wait_s)
-        if message.startswith("Redirect to "):
-            return Answer(ReplayStatus.REFUSED, error="the target sends elsewhere")
-        if stands_in and wire.status == httpx2.codes.NOT_FOUND:
-            return Answer(ReplayStatus.UNSENT, error="HTTP 404: no such session or endpoint")
-        refused = 400 <= wire.status < 500 and wire.status != httpx2.codes.REQUEST_TIMEOUT
-        if stands_in and refused:
-            return Answer(ReplayStatus.REFUSED, error=f"HTTP {wire.status}")
-        if stands_in or message.startswith(_NO_ANSWER):
-            detail = wire.failure or (f"HTTP {wire.status}" if wire.status else message)
-            return Answer(ReplayStatus.UNCERTAIN, error=f"no answer that can be read: {detail}")
-        if code in (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT):
-            return Answer(ReplayStatus.UNCERTAIN, error=message)
-        return Answer(ReplayStatus.FAILED, error=message)
+        return _answered(raw.root)
 
     # The connection
 
@@ -201,8 +171,7 @@ class McpCalls:
             return self._client
         connection = ExitStack()
         try:
-            errlog = connection.enter_context(open(os.devnull, "w", encoding="utf-8"))
-            client = connection.enter_context(self._opened(errlog))
+            client = connection.enter_context(self._opened())
         except BaseException:
             with suppress(Exception):
                 connection.close()
@@ -218,8 +187,8 @@ class McpCalls:
             with suppress(Exception):
                 connection.close()
 
-    def _opened(self, errlog: Any) -> AbstractContextManager[Client]:
-        return self._portal.wrap_async_context_manager(_Connected(self, errlog))
+    def _opened(self) -> AbstractContextManager[Client]:
+        return self._portal.wrap_async_context_manager(_Connected(self))
 
     def client(self, transport: Transport | None) -> Client:
         """A client that is not connected yet, over a transport or in this process."""
@@ -227,13 +196,14 @@ class McpCalls:
         return Client(
             server,
             mode=self._target.mode,
+            read_timeout_seconds=min(self._target.timeout_s, _CONNECT_S),
             message_handler=self._heard,
             client_info=types.Implementation(name="mcpaudit-lab", version=__version__),
             log_level="debug",
             cache=None,
         )
 
-    def transport(self, errlog: Any) -> tuple[Transport | None, httpx2.AsyncClient | None]:
+    def transport(self) -> tuple[Transport | None, httpx2.AsyncClient | None]:
         """The transport of the target and the HTTP client to close after it."""
         server = self._target.server
         if isinstance(server, str):
@@ -245,11 +215,9 @@ class McpCalls:
             return streamable_http_client(server, http_client=http), http
         if isinstance(server, list):
             # The caller's own command sees the caller's own environment.
-            server = StdioServerParameters(
-                command=server[0], args=server[1:], env=dict(os.environ)
-            )
+            server = StdioServerParameters(command=server[0], args=server[1:], env=dict(os.environ))
         if isinstance(server, StdioServerParameters):
-            return exact_stdio(server, self._wire, errlog), None
+            return exact_stdio(server, self._wire), None
         return None, None
 
     # What is heard meanwhile
@@ -258,9 +226,7 @@ class McpCalls:
         if not isinstance(message, Exception):
             self._note(message.model_dump(by_alias=True, mode="json", exclude_none=True))
 
-    async def _progressed(
-        self, progress: float, total: float | None, message: str | None
-    ) -> None:
+    async def _progressed(self, progress: float, total: float | None, message: str | None) -> None:
         # Over a transport the notification itself is heard, as it came.
         if self._target.transport == "in-process" and self._target.mode != "legacy":
             params = {"progress": progress, "total": total, "message": message}
@@ -278,19 +244,23 @@ class McpCalls:
 class _Connected:
     """A connected client while an asynchronous block runs."""
 
-    def __init__(self, calls: McpCalls, errlog: Any) -> None:
+    def __init__(self, calls: McpCalls) -> None:
         self._calls = calls
-        self._errlog = errlog
 
     async def __aenter__(self) -> Client:
-        transport, self._http = self._calls.transport(self._errlog)
+        transport, self._http = self._calls.transport()
         self._client = self._calls.client(transport)
-        with anyio.fail_after(_CONNECT_S):
-            return await self._client.__aenter__()
-
-    async def __aexit__(self, *exc: Any) -> bool | None:
         try:
-            return await self._client.__aexit__(*exc)
+            # No cancel scope of ours around it: those that it opens stay open.
+            return await self._client.__aenter__()
+        except BaseException:
+            if self._http is not None:
+                await self._http.aclose()
+            raise
+
+    async def __aexit__(self, *exc: Any) -> None:  # noqa: PYI036 - handed on as it is
+        try:
+            await self._client.__aexit__(*exc)
         finally:
             if self._http is not None:
                 await self._http.aclose()
@@ -302,7 +272,9 @@ async def _list_tools(client: Client) -> list[dict[str, Any]]:
     for _ in range(_PAGES_MAX):
         with anyio.fail_after(_CONNECT_S):
             page = await client.list_tools(cursor=cursor)
-        tools += [tool.model_dump(by_alias=True, mode="json", exclude_none=True) for tool in page.tools]
+        tools += [
+            tool.model_dump(by_alias=True, mode="json", exclude_none=True) for tool in page.tools
+        ]
         cursor = page.next_cursor
         if not cursor:
             break
@@ -317,25 +289,6 @@ def _answered(raw: dict[str, Any]) -> Answer:
     result.setdefault("isError", False)
     failed = result["isError"] is True
     return Answer(ReplayStatus.FAILED if failed else ReplayStatus.SUCCEEDED, result)
-
-
-def retry_after_s(
-    header: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> float:
-    """How long a ``Retry-After`` asks to wait, in seconds: 1 or more (RFC 9110, 10.2.3).
-
-    Args:
-        header: seconds, or a date; ``""`` and what is neither ask for 1 second.
-        now: the time, with a zone.
-    """
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = (email.utils.parsedate_to_datetime(header) - now()).total_seconds()
-        except (TypeError, ValueError):
-            seconds = 1.0
-    return min(max(seconds, 1.0), 3600.0) if seconds == seconds else 1.0  # noqa: PLR0124 - NaN is not itself
 
 
 def _reason(error: BaseException) -> str:

@@ -8,12 +8,14 @@ line that a process reads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
+import anyio
 import httpx2
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.shared.message import SessionMessage
@@ -82,7 +84,9 @@ class ExactTransport(httpx2.AsyncBaseTransport):
         if not isinstance(message, dict) or message.get("method") != _CALL:
             return await self._inner.handle_async_request(request)
         headers = [
-            (name, value) for name, value in request.headers.raw if name.lower() != b"content-length"
+            (name, value)
+            for name, value in request.headers.raw
+            if name.lower() != b"content-length"
         ]
         exact = httpx2.Request(
             request.method,
@@ -97,6 +101,7 @@ class ExactTransport(httpx2.AsyncBaseTransport):
         except httpx2.HTTPError as error:
             self._call.sent = not isinstance(error, _NOT_SENT)
             self._call.failure = type(error).__name__
+            self._call.status = 503
             # An answer, so that the SDK fails this call and not the whole connection.
             return httpx2.Response(503, request=request)
         self._call.status = response.status_code
@@ -155,8 +160,14 @@ class _ExactStream:
 
 @asynccontextmanager
 async def exact_stdio(
-    parameters: StdioServerParameters, call: CallOnTheWire, errlog: TextIO
+    parameters: StdioServerParameters, call: CallOnTheWire
 ) -> AsyncIterator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
-    """Talk to a process over its standard input and output, calls exact."""
-    async with stdio_client(parameters, errlog) as (read, write):
+    """Talk to a process over its standard input and output, calls exact.
+
+    What it writes to standard error goes nowhere: it may repeat what was supplied.
+    """
+    async with (
+        await anyio.open_file(os.devnull, "w") as nowhere,
+        stdio_client(parameters, cast("TextIO", nowhere.wrapped)) as (read, write),
+    ):
         yield read, _ExactStream(write, call)
