@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.client import PortalClient, ReplayAnswer, ToolAnswer
+    from mcpaudit_lab.client import PortalClient, PullReport, ReplayAnswer, ToolAnswer
     from mcpaudit_lab.comparison import Comparison, Verdict, compare
     from mcpaudit_lab.errors import (
         BadAnswer,
@@ -71,6 +71,7 @@ __all__ = [
     "PortalNotFound",
     "PortalUnavailable",
     "Provenance",
+    "PullReport",
     "RateLimited",
     "RecordError",
     "RejectReason",
@@ -88,7 +89,7 @@ __all__ = [
 
 # Where each public name lives, for __getattr__; the imports above are for type checkers.
 _ROOMS = {
-    "client": ("PortalClient", "ReplayAnswer", "ToolAnswer"),
+    "client": ("PortalClient", "PullReport", "ReplayAnswer", "ToolAnswer"),
     "comparison": ("Comparison", "Verdict", "compare"),
     "errors": (
         "BadAnswer",

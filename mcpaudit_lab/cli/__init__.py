@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from mcpaudit_lab import __version__
-from mcpaudit_lab.cli import asking, loading, looking
+from mcpaudit_lab.cli import asking, loading, looking, pulling
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 
@@ -36,6 +36,7 @@ for command in (
     loading.demo,
     loading.load,
     loading.load_database,
+    pulling.pull,
     asking.events,
     looking.show,
     looking.compare,

@@ -2,5 +2,6 @@
 
 from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
 from mcpaudit_lab.client.portal import PortalClient
+from mcpaudit_lab.client.pull_report import PullReport
 
-__all__ = ["PortalClient", "ReplayAnswer", "ToolAnswer"]
+__all__ = ["PortalClient", "PullReport", "ReplayAnswer", "ToolAnswer"]

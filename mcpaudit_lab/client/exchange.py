@@ -267,15 +267,16 @@ class Exchange:
                 raise PortalUnavailable(
                     f"an answer of {self._url} took more than {_PATIENCE * self._timeout_s:g} s"
                 )
-        self._check_length(response)
+        self._check_length(response, len(data))
         return bytes(data)
 
-    def _check_length(self, response: httpx2.Response) -> None:
+    def _check_length(self, response: httpx2.Response, size: int) -> None:
         """A transport may not notice that a body is shorter than it was said to be."""
         told = response.headers.get("content-length", "")
-        if response.request.method == "HEAD" or not told.isdecimal():
+        packed = response.headers.get("content-encoding", "identity") != "identity"
+        if packed or response.request.method == "HEAD" or not told.isdecimal():
             return
-        if response.num_bytes_downloaded < int(told):
+        if size < int(told):
             raise _CutOff(f"an answer of {self._url} was cut off", status=response.status_code)
 
     def _split(self, response: httpx2.Response, target: str) -> Iterator[bytes]:
@@ -283,7 +284,7 @@ class Exchange:
 
         failure: PortalError | None = None
         parts: list[bytes] = []
-        held = 0
+        held = size = 0
         try:
             for chunk in response.iter_bytes():
                 first, *others = chunk.split(b"\n")
@@ -293,6 +294,7 @@ class Exchange:
                     yield from others[:-1]
                     parts, held = [others[-1]], 0
                 held += len(chunk)
+                size += len(chunk)
                 if held > self._max_answer_bytes:
                     raise BadAnswer(
                         f"a line of the answer to {shown_text(target)} has more than "
@@ -302,7 +304,7 @@ class Exchange:
             failure = self._transport_failure(error, answered=True)
         if failure is not None:
             raise failure
-        self._check_length(response)
+        self._check_length(response, size)
         if any(parts):
             raise _CutOff(f"the answer to {shown_text(target)} was cut off inside a line")
 

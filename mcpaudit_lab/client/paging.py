@@ -16,7 +16,7 @@ from mcpaudit_lab.errors import BadAnswer, RecordError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.terminal import visible
 
-__all__ = ["PAGE_ROWS", "Page", "read_event", "read_page", "walk_back"]
+__all__ = ["PAGE_ROWS", "Page", "event_or_none", "read_event", "read_page", "walk_back"]
 
 PAGE_ROWS: Final = 1000
 
@@ -93,3 +93,12 @@ def read_event(value: Any, path: str) -> Event:
     except (RecordError, TypeError, AttributeError) as error:
         detail = visible(str(error))
     raise BadAnswer(f"the answer to {path} is no event: {detail}", status=200)
+
+
+def event_or_none(line: bytes) -> Event | None:
+    """The event of a line of an export; None where it is none, or has no id."""
+    try:
+        event = Event.from_json(line)
+    except RecordError:
+        return None
+    return event if event.id else None

@@ -14,7 +14,14 @@ from mcpaudit_lab import __version__
 from mcpaudit_lab.client.credentials import Credentials, SecretHeaders, base_url
 from mcpaudit_lab.client.details import fetch_details
 from mcpaudit_lab.client.exchange import MAX_ANSWER_BYTES, Exchange
-from mcpaudit_lab.client.paging import PAGE_ROWS, Page, read_event, read_page, walk_back
+from mcpaudit_lab.client.paging import (
+    PAGE_ROWS,
+    Page,
+    event_or_none,
+    read_event,
+    read_page,
+    walk_back,
+)
 from mcpaudit_lab.client.question import Question, filters_of, put_question
 from mcpaudit_lab.errors import BadAnswer, FilterError, PortalError
 from mcpaudit_lab.events import Event, parse_id
@@ -221,17 +228,32 @@ class PortalReader:
         return self._finish(question, events, payloads=payloads, fetch=details and not inline)
 
     def export_once(
-        self, question: Question, *, payloads: bool = False, limit: int | None = None
+        self,
+        question: Question,
+        *,
+        payloads: bool = False,
+        limit: int | None = None,
+        bad: Callable[[bytes], object] | None = None,
     ) -> Iterator[Event]:
-        """One export as the portal gives it: cut at its cap, its own filters only."""
+        """One export as the portal gives it: cut at its cap, its own filters only.
+
+        Args:
+            question: the question.
+            payloads: with payloads, where the portal's exports have them.
+            limit: at most so many.
+            bad: takes the lines that are no events with an id; None: they are an error.
+        """
         query = question.query(limit=limit)
-        query = "&".join(
-            part for part in ("format=jsonl", query, "payloads=true" if payloads else "") if part
-        )
-        with self._exchange.lines(f"{AUDIT_PATH}/export", query) as (_, lines):
+        query = "&".join(filter(None, ("format=jsonl", query, "payloads=true" * payloads)))
+        path = f"{AUDIT_PATH}/export"
+        with self._exchange.lines(path, query) as (_, lines):
             for line in lines:
-                if line.strip():
-                    yield read_event(line, f"{AUDIT_PATH}/export")
+                if bad is None:
+                    yield read_event(line, path)
+                elif (event := event_or_none(line)) is not None:
+                    yield event
+                else:
+                    bad(line)
 
     def export_cap(self) -> int:
         """How many rows one export has at most: what ``/audit/meta`` says, else 100,000."""

@@ -14,12 +14,16 @@ from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.inputs import Inputs, find_inputs
 from mcpaudit_lab.lab.loading import Loader
 from mcpaudit_lab.lab.opening import transaction
+from mcpaudit_lab.lab.pulls import PullLog
 from mcpaudit_lab.lab.reading import LabReader
 from mcpaudit_lab.lab.report import LoadReport
 
 if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
     import duckdb
 
+    from mcpaudit_lab.client import PortalClient, PullReport
     from mcpaudit_lab.redaction import Dialect
     from mcpaudit_lab.replay.arguments import Edit, Secrets
     from mcpaudit_lab.replay.plan import ReplayPlan
@@ -126,6 +130,46 @@ class Lab(LabReader):
         finally:
             source.close()
         return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+
+    def pull(
+        self,
+        portal: PortalClient,
+        *filters: EventFilter,
+        since: str | datetime | timedelta | None = None,
+        payloads: bool = True,
+        progress: bool | None = None,
+        **keywords: Any,
+    ) -> PullReport:
+        """Fetch from a portal what the lab does not have yet, ours or the reference server.
+
+        What came is kept, batch by batch, when it is interrupted or the portal goes away; the next
+        pull of the same question goes on from there. Repeated, it fetches what is new and what
+        arrived late. The report compares with the portal's own count.
+
+        Args:
+            portal: the portal.
+            *filters: which events, all of which must hold; without a limit.
+            since: not before this moment, or so long before now: ``"24h"``, a ``timedelta``.
+            payloads: with requests and responses.
+            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+
+        Raises:
+            FilterError: a keyword or value no filter has; a limit.
+            PortalError: the portal cannot be asked, of the kind that its answer means.
+            LabError: the lab cannot be written.
+        """
+        from mcpaudit_lab.client.pull import pull_events
+
+        wanted = (*filters, EventFilter(since=since, **keywords))
+        return pull_events(
+            portal,
+            wanted,
+            self,
+            lambda question: PullLog(self.connection.cursor, self._writing, portal.url, question),
+            payloads=payloads,
+            progress=progress,
+        )
 
     def add_events(
         self,

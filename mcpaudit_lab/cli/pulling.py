@@ -1,0 +1,54 @@
+"""The command that fetches events from a portal."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mcpaudit_lab.cli.options import filter_options, json_option, new_lab_option
+from mcpaudit_lab.cli.output import print_json, say
+from mcpaudit_lab.cli.status import FOUND, LOOK
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.filters import EventFilter
+
+__all__ = ["pull"]
+
+
+@click.command()
+@click.argument("url", envvar="MCPAUDIT_URL")
+@new_lab_option
+@filter_options
+@click.option(
+    "--payloads/--no-payloads", default=True, help="With requests and responses, or without."
+)
+@json_option
+def pull(
+    *, url: str, lab_path: Path, filters: tuple[EventFilter, ...], payloads: bool, as_json: bool
+) -> int:
+    """Fetch from a portal what the lab does not have yet.
+
+    URL is the portal's, such as http://localhost:8080, or stands in MCPAUDIT_URL. The API key
+    stands in MCPAUDIT_API_KEY, since what is typed shows in the list of processes. What came is
+    kept when it is stopped; the same command goes on from there, and later fetches what is new.
+
+    Exit status: 1 if the lab does not have all that the portal has, or something contradicts what
+    it had; the rest is loaded.
+    """
+    from mcpaudit_lab.client import PortalClient
+    from mcpaudit_lab.lab import Lab
+
+    # Its retries are no news: what fails in the end says so itself.
+    logging.getLogger("stamina").addHandler(logging.NullHandler())
+    with PortalClient(url) as portal, Lab(lab_path) as lab:
+        report = lab.pull(portal, *filters, payloads=payloads)
+        if as_json:
+            print_json(report.to_dict())
+        else:
+            for line in str(report).splitlines():
+                click.echo(line)
+            say(f"The lab {lab.path} holds {lab.events().count():,} events.")
+    return FOUND if report.complete and not report.conflicts else LOOK
