@@ -27,7 +27,8 @@ _UNREADABLE: Final = (
 )
 _MAX_WAIT_S: Final = 3600.0
 # A key that is not taken, and an endpoint or session that is not there: something to put right.
-_COME_AGAIN: Final = (401, 403, 404)
+_NO_ENTRY: Final = (401, 403)
+_COME_AGAIN: Final = (*_NO_ENTRY, 404)
 
 
 def failed_answer(wire: CallOnTheWire, code: int, message: str) -> Answer:
@@ -47,7 +48,7 @@ def failed_answer(wire: CallOnTheWire, code: int, message: str) -> Answer:
         return Answer(
             ReplayStatus.REFUSED, error="the target sends elsewhere, which is not followed"
         )
-    if message in _STAND_INS and wire.status >= 400:
+    if wire.status in _NO_ENTRY or (message in _STAND_INS and wire.status >= 400):
         return _http_failure(wire)
     if code in _UNANSWERED or message.startswith(_UNREADABLE):
         return Answer(ReplayStatus.UNCERTAIN, error=f"no answer that can be read: {message}")

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.jsontext import dumps, loads, same
+from mcpaudit_lab.jsontext import dumps, has_duplicate_keys, loads, same
 from mcpaudit_lab.sanitize import REDACTED
 
 __all__ = ["Scrubber"]
@@ -47,7 +47,9 @@ class Scrubber:
         self._numbers = numbers
         spellings = {form for text in texts for form in _spellings(text)}
         longest_first = sorted(spellings, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if spellings else None
+        # The mark itself first: a secret may be a part of it.
+        forms = map(re.escape, (REDACTED, *longest_first))
+        self._pattern = re.compile("|".join(forms)) if spellings else None
 
     def __bool__(self) -> bool:
         return self._pattern is not None or bool(self._numbers)
@@ -67,18 +69,22 @@ class Scrubber:
         return self._clean(value, _TEXT_LEVELS) if self else value
 
     def _clean_text(self, text: str, levels: int) -> str:
-        if self._pattern is not None and text != REDACTED:
-            text = self._pattern.sub(REDACTED, text)
         if levels and text.lstrip(" \t\r\n")[:1] in _JSON_STARTS:
-            # Whatever way its characters are escaped: read as JSON it is the secret.
-            try:
-                value = loads(text)
-            except RecordError:
-                return text
-            cleaned = self._clean(value, levels - 1)
-            if not same(cleaned, value, spelling=True):
-                return dumps(cleaned)
-        return text
+            text = self._clean_json(text, levels - 1)
+        # A secret may also be longer than any value of the JSON.
+        return text if self._pattern is None else self._pattern.sub(REDACTED, text)
+
+    def _clean_json(self, text: str, levels: int) -> str:
+        """Whatever way its characters are escaped: read as JSON it is the secret."""
+        try:
+            value = loads(text)
+        except RecordError:
+            return text
+        cleaned = self._clean(value, levels)
+        # Of a key that is there twice only the last value was looked at.
+        if same(cleaned, value, spelling=True) and not has_duplicate_keys(text):
+            return text
+        return dumps(cleaned)
 
     def _clean(self, value: Any, levels: int) -> Any:
         root: list[Any] = [None]
