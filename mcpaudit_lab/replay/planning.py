@@ -19,9 +19,10 @@ from mcpaudit_lab.replay.tools import ToolFacts, misfits
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.workbench import Lab
 
-__all__ = ["Allowed", "EventsLike", "make_plan"]
+__all__ = ["AllowLike", "Allowed", "EventsLike", "make_plan"]
 
 EventsLike: TypeAlias = "Iterable[Event | str] | Event | str"
+AllowLike: TypeAlias = "Allowed | str | Iterable[str] | None"
 
 _ALL: Final = "all"
 _READ_ONLY: Final = "read-only"
@@ -42,7 +43,7 @@ class Allowed:
     read_only: bool = False
 
     @classmethod
-    def of(cls, allow: str | Iterable[str] | None) -> Allowed:
+    def of(cls, allow: AllowLike) -> Allowed:
         """Read ``"all"``, ``"read-only"``, one name, or several.
 
         In a collection everything is a name: it may have been made from a log, where a tool may be
@@ -50,6 +51,8 @@ class Allowed:
         """
         if allow is None:
             return cls()
+        if isinstance(allow, Allowed):
+            return allow
         if isinstance(allow, str):
             if allow == _ALL:
                 return cls(every=True)
@@ -76,7 +79,7 @@ def make_plan(
     events: EventsLike,
     target: TargetLike,
     *,
-    allow: str | Iterable[str] | None = None,
+    allow: AllowLike = None,
     secrets: Secrets | None = None,
     edit: Edit | None = None,
     via_tryit: bool = False,
