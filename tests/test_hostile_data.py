@@ -51,10 +51,8 @@ class Shown:
             ]
             table = table_html(text, columns, rows, words=text, foot=text, badge=text, sums=True)
             self.html = [*(item._repr_html_() for item in objects), table]
-            self.frames = [
-                events.df(payloads=True).to_html(),
-                events.breakdown("user").to_html(),
-            ]
+            frames: list[Any] = [events.df(payloads=True), events.breakdown("user")]
+            self.frames = [frame._repr_html_() for frame in frames]
             self.text = [f(item) for item in (*objects, lab, file) for f in (repr, str)]
             self.text += [repr(events.where(user=events.ids())), repr(lab.sql("from audit_events"))]
             self.text += [repr(item) for item in (event.payload, *_notifications(event))]
