@@ -13,7 +13,7 @@ from mcpaudit_lab.events import Event
 if TYPE_CHECKING:
     from mcpaudit_lab.client.reading import PortalReader
 
-__all__ = ["fetch_details", "fetch_lines"]
+__all__ = ["ask_ahead", "fetch_details"]
 
 _WORKERS: Final = 8
 # Enough that no thread waits, little enough that an interrupt loses little.
@@ -31,31 +31,29 @@ def fetch_details(portal: PortalReader, events: Iterable[Event]) -> Iterator[Eve
     Raises:
         PortalError: of the first that could not be asked for.
     """
-    for event, found in _ask_ahead(lambda event: portal.event(event.id), events):
+    for event, found in ask_ahead(lambda event: portal.event(event.id), events):
         yield event if found is None else found
 
 
-def fetch_lines(portal: PortalReader, ids: Iterable[str]) -> Iterator[bytes]:
-    """The detail answers of some events, each one line, in the order of the ids.
+def ask_ahead(
+    ask: Callable[[_ItemT], _AnswerT], items: Iterable[_ItemT], *, ahead: int = _AHEAD
+) -> Iterator[tuple[_ItemT, _AnswerT | None]]:
+    """Each item with its answer, in order; None where there is nothing of it any more.
 
-    Those that are gone from the portal are left out.
+    Args:
+        ask: asks about one item; called in threads.
+        items: the items.
+        ahead: how many are asked about before the first is taken.
 
     Raises:
-        PortalError: of the first that could not be asked for.
+        PortalError: of the first that could not be asked about.
     """
-    return (line for _, line in _ask_ahead(portal.event_line, ids) if line is not None)
-
-
-def _ask_ahead(
-    ask: Callable[[_ItemT], _AnswerT], items: Iterable[_ItemT]
-) -> Iterator[tuple[_ItemT, _AnswerT | None]]:
-    """Each item with its answer, None where there is nothing of it any more."""
     waiting: deque[tuple[_ItemT, Future[_AnswerT]]] = deque()
     pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="details")
     try:
         for item in items:
             waiting.append((item, pool.submit(ask, item)))
-            if len(waiting) >= _AHEAD:
+            if len(waiting) >= ahead:
                 first, found = waiting.popleft()
                 yield first, _result(found)
         while waiting:

@@ -196,6 +196,13 @@ class Exchange:
     # --- how --------------------------------------------------------------------------------------
 
     def _again(self, ask: Callable[[], _T]) -> _T:
+        failed: PortalError | None = None
+        try:
+            return ask()
+        except PortalError as error:
+            if not self._may_help(error):
+                raise
+            failed = error
         import stamina
 
         retries = stamina.retry_context(
@@ -207,14 +214,21 @@ class Exchange:
         )
         for attempt in retries:
             with attempt:
+                if attempt.num == 1:
+                    # What was asked above; most requests need none of this.
+                    raise failed
                 return ask()
         raise AssertionError("stamina makes at least one attempt")
+
+    def _may_help(self, error: Exception) -> bool:
+        """Whether asking again may help."""
+        return isinstance(error, PortalUnavailable | RateLimited | _CutOff)
 
     def _pause(self, error: Exception) -> bool | float:
         """Whether to ask again; or after how many seconds, where the portal says so."""
         if isinstance(error, RateLimited):
             return min(error.retry_after_s, _MOST_WAIT_S) if self._backoff_s else 0.0
-        return isinstance(error, PortalUnavailable | _CutOff)
+        return self._may_help(error)
 
     def _converse(
         self,

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mcpaudit_lab.client.details import fetch_lines
+from mcpaudit_lab.client.details import ask_ahead
 from mcpaudit_lab.client.paging import PAGE_ROWS, ListedLine, read_line, walk_back
 from mcpaudit_lab.client.pull_report import PullReport
 from mcpaudit_lab.client.question import Question, put_question, with_values
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from mcpaudit_lab.lab.report import LoadReport
 
 __all__ = ["Pull", "pull_events"]
+
+# A row; whether the lab has it with payload, None where it does not have it at all; and whether the
+# payload must be asked for.
+_Row: TypeAlias = tuple[ListedLine, bool | None, bool]
 
 # A batch is one transaction, and what an interrupt can cost.
 _BATCH_EVENTS: Final = 4000
@@ -78,6 +82,7 @@ class Pull:
         self._payloads = payloads
         self._whole = payloads or self._question.details is not None
         self._inline = self._whole and not portal.is_reference
+        self._by_one = self._whole and portal.is_reference
         self._advance: Callable[[int], object] = lambda _: None
         words = [item.describe() for item in filters if item != EventFilter()]
         self._report = PullReport(portal.url, " and ".join(words) or "all events")
@@ -203,16 +208,39 @@ class Pull:
 
     def _read(self, window: Window, *, again: bool) -> None:
         """Read a window, batch by batch."""
-        by_one = self._whole and not self._inline
         listed: set[str] = set()
-        rest = walk_back(self._fetch, self._question.between(*window))
-        while batch := _batch(rest, _BATCH_DETAILS if by_one else _BATCH_EVENTS):
+        rest = self._look_up(walk_back(self._fetch, self._question.between(*window)))
+        if self._by_one:
+            rest = self._with_details(rest)
+        while batch := _batch(rest, _BATCH_DETAILS if self._by_one else _BATCH_EVENTS):
             self._keep(batch)
             if again:
-                listed.update(row.id for row in batch)
+                listed.update(row.id for row, _, _ in batch)
         if again:
             self._forget(window, listed)
         self._report = replace(self._report, windows=self._report.windows + 1)
+
+    def _look_up(self, rows: Iterator[ListedLine]) -> Iterator[_Row]:
+        """Each row with what the lab has of it, and whether its payload must be asked for."""
+        wants = self._question.wants
+        while batch := list(islice(rows, _BATCH_DETAILS if self._by_one else _BATCH_EVENTS)):
+            ids = [row.id for row in batch]
+            had = self._log.stored(ids)
+            asked = self._log.asked(ids) if self._by_one else set()
+            for row in batch:
+                known = had.get(row.id)
+                lacking = self._by_one and not known and row.id not in asked
+                yield row, known, lacking and (not self._question.checks or _may_be(wants, row))
+
+    def _with_details(self, rows: Iterator[_Row]) -> Iterator[_Row]:
+        """The rows, those whose payload must be asked for with it; the next are asked meanwhile."""
+
+        def ask(item: _Row) -> ListedLine | None:
+            row, _, lacking = item
+            return read_line(self._portal.event_line(row.id)) if lacking else None
+
+        for (row, known, lacking), found in ask_ahead(ask, rows, ahead=2 * _BATCH_DETAILS):
+            yield found or row, known, lacking
 
     def _fetch(self, question: Question, skip: int) -> tuple[Iterable[ListedLine], int]:
         if skip >= self._cap:
@@ -231,42 +259,32 @@ class Pull:
                 # By itself, so that the same line in a later pull is no new one to the lab.
                 self._load([line])
 
-    def _keep(self, batch: list[ListedLine]) -> None:
+    def _keep(self, batch: list[_Row]) -> None:
         """Add a batch to the lab, and then to the log."""
         question = self._question
-        had = self._log.stored([row.id for row in batch])
-        wanted = batch
+        rows = [(row, known) for row, known, _ in batch]
         if question.checks:
-            wanted = [row for row in batch if _may_be(question.wants, row)]
-        asked: set[str] = {row.id for row in batch} if self._inline else set()
-        kept = wanted
-        if self._whole and not self._inline:
-            known = self._log.asked([row.id for row in wanted])
-            asked = {row.id for row in wanted if not had.get(row.id) and row.id not in known}
-            found = self._details(row.id for row in wanted if row.id in asked)
-            kept = [found.get(row.id, row) for row in wanted]
-        if question.details is not None:
-            kept = [r for r in kept if r.id in had or _may_be(question.details.matches, r)]
+            rows = [item for item in rows if _may_be(question.wants, item[0])]
+        if (details := question.details) is not None:
+            rows = [
+                item for item in rows if item[1] is not None or _may_be(details.matches, item[0])
+            ]
         if not self._payloads:
-            ids = {row.id for row in kept}
-            kept = [row for row in wanted if row.id in ids]
-        self._store(kept, had)
-        self._log.add([(row.id, row.timestamp) for row in batch], asked=asked)
+            rows = [(_without_payload(row), known) for row, known in rows]
+        self._store(rows)
+        asked = [row.id for row, _, lacking in batch if lacking or self._inline]
+        self._log.add([(row.id, row.timestamp) for row, _, _ in batch], asked=asked)
         report = self._report
         self._report = replace(
             report,
             listed=report.listed + len(batch),
-            left_out=report.left_out + len(batch) - len(kept),
+            left_out=report.left_out + len(batch) - len(rows),
         )
         self._advance(len(batch))
 
-    def _details(self, ids: Iterable[str]) -> dict[str, ListedLine]:
-        rows = (read_line(line) for line in fetch_lines(self._portal, ids))
-        return {row.id: row for row in rows if row is not None}
-
-    def _store(self, rows: list[ListedLine], had: dict[str, bool]) -> None:
-        payloads = sum(row.whole and not had.get(row.id) for row in rows)
-        self._load([row.line for row in rows])
+    def _store(self, rows: list[tuple[ListedLine, bool | None]]) -> None:
+        payloads = sum(row.whole and not known for row, known in rows)
+        self._load([row.line for row, _ in rows])
         self._report = replace(self._report, payloads=self._report.payloads + payloads)
 
     def _load(self, lines: list[bytes]) -> None:
@@ -289,11 +307,13 @@ class Pull:
         if self._inline and len(lacking) >= _MANY:
             self._read((lacking[-1][1], lacking[0][1]), again=False)
             lacking = self._log.without_payload(self._window)
+        answers = ask_ahead(self._portal.event_line, [event_id for event_id, _ in lacking])
         rest = iter(lacking)
         while batch := list(islice(rest, _BATCH_DETAILS)):
-            ids = [event_id for event_id, _ in batch]
-            self._store([row for row in self._details(ids).values() if row.whole], {})
-            self._log.add(batch, asked=ids)
+            lines = [line for _, line in islice(answers, len(batch)) if line is not None]
+            found = [row for line in lines if (row := read_line(line)) is not None and row.whole]
+            self._store([(row, False) for row in found])
+            self._log.add(batch, asked=[event_id for event_id, _ in batch])
 
     def _forget(self, window: Window, listed: Iterable[str]) -> None:
         gone = self._log.keep_only(window, listed)
@@ -330,13 +350,21 @@ def pull_events(
         return pull.run(advance)
 
 
-def _batch(rows: Iterator[ListedLine], most: int) -> list[ListedLine]:
+def _without_payload(row: ListedLine) -> ListedLine:
+    """A row as it is without the payload that was needed to look at it."""
+    if not row.whole:
+        return row
+    summary = Event.from_json(row.line).summary
+    return replace(row, whole=False, line=summary.to_json().encode())
+
+
+def _batch(rows: Iterator[_Row], most: int) -> list[_Row]:
     """The next rows, as many as make one transaction."""
-    batch: list[ListedLine] = []
+    batch: list[_Row] = []
     size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row.line)
+    for item in rows:
+        batch.append(item)
+        size += len(item[0].line)
         if len(batch) == most or size > _BATCH_BYTES:
             break
     return batch
