@@ -71,7 +71,7 @@ class Filling:
             PortalError: the portal cannot be asked.
         """
         # Any answer tells the portal's time.
-        next(self._portal.events(EventFilter(limit=1)), None)
+        self._portal.list_once(self._portal.question(), limit=1)
         begun_us = self._now_us()
         seen = Seen()
         for event in self._list(begun_us - self._lag_us - self._longest_us, None):
