@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         RateLimited,
         RecordError,
         RejectReason,
+        ReplayError,
         ReplayRefused,
         SandboxError,
         SourceChanged,
@@ -52,6 +53,14 @@ if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.jsondiff import Change, ChangeKind, diff
     from mcpaudit_lab.lab import EventSet, Lab, LoadReport, Provenance
+    from mcpaudit_lab.replay import (
+        McpTarget,
+        Noise,
+        RefusalReason,
+        ReplayPlan,
+        ReplayRun,
+        ReplayStatus,
+    )
 
 __version__ = "0.1.0"
 
@@ -74,7 +83,9 @@ __all__ = [
     "LabVersionError",
     "LoadReport",
     "McpAuditError",
+    "McpTarget",
     "MissingExtra",
+    "Noise",
     "Notification",
     "Payload",
     "PortalClient",
@@ -85,9 +96,14 @@ __all__ = [
     "PullReport",
     "RateLimited",
     "RecordError",
+    "RefusalReason",
     "RejectReason",
     "ReplayAnswer",
+    "ReplayError",
+    "ReplayPlan",
     "ReplayRefused",
+    "ReplayRun",
+    "ReplayStatus",
     "SandboxError",
     "SourceChanged",
     "SourceError",
@@ -129,6 +145,7 @@ _ROOMS = {
         "RateLimited",
         "RecordError",
         "RejectReason",
+        "ReplayError",
         "ReplayRefused",
         "SandboxError",
         "SourceChanged",
@@ -139,6 +156,14 @@ _ROOMS = {
     "filters": ("EventFilter",),
     "jsondiff": ("Change", "ChangeKind", "diff"),
     "lab": ("EventSet", "Lab", "LoadReport", "Provenance"),
+    "replay": (
+        "McpTarget",
+        "Noise",
+        "RefusalReason",
+        "ReplayPlan",
+        "ReplayRun",
+        "ReplayStatus",
+    ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -7,6 +7,7 @@ just that time. Rows that arrive at the front move nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,11 @@ __all__ = [
 ]
 
 PAGE_ROWS: Final = 1000
+
+_HEX: Final = rb"[0-9a-f]"
+_BEGIN = re.compile(
+    rb'\{"id":"(%b{8}(?:-%b{4}){3}-%b{12})","timestamp":"([0-9T:.+Z-]{20,40})"' % ((_HEX,) * 3)
+)
 
 
 class _Row(Protocol):
@@ -142,6 +148,11 @@ def read_line(line: bytes) -> ListedLine | None:
     Whether it is an event through and through, the lab says when it loads it.
     """
     try:
+        if (begin := _BEGIN.match(line)) is not None:
+            # As both portals write it: the payload is the last member, and no other there is an
+            # object. Three times as fast as reading all of it.
+            whole = b',"payload":{' in line and line.endswith(b"}}")
+            return ListedLine(begin[1].decode(), parse_time(begin[2].decode()), whole, line)
         wire = json.loads(line)
         event_id, timestamp = parse_id(wire["id"]), parse_time(wire["timestamp"])
         whole = wire.get("payload") is not None

@@ -17,6 +17,8 @@ from mcpaudit_lab.terminal import visible
 if TYPE_CHECKING:
     from mcpaudit_lab.client.stream import EventStream
     from mcpaudit_lab.filters import EventFilter
+    from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.widgets.tail import Tail
 
 __all__ = ["PortalClient"]
 
@@ -63,6 +65,36 @@ class PortalClient(PortalCounter):
         from mcpaudit_lab.client.stream import EventStream
 
         return EventStream(self, filters_of(filters, keywords))
+
+    def tail(
+        self,
+        *filters: EventFilter,
+        max_rows: int = 200,
+        into: Lab | None = None,
+        **keywords: Any,
+    ) -> Tail:
+        """Watch calls arrive: a widget in a notebook, text elsewhere. It runs from now on.
+
+        Args:
+            *filters: which events, all of which must hold.
+            max_rows: at most so many rows are shown.
+            into: a lab that gets all that arrives.
+            **keywords: a filter by its keywords.
+
+        Raises:
+            FilterError: a keyword or value that no filter has; a limit or offset.
+        """
+        from mcpaudit_lab.widgets.tail import Tail
+
+        wanted = filters_of(filters, keywords)
+        title = ", ".join(item.describe() for item in wanted) or "all events"
+        return Tail(
+            self.stream(*wanted),
+            portal=self,
+            max_rows=max_rows,
+            into=into,
+            title=f"{title} of {self.url}",
+        )
 
     # Calls
 

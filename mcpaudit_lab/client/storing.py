@@ -16,15 +16,22 @@ from mcpaudit_lab.events import Event
 from mcpaudit_lab.terminal import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from mcpaudit_lab.client.stream import EventStream
     from mcpaudit_lab.client.stream_items import Gap
     from mcpaudit_lab.lab.report import LoadReport
 
 __all__ = ["Stored", "StreamRecorder"]
 
 logger = logging.getLogger(__name__)
+
+
+class _Stream(Protocol):
+    url: str
+
+    def __iter__(self) -> Iterator[Event | Gap]: ...
+
+    def stop(self) -> None: ...
 
 
 class _Lab(Protocol):
@@ -78,7 +85,7 @@ class StreamRecorder:
 
     def __init__(
         self,
-        stream: EventStream,
+        stream: _Stream,
         lab: _Lab | None = None,
         *,
         on_item: Callable[[Event | Gap], object] = lambda _: None,

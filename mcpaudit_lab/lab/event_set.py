@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.errors import FilterError
+from mcpaudit_lab.errors import FilterError, LabError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.frames import to_frame
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mcpaudit_lab.lab.reading import LabReader
 
 __all__ = ["EventSet"]
+
+# So much of the filter in words stands in a repr.
+_WORDS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -308,7 +311,12 @@ class EventSet:
         return " and ".join(words) or "all events"
 
     def __repr__(self) -> str:
-        return f"EventSet({self.count():,} events: {self.describe()})"
+        words = self.describe()
+        shown = words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}…"
+        try:
+            return f"EventSet({self.count():,} events: {shown})"
+        except LabError:
+            return f"EventSet(of a closed lab: {shown})"
 
     def _repr_html_(self) -> str:
         """Count, filter and first rows, for a notebook."""

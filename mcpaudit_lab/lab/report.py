@@ -43,6 +43,14 @@ class FileReport:
 _COUNTS = tuple(f.name for f in fields(FileReport) if f.name not in ("name", "sha256"))
 
 
+_NAME_MAX = 120
+
+
+def _end_of(name: str) -> str:
+    """A name, so that one long path does not pad every line to its length."""
+    return name if len(name) <= _NAME_MAX else f"…{name[-_NAME_MAX:]}"
+
+
 @dataclass(frozen=True, slots=True)
 class LoadReport:
     """What :meth:`Lab.load` did. Prints as a table; iterating gives a :class:`FileReport` each.
@@ -107,7 +115,10 @@ class LoadReport:
         """A heading, a row for each file, and the sums where there are several."""
         rows = [
             ["file", *_COUNTS],
-            *([f.name, *(f"{getattr(f, name):,}" for name in _COUNTS)] for f in self.files),
+            *(
+                [_end_of(f.name), *(f"{getattr(f, name):,}" for name in _COUNTS)]
+                for f in self.files
+            ),
         ]
         if len(self.files) != 1:
             rows.append(["together", *(f"{self.total(name):,}" for name in _COUNTS)])
@@ -124,8 +135,8 @@ class LoadReport:
             for row in rows
         ]
         if self.reasons:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
-            lines.append(f"rejected: {reasons}")
+            counts = (f"{count:,} {visible(reason)}" for reason, count in self.reasons.items())
+            lines.append(f"rejected: {', '.join(counts)}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.events import format_time, parse_time
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.cards import notification_parts
+from mcpaudit_lab.events import format_time
 from mcpaudit_lab.redaction import is_redacted, redacted_paths
 from mcpaudit_lab.widgets.html import (
     badge_html,
@@ -180,15 +179,7 @@ def _notifications(event: Event, payload: Payload) -> Iterator[str]:
 
 
 def _notification(item: dict[str, Any], start: datetime) -> str:
-    after, method = "", item.get("method")
-    try:
-        moment = parse_time(item["ts"])
-    except (KeyError, TypeError, AttributeError, RecordError):
-        pass
-    else:
-        after = f"+{(moment - start).total_seconds() * 1000:,.1f} ms"
-    name = method if isinstance(method, str) else dumps(method)
-    params = item.get("params")
+    after, name, params = notification_parts(item, start)
     if redacted_paths(params):
         shown = json_tree_html(params, values_max=_VALUE_MAX)
     elif params is not None:

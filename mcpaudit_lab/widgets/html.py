@@ -17,6 +17,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from mcpaudit_lab.terminal import visible
@@ -64,10 +66,10 @@ def page_html(*parts: str, label: str) -> str:
         *parts: HTML.
         label: what a screen reader calls the box; text.
     """
-    body = "".join(parts)
+    # JupyterLab would read "$…$" in the data as mathematics, were it not for the other classes.
     return (
-        f'<div class="mcpaudit-lab" role="group" aria-label="{attribute(label)}">'
-        f"{style_html()}{body}</div>"
+        '<div class="mcpaudit-lab mathjax_ignore tex2jax_ignore" role="group"'
+        f' aria-label="{attribute(label)}">{style_html()}{"".join(parts)}</div>'
     )
 
 
@@ -88,20 +90,19 @@ def text_html(text: str, *, limit: int = TEXT_MAX, lines: bool = False) -> str:
 def _marked(text: str, lines: bool) -> str:
     if visible(text) == text and (text.isascii() or not _has_marks(text)):
         return html.escape(text)
-    parts: list[str] = []
+    escapes: list[tuple[bool, str]] = []
     marks = 0
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
-        escape = visible(char)
-        if marks > _MARKS_MAX:
-            escape = f"\\u{ord(char):04x}"
-        if lines and char in "\n\t":
-            parts.append(char)
-        elif escape != char:
-            parts.append(f'<span class="mal-hidden">{escape}</span>')
-        else:
-            parts.append(html.escape(char))
-    return "".join(parts)
+        escape = visible(char) if marks <= _MARKS_MAX else f"\\u{ord(char):04x}"
+        is_hidden = escape != char and not (lines and char in "\n\t")
+        escapes.append((is_hidden, escape if is_hidden else html.escape(char)))
+    return "".join(
+        f'<span class="mal-hidden">{"".join(part for _, part in run)}</span>'
+        if is_hidden
+        else "".join(part for _, part in run)
+        for is_hidden, run in groupby(escapes, key=itemgetter(0))
+    )
 
 
 def _has_marks(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 The tree is bounded, and says so where it leaves something out: a text is cut after 2,000
 characters (base64 and the like after 80), a container after 100 members, everything below twelve
-levels stands as a count, and the whole ends after 800 values or 60,000 characters of text.
+levels stands as a count, and the whole ends after 800 values or 100,000 characters.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from mcpaudit_lab.widgets.html import TEXT_MAX, text_html
 __all__ = ["json_tree_html", "json_value_html"]
 
 _VALUES_MAX: Final = 800
-_CHARACTERS_MAX: Final = 60_000
+# Of HTML: what is escaped takes several times as much as its text.
+_CHARACTERS_MAX: Final = 100_000
 _MEMBERS_MAX: Final = 100
 _DEPTH_MAX: Final = 12
 _KEY_MAX: Final = 200
@@ -110,17 +111,16 @@ class _Tree:
     def _key(self, name: str | int) -> str:
         if isinstance(name, int):
             return f'<span class="mal-muted">{name}</span>: '
-        self.characters -= len(name)
         # Quotes where the name could be taken for something else.
         plain = not format_path((name,)).startswith("[")
         text = text_html(name if plain else f'"{name}"', limit=_KEY_MAX)
+        self.characters -= len(text)
         return f'<span class="mal-key">{text}</span>: '
 
     def _leaf(self, value: Any, depth: int) -> str:
-        if not isinstance(value, str):
-            return _scalar(value)
-        self.characters -= min(len(value), TEXT_MAX)
-        return _scalar(value) + self._inner(value, depth)
+        shown = _scalar(value)
+        self.characters -= len(shown)
+        return shown + self._inner(value, depth) if isinstance(value, str) else shown
 
     def _inner(self, text: str, depth: int) -> str:
         """The tree of a text that is JSON itself."""

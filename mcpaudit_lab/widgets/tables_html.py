@@ -12,6 +12,7 @@ __all__ = ["rows_html", "table_html"]
 
 _CELL_MAX: Final = 160
 _SHORT_ID: Final = 8
+_KEPT_MAX: Final = 24
 
 
 def table_html(
@@ -66,7 +67,7 @@ def rows_html(
     if sums:
         lines[-1] = lines[-1].replace("<tr", '<tr class="mal-sum"', 1)
     headings = "".join(
-        f'<th scope="col"{_cell_class(column)}>{text_html(column.heading, limit=_CELL_MAX)}</th>'
+        f'<th scope="col"{_heading_class(column)}>{text_html(column.heading, limit=_CELL_MAX)}</th>'
         for column in columns
     )
     return (
@@ -79,16 +80,18 @@ def _row_class(row: Mapping[str, Any]) -> str:
     return ' class="mal-failed"' if row.get("success") is False else ""
 
 
-def _cell_class(column: Column) -> str:
-    names = [
-        name
-        for name, given in (
-            ("mal-right", column.right),
-            # Ids are cut, and numbers short: to break them within would save nothing.
-            ("mal-keep", column.is_id or column.right),
-        )
-        if given
-    ]
+def _heading_class(column: Column) -> str:
+    names = ["mal-right"] if column.right else []
+    if len(column.heading) <= _KEPT_MAX:
+        names.append("mal-keep")
+    return f' class="{" ".join(names)}"' if names else ""
+
+
+def _cell_class(column: Column, text: str) -> str:
+    names = ["mal-right"] if column.right else []
+    # To break an id or a number would save nothing; but what is long may be no number.
+    if column.is_id or (column.right and len(text) <= _KEPT_MAX):
+        names.append("mal-keep")
     return f' class="{" ".join(names)}"' if names else ""
 
 
@@ -107,4 +110,4 @@ def _cell(column: Column, row: Mapping[str, Any]) -> str:
         before = "…" if cut is not raw else ""
         shown = f'<span class="mal-data">{before}{text_html(cut, limit=_CELL_MAX)}</span>'
     label = attribute(column.heading) if column.right or column.key == "key" else ""
-    return f'<td{_cell_class(column)} data-label="{label}">{shown}</td>'
+    return f'<td{_cell_class(column, text)} data-label="{label}">{shown}</td>'
