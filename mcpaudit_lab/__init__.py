@@ -15,7 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.client import PortalClient, PullReport, ReplayAnswer, ToolAnswer
+    from mcpaudit_lab.client import (
+        EventStream,
+        Gap,
+        PortalClient,
+        PullReport,
+        ReplayAnswer,
+        StreamCounters,
+        StreamRecorder,
+        ToolAnswer,
+    )
     from mcpaudit_lab.comparison import Comparison, Verdict, compare
     from mcpaudit_lab.errors import (
         BadAnswer,
@@ -65,7 +74,9 @@ __all__ = [
     "EventFilter",
     "EventNotFound",
     "EventSet",
+    "EventStream",
     "FilterError",
+    "Gap",
     "Lab",
     "LabError",
     "LabInUse",
@@ -96,6 +107,8 @@ __all__ = [
     "SandboxError",
     "SourceChanged",
     "SourceError",
+    "StreamCounters",
+    "StreamRecorder",
     "ToolAnswer",
     "Unauthorized",
     "Verdict",
@@ -105,7 +118,16 @@ __all__ = [
 
 # Where each public name lives, for __getattr__; the imports above are for type checkers.
 _ROOMS = {
-    "client": ("PortalClient", "PullReport", "ReplayAnswer", "ToolAnswer"),
+    "client": (
+        "EventStream",
+        "Gap",
+        "PortalClient",
+        "PullReport",
+        "ReplayAnswer",
+        "StreamCounters",
+        "StreamRecorder",
+        "ToolAnswer",
+    ),
     "comparison": ("Comparison", "Verdict", "compare"),
     "errors": (
         "BadAnswer",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from mcpaudit_lab.events import format_time
+from mcpaudit_lab.errors import RecordError
+from mcpaudit_lab.events import format_time, parse_time
 from mcpaudit_lab.jsonpaths import format_path
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.jsontext import Json, dumps
 from mcpaudit_lab.redaction import redacted_paths
 from mcpaudit_lab.tables import OUTCOMES, VERDICTS
 from mcpaudit_lab.terminal import visible
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mcpaudit_lab.comparison import Comparison
-    from mcpaudit_lab.events import Event, Notification, Payload
+    from mcpaudit_lab.events import Event, Payload
     from mcpaudit_lab.lab import Provenance
 
-__all__ = ["pretty_json", "print_comparison", "print_event", "print_provenance"]
+__all__ = [
+    "notification_parts",
+    "pretty_json",
+    "print_comparison",
+    "print_event",
+    "print_provenance",
+]
 
 _LABEL_WIDTH: Final = 10
 # A person reads so much of one value; --json has all of it.
@@ -94,11 +101,15 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
     if payload.response_error is not None:
         _heading(console, "Error")
         _json(console, payload.response_error, missing="")
-    if payload.notifications:
+    notifications = payload.wire.get("notifications")
+    if notifications:
         cut = ", the last ones left out" if payload.notifications_truncated else ""
-        _heading(console, f"Notifications  {len(payload.notifications)}{cut}")
-        for notification in payload.notifications:
-            console.print(Text(_notification(notification, event.timestamp)), soft_wrap=True)
+        _heading(console, f"Notifications  {len(notifications)}{cut}")
+        for item in notifications:
+            after, method, params = notification_parts(item, event.timestamp)
+            shown = "" if params is None else _cut(dumps(params))
+            line = "  ".join(filter(None, (after, visible(method), visible(shown))))
+            console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _size(size: int, truncated: bool) -> str:
@@ -106,11 +117,18 @@ def _size(size: int, truncated: bool) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _notification(notification: Notification, start: datetime) -> str:
-    moment = notification.ts
-    after = "" if moment is None else f"+{(moment - start).total_seconds() * 1000:.1f} ms  "
-    params = "" if notification.params is None else _cut(dumps(notification.params))
-    return f"  {after}{visible(notification.method)}  {visible(params)}"
+def notification_parts(item: dict[str, Any], start: datetime) -> tuple[str, str, Json]:
+    """When a notification came after the call's start, its method, and its params.
+
+    A record may hold anything here: a time that is none gives an empty text.
+    """
+    method = item.get("method")
+    name = method if isinstance(method, str) else dumps(method)
+    try:
+        moment = parse_time(item["ts"])
+    except (KeyError, TypeError, RecordError):
+        return "", name, item.get("params")
+    return f"+{(moment - start).total_seconds() * 1000:,.1f} ms", name, item.get("params")
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

@@ -247,6 +247,12 @@ class Comparison:
         left_id, right_id = (id_ or "no id" for id_ in self.ids)
         return f"Comparison({self._headline()}; {left_id}, {right_id})"
 
+    def _repr_html_(self) -> str:
+        """Both sides and what changed, for a notebook."""
+        from mcpaudit_lab.widgets.comparison_view import comparison_html
+
+        return comparison_html(self)
+
     def __bool__(self) -> bool:
         raise TypeError("a comparison is neither true nor false: ask for its verdict")
 

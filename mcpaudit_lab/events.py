@@ -32,6 +32,7 @@ from mcpaudit_lab.fields import (
     parse_time_ns,
 )
 from mcpaudit_lab.jsontext import Json, dumps, loads, same
+from mcpaudit_lab.terminal import visible
 
 __all__ = [
     "EVENT_FIELDS",
@@ -46,8 +47,15 @@ __all__ = [
     "parse_time_ns",
 ]
 
+_SHOWN_MAX = 80
+
 _EVENT_KINDS: dict[str, Kind] = {field.name: field.kind for field in EVENT_FIELDS}
 _PAYLOAD_KINDS: dict[str, Kind] = {field.name: field.kind for field in PAYLOAD_FIELDS}
+
+
+def _shown(text: str) -> str:
+    """A text of the record in a repr: quoted, on one line, of bounded length."""
+    return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
 
 
 class _Member:
@@ -167,7 +175,7 @@ class Notification(_View):
         return parse_time(text) if text else None
 
     def __repr__(self) -> str:
-        return f"Notification(method={self.method!r}, ts={self.wire.get('ts')!r})"
+        return f"Notification(method={_shown(self.method)}, ts={_shown(self.wire.get('ts') or '')})"
 
 
 class Payload(_View):
@@ -359,8 +367,15 @@ class Event(_View):
         return Event(wire if payload is None else {**wire, "payload": payload.wire})
 
     def __repr__(self) -> str:
-        outcome = "ok" if self.success else f"failed ({self.error_category or 'no category'})"
+        category = visible(self.error_category[:_SHOWN_MAX]) or "no category"
+        outcome = "ok" if self.success else f"failed ({category})"
         return (
-            f"Event({self.id or 'no id'}, {format_time(self.timestamp)}, {self.tool_name!r}, "
+            f"Event({self.id or 'no id'}, {format_time(self.timestamp)}, {_shown(self.tool_name)}, "
             f"{outcome}, {self.duration_ms} ms)"
         )
+
+    def _repr_html_(self) -> str:
+        """The event's card, for a notebook."""
+        from mcpaudit_lab.widgets.event_card import event_html
+
+        return event_html(self)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_COLUMNS",
+    "LOAD_COLUMNS",
     "OUTCOMES",
     "REJECT_COLUMNS",
     "REPLAY_COLUMNS",
@@ -38,6 +39,7 @@ __all__ = [
     "cell_text",
     "columns_of",
     "event_row",
+    "load_rows",
     "open_console",
     "print_load",
     "print_table",
@@ -168,7 +170,7 @@ REJECT_COLUMNS: Final = (
     Column("raw", "the line", least=12),
 )
 _COUNTS: Final = ("lines", "loaded", "merged", "duplicates", "rejected", "blank")
-_LOAD_COLUMNS: Final = (
+LOAD_COLUMNS: Final = (
     Column("name", "source", least=12, keep_end=True),
     *(Column(name, right=True, form=_count) for name in _COUNTS),
 )
@@ -249,6 +251,14 @@ def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def load_rows(report: LoadReport) -> list[dict[str, Any]]:
+    """A row of :data:`LOAD_COLUMNS` for each input, and the sums at the end of several."""
+    rows = [{name: getattr(item, name) for name in ("name", *_COUNTS)} for item in report]
+    if len(rows) > 1:
+        rows.append({"name": "together", **{name: report.total(name) for name in _COUNTS}})
+    return rows
+
+
 def open_console() -> Console:
     """A console over standard output: colours and width of a terminal, else plain and unwrapped.
 
@@ -262,10 +272,7 @@ def open_console() -> Console:
 
 def print_load(console: Console, report: LoadReport) -> None:
     """Print what a load did, source by source, and which lines it rejected for which reason."""
-    rows = [{name: getattr(item, name) for name in ("name", *_COUNTS)} for item in report]
-    if len(rows) > 1:
-        rows.append({"name": "together", **{name: report.total(name) for name in _COUNTS}})
-    print_table(console, _LOAD_COLUMNS, rows)
+    print_table(console, LOAD_COLUMNS, load_rows(report))
     for reason, count in sorted(report.reasons.items()):
         console.print(Text(f"rejected, {reason}: {count:,}", "yellow"))
 

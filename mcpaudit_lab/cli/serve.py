@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mcpaudit_lab.cli.status import FOUND, Trouble
+from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
     from mcpaudit_lab.server.api_keys import ApiKeys
@@ -112,7 +112,8 @@ def serve(
     MCP is at /mcp, the events are under /api/v1/portal. SIGTERM ends open streams, lets calls
     finish for three seconds, and stores what is queued.
 
-    Exit status: 0 if everything was stored, 1 if not.
+    Exit status: 0 where SIGTERM or Ctrl-C ended it and every call is stored; 1 where events were
+    lost, which the log names.
     """
     from mcpaudit_lab.server.oidc import OidcConfig
     from mcpaudit_lab.server.portal import PortalOptions
@@ -138,7 +139,7 @@ def serve(
         export_max_rows=export_max_rows,
     )
     try:
-        run(
+        status = run(
             database,
             keys,
             host,
@@ -151,7 +152,7 @@ def serve(
         )
     except ValueError as error:
         raise Trouble(str(error)) from None
-    return FOUND
+    return LOOK if status.rejected or status.dropped else FOUND
 
 
 def _collect(api_keys: tuple[str, ...], file: Path | None) -> ApiKeys:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from mcpaudit_lab.errors import PortalNotFound
 from mcpaudit_lab.events import Event
@@ -13,11 +13,14 @@ from mcpaudit_lab.events import Event
 if TYPE_CHECKING:
     from mcpaudit_lab.client.reading import PortalReader
 
-__all__ = ["fetch_details"]
+__all__ = ["ask_ahead", "fetch_details"]
 
 _WORKERS: Final = 8
 # Enough that no thread waits, little enough that an interrupt loses little.
 _AHEAD: Final = 4 * _WORKERS
+
+_ItemT = TypeVar("_ItemT")
+_AnswerT = TypeVar("_AnswerT")
 
 
 def fetch_details(portal: PortalReader, events: Iterable[Event]) -> Iterator[Event]:
@@ -28,21 +31,40 @@ def fetch_details(portal: PortalReader, events: Iterable[Event]) -> Iterator[Eve
     Raises:
         PortalError: of the first that could not be asked for.
     """
-    waiting: deque[tuple[Event, Future[Event]]] = deque()
+    for event, found in ask_ahead(lambda event: portal.event(event.id), events):
+        yield event if found is None else found
+
+
+def ask_ahead(
+    ask: Callable[[_ItemT], _AnswerT], items: Iterable[_ItemT], *, ahead: int = _AHEAD
+) -> Iterator[tuple[_ItemT, _AnswerT | None]]:
+    """Each item with its answer, in order; None where there is nothing of it any more.
+
+    Args:
+        ask: asks about one item; called in threads.
+        items: the items.
+        ahead: how many are asked about before the first is taken.
+
+    Raises:
+        PortalError: of the first that could not be asked about.
+    """
+    waiting: deque[tuple[_ItemT, Future[_AnswerT]]] = deque()
     pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="details")
     try:
-        for event in events:
-            waiting.append((event, pool.submit(portal.event, event.id)))
-            if len(waiting) >= _AHEAD:
-                yield _result(*waiting.popleft())
+        for item in items:
+            waiting.append((item, pool.submit(ask, item)))
+            if len(waiting) >= ahead:
+                first, found = waiting.popleft()
+                yield first, _result(found)
         while waiting:
-            yield _result(*waiting.popleft())
+            first, found = waiting.popleft()
+            yield first, _result(found)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(event: Event, found: Future[Event]) -> Event:
+def _result(found: Future[_AnswerT]) -> _AnswerT | None:
     try:
         return found.result()
     except PortalNotFound:
-        return event
+        return None

@@ -168,9 +168,41 @@ class Exchange:
         finally:
             response.close()
 
+    def begin(
+        self, target: str, headers: Mapping[str, str], *, read_timeout_s: float
+    ) -> httpx2.Response:
+        """The answer to a GET whose body is not read yet; made once. Who asks closes it.
+
+        Args:
+            target: path and query.
+            headers: headers of this request.
+            read_timeout_s: the time limit of one read of the body.
+
+        Raises:
+            PortalError: of the kind that the answer means.
+        """
+        found = self._converse(
+            "GET",
+            target,
+            None,
+            self._begin,
+            headers=headers,
+            timeout={**self._http.timeout.as_dict(), "read": read_timeout_s},
+        )
+        if isinstance(found, Answer):
+            raise self._failure(found, target)
+        return found
+
     # --- how --------------------------------------------------------------------------------------
 
     def _again(self, ask: Callable[[], _T]) -> _T:
+        failed: PortalError | None = None
+        try:
+            return ask()
+        except PortalError as error:
+            if not self._may_help(error):
+                raise
+            failed = error
         import stamina
 
         retries = stamina.retry_context(
@@ -182,17 +214,31 @@ class Exchange:
         )
         for attempt in retries:
             with attempt:
+                if attempt.num == 1:
+                    # What was asked above; most requests need none of this.
+                    raise failed
                 return ask()
         raise AssertionError("stamina makes at least one attempt")
+
+    def _may_help(self, error: Exception) -> bool:
+        """Whether asking again may help."""
+        return isinstance(error, PortalUnavailable | RateLimited | _CutOff)
 
     def _pause(self, error: Exception) -> bool | float:
         """Whether to ask again; or after how many seconds, where the portal says so."""
         if isinstance(error, RateLimited):
             return min(error.retry_after_s, _MOST_WAIT_S) if self._backoff_s else 0.0
-        return isinstance(error, PortalUnavailable | _CutOff)
+        return self._may_help(error)
 
     def _converse(
-        self, method: str, target: str, body: Any, use: Callable[[httpx2.Response], _T]
+        self,
+        method: str,
+        target: str,
+        body: Any,
+        use: Callable[[httpx2.Response], _T],
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: Mapping[str, float | None] | None = None,
     ) -> _T:
         """Send one request and use its answer, which is closed unless ``use`` returns it."""
         import httpx2
@@ -205,7 +251,8 @@ class Exchange:
                 method,
                 f"{self._url}{target}",
                 content=None if body is None else dumps(body).encode(),
-                headers=None if body is None else {"Content-Type": "application/json"},
+                headers=headers if body is None else {"Content-Type": "application/json"},
+                extensions=None if timeout is None else {"timeout": dict(timeout)},
             )
             response = self._http.send(request, stream=True)
             if response.has_redirect_location:

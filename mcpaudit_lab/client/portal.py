@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
-from mcpaudit_lab.client.reading import AUDIT_PATH, PortalReader
+from mcpaudit_lab.client.counting import PortalCounter
+from mcpaudit_lab.client.question import filters_of
+from mcpaudit_lab.client.reading import AUDIT_PATH
 from mcpaudit_lab.errors import BadAnswer, ReplayRefused
 from mcpaudit_lab.events import parse_id
 from mcpaudit_lab.terminal import visible
 
+if TYPE_CHECKING:
+    from mcpaudit_lab.client.stream import EventStream
+    from mcpaudit_lab.filters import EventFilter
+    from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.widgets.tail import Tail
+
 __all__ = ["PortalClient"]
 
 
-class PortalClient(PortalReader):
+class PortalClient(PortalCounter):
     """A portal, ours or the reference server, asked over HTTP.
 
     Requests that change nothing are made again, with growing pauses, while the portal is away or
@@ -40,6 +48,52 @@ class PortalClient(PortalReader):
     Every method raises :class:`~mcpaudit_lab.errors.PortalError` of the kind that the answer means:
     ``Unauthorized``, ``PortalNotFound``, ``PortalUnavailable``, ``BadAnswer`` and so on.
     """
+
+    # Live
+
+    def stream(self, *filters: EventFilter, **keywords: Any) -> EventStream:
+        """The events as they are stored, for ever: an iterator that reconnects and fills its gaps.
+
+        Args:
+            *filters: filters, all of which must hold.
+            **keywords: a filter by its keywords.
+
+        Raises:
+            FilterError: a keyword or value that no filter has; a limit or offset.
+        """
+        from mcpaudit_lab.client.stream import EventStream
+
+        return EventStream(self, filters_of(filters, keywords))
+
+    def tail(
+        self,
+        *filters: EventFilter,
+        max_rows: int = 200,
+        into: Lab | None = None,
+        **keywords: Any,
+    ) -> Tail:
+        """Watch calls arrive: a widget in a notebook, text elsewhere. It runs from now on.
+
+        Args:
+            *filters: which events, all of which must hold.
+            max_rows: at most so many rows are shown.
+            into: a lab that gets all that arrives.
+            **keywords: a filter by its keywords.
+
+        Raises:
+            FilterError: a keyword or value that no filter has; a limit or offset.
+        """
+        from mcpaudit_lab.widgets.tail import Tail
+
+        wanted = filters_of(filters, keywords)
+        title = ", ".join(item.describe() for item in wanted) or "all events"
+        return Tail(
+            self.stream(*wanted),
+            portal=self,
+            max_rows=max_rows,
+            into=into,
+            title=f"{title} of {self.url}",
+        )
 
     # Calls
 

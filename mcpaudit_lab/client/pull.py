@@ -10,19 +10,18 @@ pull, one that goes on after an interrupt, and one that looks for late arrivals 
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from mcpaudit_lab.client.details import fetch_details
-from mcpaudit_lab.client.paging import PAGE_ROWS, walk_back
+from mcpaudit_lab.client.details import ask_ahead
+from mcpaudit_lab.client.paging import PAGE_ROWS, ListedLine, read_line, walk_back
 from mcpaudit_lab.client.pull_report import PullReport
 from mcpaudit_lab.client.question import Question, put_question, with_values
-from mcpaudit_lab.errors import FilterError, PortalError
+from mcpaudit_lab.errors import FilterError, PortalError, RecordError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.lab.progress import progress_bar
@@ -35,8 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Pull", "pull_events"]
 
+# A row; whether the lab has it with payload, None where it does not have it at all; and whether the
+# payload must be asked for.
+_Row: TypeAlias = tuple[ListedLine, bool | None, bool]
+
 # A batch is one transaction, and what an interrupt can cost.
-_BATCH_EVENTS: Final = 1000
+_BATCH_EVENTS: Final = 4000
+_BATCH_BYTES: Final = 16 << 20
 _BATCH_DETAILS: Final = 200
 # So often a pull looks again for what came or moved while it read.
 _ROUNDS: Final = 4
@@ -54,8 +58,7 @@ class Pull:
         portal: the portal.
         filters: which events, all of which must hold; without limit and offset.
         log: what the portal has listed for these filters before.
-        add: adds events to the lab.
-        reject: keeps a line that is no event.
+        add: adds lines to the lab; the text is what the portal was asked.
         payloads: whether payloads are wanted.
 
     Raises:
@@ -68,18 +71,18 @@ class Pull:
         filters: tuple[EventFilter, ...],
         log: PullLog,
         *,
-        add: Callable[[list[Event], str], LoadReport],
-        reject: Callable[[bytes], object],
+        add: Callable[[bytes, str], LoadReport],
         payloads: bool,
     ) -> None:
         self._portal = portal
         self._question = put_question(filters, reference=portal.is_reference)
         self._log = log
         self._add = add
-        self._reject = reject
+        self._bad: set[bytes] = set()
         self._payloads = payloads
         self._whole = payloads or self._question.details is not None
         self._inline = self._whole and not portal.is_reference
+        self._by_one = self._whole and portal.is_reference
         self._advance: Callable[[int], object] = lambda _: None
         words = [item.describe() for item in filters if item != EventFilter()]
         self._report = PullReport(portal.url, " and ".join(words) or "all events")
@@ -136,8 +139,7 @@ class Pull:
                 # It listed something before it failed: it may go on.
                 continue
             left -= 1
-        seen = self._log.seen(self._window).count
-        missing = max(0, self._report.expected - seen)
+        missing = max(0, self._report.expected - self._known())
         if not stopped and not missing:
             self._log.mark(complete=True)
         return replace(
@@ -157,7 +159,11 @@ class Pull:
             self._complete_payloads()
         total = self._count(self._window)
         self._report = replace(self._report, expected=total)
-        return total == self._log.seen(self._window).count
+        return total == self._known()
+
+    def _known(self) -> int:
+        """How many rows of the whole window were listed, those that are no events included."""
+        return self._log.seen(self._window).count + len(self._bad)
 
     def _first_windows(self) -> Iterator[Window]:
         """What is new, what is recent enough for late arrivals, and what is old: newest first.
@@ -202,68 +208,98 @@ class Pull:
 
     def _read(self, window: Window, *, again: bool) -> None:
         """Read a window, batch by batch."""
-        question = self._question.between(*window)
-        size = _BATCH_DETAILS if self._whole and not self._inline else _BATCH_EVENTS
         listed: set[str] = set()
-        rest = walk_back(self._fetch, question)
-        while batch := list(islice(rest, size)):
+        rest = self._look_up(walk_back(self._fetch, self._question.between(*window)))
+        if self._by_one:
+            rest = self._with_details(rest)
+        while batch := _batch(rest, _BATCH_DETAILS if self._by_one else _BATCH_EVENTS):
             self._keep(batch)
             if again:
-                listed.update(event.id for event in batch)
+                listed.update(row.id for row, _, _ in batch)
         if again:
             self._forget(window, listed)
         self._report = replace(self._report, windows=self._report.windows + 1)
 
-    def _fetch(self, question: Question, skip: int) -> tuple[Iterable[Event], int]:
-        if skip >= self._cap:
-            page = self._portal.list_once(question, offset=skip)
-            return page.events, PAGE_ROWS
-        rows = self._portal.export_once(question, payloads=self._inline, bad=self._keep_bad)
-        return rows, self._cap
+    def _look_up(self, rows: Iterator[ListedLine]) -> Iterator[_Row]:
+        """Each row with what the lab has of it, and whether its payload must be asked for."""
+        wants = self._question.wants
+        while batch := list(islice(rows, _BATCH_DETAILS if self._by_one else _BATCH_EVENTS)):
+            ids = [row.id for row in batch]
+            had = self._log.stored(ids)
+            asked = self._log.asked(ids) if self._by_one else set()
+            for row in batch:
+                known = had.get(row.id)
+                lacking = self._by_one and not known and row.id not in asked
+                yield row, known, lacking and (not self._question.checks or _may_be(wants, row))
 
-    def _keep(self, batch: list[Event]) -> None:
+    def _with_details(self, rows: Iterator[_Row]) -> Iterator[_Row]:
+        """The rows, those whose payload must be asked for with it; the next are asked meanwhile."""
+
+        def ask(item: _Row) -> ListedLine | None:
+            row, _, lacking = item
+            return read_line(self._portal.event_line(row.id)) if lacking else None
+
+        for (row, known, lacking), found in ask_ahead(ask, rows, ahead=2 * _BATCH_DETAILS):
+            yield found or row, known, lacking
+
+    def _fetch(self, question: Question, skip: int) -> tuple[Iterable[ListedLine], int]:
+        if skip >= self._cap:
+            # More rows at one moment than an export has: only pages can leave some out.
+            events = self._portal.list_once(question, offset=skip).events
+            lines: Iterable[bytes] = (event.to_json().encode() for event in events)
+            return self._listed(lines), PAGE_ROWS
+        return self._listed(self._portal.export_lines(question, payloads=self._inline)), self._cap
+
+    def _listed(self, lines: Iterable[bytes]) -> Iterator[ListedLine]:
+        for line in lines:
+            if (row := read_line(line)) is not None:
+                yield row
+            elif line not in self._bad:
+                self._bad.add(line)
+                # By itself, so that the same line in a later pull is no new one to the lab.
+                self._load([line])
+
+    def _keep(self, batch: list[_Row]) -> None:
         """Add a batch to the lab, and then to the log."""
         question = self._question
-        had = self._log.stored([event.id for event in batch])
-        wanted = [event for event in batch if question.wants(event)]
-        asked: set[str] = {event.id for event in batch} if self._inline else set()
-        if self._whole and not self._inline:
-            known = self._log.asked([event.id for event in wanted])
-            lacking = [e for e in wanted if not had.get(e.id) and e.id not in known]
-            asked = {event.id for event in lacking}
-            whole = {event.id: event for event in fetch_details(self._portal, lacking)}
-            wanted = [whole.get(event.id, event) for event in wanted]
-        if question.details is not None:
-            wanted = [e for e in wanted if e.id in had or question.details.matches(e)]
-        self._store(wanted, had)
-        self._log.add(batch, asked=asked)
+        rows = [(row, known) for row, known, _ in batch]
+        if question.checks:
+            rows = [item for item in rows if _may_be(question.wants, item[0])]
+        if (details := question.details) is not None:
+            rows = [
+                item for item in rows if item[1] is not None or _may_be(details.matches, item[0])
+            ]
+        if not self._payloads:
+            rows = [(_without_payload(row), known) for row, known in rows]
+        self._store(rows)
+        asked = [row.id for row, _, lacking in batch if lacking or self._inline]
+        self._log.add([(row.id, row.timestamp) for row, _, _ in batch], asked=asked)
         report = self._report
         self._report = replace(
             report,
             listed=report.listed + len(batch),
-            left_out=report.left_out + len(batch) - len(wanted),
+            left_out=report.left_out + len(batch) - len(rows),
         )
         self._advance(len(batch))
 
-    def _store(self, events: list[Event], had: dict[str, bool]) -> None:
-        if not self._payloads:
-            events = [event.summary if "payload" in event.wire else event for event in events]
-        if not events:
+    def _store(self, rows: list[tuple[ListedLine, bool | None]]) -> None:
+        payloads = sum(row.whole and not known for row, known in rows)
+        self._load([row.line for row, _ in rows])
+        self._report = replace(self._report, payloads=self._report.payloads + payloads)
+
+    def _load(self, lines: list[bytes]) -> None:
+        if not lines:
             return
-        added = self._add(events, self._question.query())
-        payloads = sum(1 for e in events if "payload" in e.wire and not had.get(e.id))
+        added = self._add(b"\n".join([*lines, b""]), self._question.query())
+        conflicts = added.reasons.get("conflict", 0)
         report = self._report
         self._report = replace(
             report,
             new=report.new + added.loaded,
-            payloads=report.payloads + payloads,
             duplicates=report.duplicates + added.duplicates + added.merged,
-            conflicts=report.conflicts + added.rejected,
+            conflicts=report.conflicts + conflicts,
+            unreadable=report.unreadable + added.rejected - conflicts,
         )
-
-    def _keep_bad(self, line: bytes) -> None:
-        self._reject(line)
-        self._report = replace(self._report, unreadable=self._report.unreadable + 1)
 
     def _complete_payloads(self) -> None:
         """Ask for the payloads that an earlier pull left out."""
@@ -271,16 +307,13 @@ class Pull:
         if self._inline and len(lacking) >= _MANY:
             self._read((lacking[-1][1], lacking[0][1]), again=False)
             lacking = self._log.without_payload(self._window)
-        summaries = (Event.build(id=event_id, timestamp=at) for event_id, at in lacking)
-        while batch := list(islice(summaries, _BATCH_DETAILS)):
-            found = list(fetch_details(self._portal, batch))
-            self._merge([event for event in found if "payload" in event.wire])
-            self._log.add(batch, asked=[event.id for event in batch])
-
-    def _merge(self, events: list[Event]) -> None:
-        if events:
-            added = self._add(events, self._question.query())
-            self._report = replace(self._report, payloads=self._report.payloads + added.merged)
+        answers = ask_ahead(self._portal.event_line, [event_id for event_id, _ in lacking])
+        rest = iter(lacking)
+        while batch := list(islice(rest, _BATCH_DETAILS)):
+            lines = [line for _, line in islice(answers, len(batch)) if line is not None]
+            found = [row for line in lines if (row := read_line(line)) is not None and row.whole]
+            self._store([(row, False) for row in found])
+            self._log.add(batch, asked=[event_id for event_id, _ in batch])
 
     def _forget(self, window: Window, listed: Iterable[str]) -> None:
         gone = self._log.keep_only(window, listed)
@@ -308,24 +341,42 @@ def pull_events(
     """
     text = _question_text(filters, reference=portal.is_reference)
 
-    def add(events: list[Event], query: str) -> LoadReport:
-        return lab.add_events(events, kind="portal", name=portal.url, request=query or None)
+    def add(lines: bytes, query: str) -> LoadReport:
+        return lab.add_lines(lines, kind="portal", name=portal.url, request=query or None)
 
-    def reject(line: bytes) -> None:
-        lab.load(_BadLine(portal.url, line), progress=False)
-
-    pull = Pull(portal, filters, open_log(text), add=add, reject=reject, payloads=payloads)
+    pull = Pull(portal, filters, open_log(text), add=add, payloads=payloads)
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         return pull.run(advance)
 
 
-class _BadLine(io.BytesIO):
-    """A line that is no event, as an open file with a name, so that the lab keeps it."""
+def _without_payload(row: ListedLine) -> ListedLine:
+    """A row as it is without the payload that was needed to look at it."""
+    if not row.whole:
+        return row
+    summary = Event.from_json(row.line).summary
+    return replace(row, whole=False, line=summary.to_json().encode())
 
-    def __init__(self, name: str, line: bytes) -> None:
-        super().__init__(line + b"\n")
-        self.name = name
+
+def _batch(rows: Iterator[_Row], most: int) -> list[_Row]:
+    """The next rows, as many as make one transaction."""
+    batch: list[_Row] = []
+    size = 0
+    for item in rows:
+        batch.append(item)
+        size += len(item[0].line)
+        if len(batch) == most or size > _BATCH_BYTES:
+            break
+    return batch
+
+
+def _may_be(wanted: Callable[[Event], bool], row: ListedLine) -> bool:
+    """Whether a row is wanted. What is no event after all is: the lab keeps it in ``rejects``."""
+    try:
+        event = Event.from_json(row.line)
+    except RecordError:
+        return True
+    return wanted(event)
 
 
 def _question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:

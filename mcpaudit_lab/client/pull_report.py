@@ -13,8 +13,6 @@ __all__ = ["PullReport"]
 class PullReport:
     """What :meth:`Lab.pull` did. Prints as a few lines.
 
-    ``listed`` is always ``new + duplicates + conflicts + left_out``.
-
     Attributes:
         portal: the portal's URL.
         question: which events were asked for, in words.

@@ -30,7 +30,7 @@ class Question:
 
     Attributes:
         sent: what the portal is asked, without limit and offset; its query string can be written.
-        checks: what the client checks on summaries.
+        checks: what the client checks on summaries, because some of it cannot be sent.
         details: what it must check on payloads, because it cannot be sent; None for nothing.
         whole: whether the portal is asked everything, so that its counts are the answer's.
         limit: at most so many events, or None.
@@ -90,9 +90,10 @@ def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question
     found = tuple(filters)
     sent: dict[str, Any] = {}
     left: dict[str, list[PathTest]] = {name: [] for name in _PATH_FIELDS}
-    whole = True
+    checks: list[EventFilter] = []
     for item in found:
-        whole &= _send_summary(item, sent, reference=reference)
+        if not _send_summary(item, sent, reference=reference):
+            checks.append(_summary(item))
         sent.setdefault("has", []).extend(item.has)
         for name in _PATH_FIELDS:
             for test in getattr(item, name):
@@ -106,9 +107,9 @@ def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question
     page = next((item for item in found if item.limit is not None or item.offset), EventFilter())
     return Question(
         EventFilter(**{name: value for name, value in sent.items() if value not in ([], ())}),
-        tuple(check for item in found if (check := _summary(item)) != EventFilter()),
+        tuple(checks),
         details if needed else None,
-        whole and not needed,
+        not checks and not needed,
         page.limit,
         page.offset,
     )

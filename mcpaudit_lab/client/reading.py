@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from urllib.parse import quote
@@ -17,26 +16,27 @@ from mcpaudit_lab.client.exchange import MAX_ANSWER_BYTES, Exchange
 from mcpaudit_lab.client.paging import (
     PAGE_ROWS,
     Page,
-    event_or_none,
     read_event,
+    read_line,
     read_page,
     walk_back,
 )
 from mcpaudit_lab.client.question import Question, filters_of, put_question
-from mcpaudit_lab.errors import BadAnswer, FilterError, PortalError
+from mcpaudit_lab.errors import BadAnswer, PortalError
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.jsontext import dumps
 
 if TYPE_CHECKING:
     import httpx2
-    import pandas as pd
 
 __all__ = ["AUDIT_PATH", "PortalReader"]
 
 _PORTAL: Final = "/api/v1/portal"
 AUDIT_PATH: Final = f"{_PORTAL}/audit"
 _CONNECT_S: Final = 10.0
-_BREAKDOWNS: Final = ("tool", "user", "success", "auth_type")
+# Connecting is what another thread cannot end.
+_CONNECT_APART_S: Final = 3.0
 
 
 class PortalReader:
@@ -60,9 +60,25 @@ class PortalReader:
         self._credentials = Credentials(api_key, bearer)
         # Nothing below may have them among its variables.
         del api_key, bearer
+        self.url = base_url(os.environ.get("MCPAUDIT_URL", "") if url is None else url)
+        self._transport = transport
+        self._max_answer_bytes = max_answer_bytes
+        self._is_reference: bool | None = None
+        self._is_apart = False
+        self._open(timeout_s, attempts=attempts, backoff_s=backoff_s, clock=clock)
+
+    def _open(
+        self,
+        timeout_s: float,
+        *,
+        attempts: int,
+        backoff_s: float,
+        clock: Callable[[], float],
+        connect_s: float = _CONNECT_S,
+        hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
+    ) -> None:
         import httpx2
 
-        self.url = base_url(os.environ.get("MCPAUDIT_URL", "") if url is None else url)
         base = httpx2.URL(self.url)
         self.http = httpx2.Client(
             base_url=base,
@@ -71,9 +87,10 @@ class PortalReader:
                 "User-Agent": f"mcpaudit-lab/{__version__}",
                 "X-Requested-With": "mcpaudit-lab",
             },
-            timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
-            transport=transport,
+            timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, connect_s)),
+            transport=self._transport,
             follow_redirects=False,
+            event_hooks=hooks,
         )
         self._exchange = Exchange(
             self.http,
@@ -82,10 +99,44 @@ class PortalReader:
             attempts=attempts,
             backoff_s=backoff_s,
             timeout_s=timeout_s,
-            max_answer_bytes=max_answer_bytes,
+            max_answer_bytes=self._max_answer_bytes,
             clock=clock,
         )
-        self._is_reference: bool | None = None
+
+    def apart(
+        self, hooks: Mapping[str, list[Callable[..., Any]]], *, timeout_s: float
+    ) -> PortalReader:
+        """The same portal over connections of its own, each request made once.
+
+        Args:
+            hooks: ``request`` and ``response`` hooks, as ``httpx2.Client`` takes them.
+            timeout_s: the time limit of connecting and of one read.
+        """
+        other = PortalReader.__new__(PortalReader)
+        vars(other).update(vars(self), _is_apart=True)
+        PortalReader._open(
+            other,
+            timeout_s,
+            connect_s=_CONNECT_APART_S,
+            attempts=1,
+            backoff_s=0.0,
+            clock=time.monotonic,
+            hooks=hooks,
+        )
+        return other
+
+    def open_stream(
+        self, query: str, headers: Mapping[str, str], *, silence_s: float
+    ) -> httpx2.Response:
+        """The answer of ``/audit/stream``, whose body is not read yet; who asks closes it.
+
+        Args:
+            query: filters, as a query string.
+            headers: such as ``Last-Event-ID``.
+            silence_s: the time limit of one read.
+        """
+        target = f"{AUDIT_PATH}/stream?{query}" if query else f"{AUDIT_PATH}/stream"
+        return self._exchange.begin(target, headers, read_timeout_s=silence_s)
 
     def headers(self) -> SecretHeaders:
         """What MCP and streams send: the credentials, and what changing calls need.
@@ -119,7 +170,9 @@ class PortalReader:
 
     def close(self) -> None:
         """Close the connections. A second time does nothing."""
-        self.http.close()
+        # A transport that was passed in is closed by the client it was passed to.
+        if not (self._is_apart and self._transport):
+            self.http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -194,6 +247,22 @@ class PortalReader:
         path = f"{AUDIT_PATH}/events/{parse_id(event_id)}"
         return read_event(self._exchange.get_json(path), path)
 
+    def event_line(self, event_id: str) -> bytes:
+        """The same as it was sent, in one line.
+
+        Raises:
+            BadAnswer: it is no event, or another one.
+        """
+        path = f"{AUDIT_PATH}/events/{event_id}"
+        answer = self._exchange.get(path)
+        line = answer.body.strip()
+        if b"\n" in line or b"\r" in line:
+            line = dumps(answer.json(path)).encode()
+        listed = read_line(line)
+        if listed is None or listed.id != event_id:
+            raise BadAnswer(f"the answer to {path} is not that event", status=answer.status)
+        return line
+
     def export(
         self, *filters: EventFilter, payloads: bool = False, **keywords: Any
     ) -> Iterator[Event]:
@@ -216,44 +285,28 @@ class PortalReader:
         inline = details and not self.is_reference
         cap = self.export_cap()
         limit = question.limit if question.whole and not question.offset else None
+        if limit is not None and limit > cap:
+            limit = None
 
         def fetch(asked: Question, skip: int) -> tuple[Iterable[Event], int]:
             if skip >= cap:
                 # More rows at one moment than an export has: only pages can leave some out.
                 return self._list(asked, skip)
-            rows = self.export_once(asked, payloads=inline, limit=limit)
-            return rows, cap if limit is None else max(cap, limit + 1)
+            lines = self.export_lines(asked, payloads=inline, limit=limit)
+            rows = (read_event(line, f"{AUDIT_PATH}/export") for line in lines)
+            return rows, cap if limit is None else limit + 1
 
         events = walk_back(fetch, question)
         return self._finish(question, events, payloads=payloads, fetch=details and not inline)
 
-    def export_once(
-        self,
-        question: Question,
-        *,
-        payloads: bool = False,
-        limit: int | None = None,
-        bad: Callable[[bytes], object] | None = None,
-    ) -> Iterator[Event]:
-        """One export as the portal gives it: cut at its cap, its own filters only.
-
-        Args:
-            question: the question.
-            payloads: with payloads, where the portal's exports have them.
-            limit: at most so many.
-            bad: takes the lines that are no events with an id; None: they are an error.
-        """
+    def export_lines(
+        self, question: Question, *, payloads: bool = False, limit: int | None = None
+    ) -> Iterator[bytes]:
+        """The lines of one export as the portal gives it: cut at its cap, its own filters only."""
         query = question.query(limit=limit)
         query = "&".join(filter(None, ("format=jsonl", query, "payloads=true" * payloads)))
-        path = f"{AUDIT_PATH}/export"
-        with self._exchange.lines(path, query) as (_, lines):
-            for line in lines:
-                if bad is None:
-                    yield read_event(line, path)
-                elif (event := event_or_none(line)) is not None:
-                    yield event
-                else:
-                    bad(line)
+        with self._exchange.lines(f"{AUDIT_PATH}/export", query) as (_, lines):
+            yield from (line for line in lines if line.strip())
 
     def export_cap(self) -> int:
         """How many rows one export has at most: what ``/audit/meta`` says, else 100,000."""
@@ -270,72 +323,6 @@ class PortalReader:
         """Filters divided into what this portal is asked and what the client checks."""
         found = filters_of(filters, keywords)
         return put_question(found, reference=self.is_reference if found else False)
-
-    # Figures
-
-    def timeseries(
-        self, bucket: str | timedelta = "1m", *filters: EventFilter, **keywords: Any
-    ) -> pd.DataFrame:
-        """Calls over time, as the portal counts them.
-
-        Args:
-            bucket: width of a bucket, ``5m``, ``90s``, ``1h30m``, or a ``timedelta``.
-            *filters: filters, all of which must hold. The reference server knows ``from`` and
-                ``to`` here.
-            **keywords: a filter by its keywords.
-
-        Returns:
-            Columns ``time`` (start of the bucket, UTC), ``count``, ``errors``,
-            ``avg_duration_ms``, in order of time, as :meth:`EventSet.timeseries` has them. Buckets
-            without an event are left out.
-
-        Raises:
-            FilterError: the portal would count more than was asked for; or no duration.
-            PortalError: the window is too long, or has too many buckets.
-        """
-        from mcpaudit_lab.client.figures import duration_text, series_frame
-
-        query = f"bucket={duration_text(bucket)}"
-        return series_frame(self._figures("timeseries", query, filters, keywords))
-
-    def breakdown(self, by: str = "tool", *filters: EventFilter, **keywords: Any) -> pd.DataFrame:
-        """How many events and failures there are for each value, as the portal counts them.
-
-        Args:
-            by: ``tool``, ``user``, ``success`` or ``auth_type``.
-            *filters: as in :meth:`timeseries`.
-            **keywords: a filter by its keywords.
-
-        Returns:
-            Columns ``key``, ``count``, ``errors``, most frequent first; 50 rows at most.
-
-        Raises:
-            FilterError: ``by`` is no choice; the portal would count more than was asked for.
-        """
-        from mcpaudit_lab.client.figures import shares_frame
-
-        if by not in _BREAKDOWNS:
-            raise FilterError(f"by={by!r}: choose from {', '.join(_BREAKDOWNS)}")
-        return shares_frame(self._figures("breakdown", f"by={by}", filters, keywords))
-
-    def _figures(
-        self, what: str, query: str, filters: tuple[EventFilter, ...], keywords: dict[str, Any]
-    ) -> dict[str, Any]:
-        question = self.question(*filters, **keywords)
-        sent = question.sent
-        if self.is_reference and sent != EventFilter(from_=sent.from_, to=sent.to):
-            raise FilterError(
-                f"this portal's {what} knows no filter but from and to; pull the events into a "
-                f"lab and ask lab.events(…).{what}()"
-            )
-        if not question.whole or question.limit is not None or question.offset:
-            raise FilterError(
-                f"a portal's {what} cannot count that; pull the events into a lab and ask "
-                f"lab.events(…).{what}()"
-            )
-        return self._object(
-            f"{AUDIT_PATH}/{what}", "&".join(filter(None, (query, question.query())))
-        )
 
     # How
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.errors import FilterError
+from mcpaudit_lab.errors import FilterError, LabError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.frames import to_frame
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import pyarrow as pa
+    from matplotlib.axes import Axes
 
     from mcpaudit_lab.lab.reading import LabReader
 
 __all__ = ["EventSet"]
+
+# So much of the filter in words stands in a repr.
+_WORDS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -225,6 +229,72 @@ class EventSet:
         bound = {**params, "bucket_us": bucket_of(bucket)}
         return to_frame(self._table(timeseries_sql(rows), bound))
 
+    # Plots
+
+    def plot_timeseries(
+        self, bucket: str | timedelta | None = None, *, ax: Axes | None = None
+    ) -> Axes:
+        """Plot calls over time as bars, the failed ones red at the foot of each.
+
+        Args:
+            bucket: width of a bar, as :meth:`timeseries` takes it; None for a round one.
+            ax: where to draw; None for a new figure.
+
+        Raises:
+            FilterError: the bucket is no duration.
+        """
+        from mcpaudit_lab.widgets.plots import plot_timeseries
+
+        return plot_timeseries(self, bucket, ax)
+
+    def plot_durations(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
+        """Plot how long calls took, a distribution for each tool, on a logarithmic scale.
+
+        The box holds the middle half of the calls, the line in it is the median; the whiskers reach
+        from the 5th to the 95th percentile, the dots are calls beyond. 0 ms is drawn as 0.5. The
+        fifteen most frequent tools are shown, and no more than the newest 200,000 calls.
+
+        Args:
+            by: a choice of :meth:`breakdown`.
+            ax: where to draw; None for a new figure.
+
+        Raises:
+            FilterError: ``by`` is no choice.
+        """
+        from mcpaudit_lab.widgets.plots import plot_durations
+
+        return plot_durations(self, by, ax)
+
+    def plot_session(self, session_id: str | None = None, *, ax: Axes | None = None) -> Axes:
+        """Plot a session's calls on a line of time, a lane for each tool, failed ones red.
+
+        A call is a bar from its start to its end, and a stroke, so that short ones are seen. The
+        first 500 calls and the first 25 tools are shown.
+
+        Args:
+            session_id: which session; None for the one with most calls in this set.
+            ax: where to draw; None for a new figure.
+        """
+        from mcpaudit_lab.widgets.plots import plot_session
+
+        return plot_session(self, session_id, ax)
+
+    def plot_hours(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
+        """Plot calls by tool and hour of the day (UTC) as a heat map.
+
+        The fifteen most frequent tools are shown.
+
+        Args:
+            by: a choice of :meth:`breakdown`.
+            ax: where to draw; None for a new figure.
+
+        Raises:
+            FilterError: ``by`` is no choice.
+        """
+        from mcpaudit_lab.widgets.plots import plot_hours
+
+        return plot_hours(self, by, ax)
+
     # Out
 
     def write(
@@ -241,4 +311,15 @@ class EventSet:
         return " and ".join(words) or "all events"
 
     def __repr__(self) -> str:
-        return f"EventSet({self.count():,} events: {self.describe()})"
+        words = self.describe()
+        shown = words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}…"
+        try:
+            return f"EventSet({self.count():,} events: {shown})"
+        except LabError:
+            return f"EventSet(of a closed lab: {shown})"
+
+    def _repr_html_(self) -> str:
+        """Count, filter and first rows, for a notebook."""
+        from mcpaudit_lab.widgets.event_set_view import event_set_html
+
+        return event_set_html(self)

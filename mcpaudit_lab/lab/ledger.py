@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import EventNotFound, SourceChanged, SourceError
+from mcpaudit_lab.jsontext import replace_surrogates
 from mcpaudit_lab.lab.inputs import Input, open_input
 from mcpaudit_lab.lab.report import FileReport
 from mcpaudit_lab.lab.selecting import read_value, registered
@@ -93,7 +94,8 @@ class Provenance:
     byte_offset: int | None
     sha256: str
     loaded_at: datetime
-    raw: bytes | None
+    # A line may be megabytes, and what stands in it is for those who ask for it.
+    raw: bytes | None = field(repr=False)
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def add_rejects(
             "line": pa.array([reject.line for reject in rows], pa.int64()),
             "byte_offset": pa.array([reject.byte_offset for reject in rows], pa.int64()),
             "reason": pa.array([str(reject.reason) for reject in rows], pa.string()),
-            "detail": pa.array([reject.detail for reject in rows], pa.string()),
+            "detail": pa.array([replace_surrogates(reject.detail) for reject in rows], pa.string()),
             "raw": pa.array([reject.raw for reject in rows], pa.large_binary()),
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -9,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import RecordError, SourceError
-from mcpaudit_lab.lab.blocks import Block, read_blocks
+from mcpaudit_lab.lab.blocks import Block, cut_lines, read_blocks
 from mcpaudit_lab.lab.documents import (
     HTTP_HEAD,
     cut_document,
@@ -100,6 +101,14 @@ class Loader:
     ) -> FileReport:
         """Load events that are there already, in the order they come."""
         return self._load_batches(_batches(events), kind, name, request)
+
+    def load_lines(self, lines: bytes, *, kind: str, name: str, request: str | None) -> FileReport:
+        """Load lines that are there already, the last one ending in LF, too."""
+        report = FileReport(name, bytes=len(lines), sha256=hashlib.sha256(lines).hexdigest())
+        self._load_block(report, cut_lines(lines))
+        add_source(self._connection, self._source_id, kind, report, request)
+        self._source_id += 1
+        return report
 
     def _load_batches(
         self, batches: Iterable[list[Event]], kind: str, name: str, request: str | None

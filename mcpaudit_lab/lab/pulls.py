@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.lab.selecting import read_value
 
 if TYPE_CHECKING:
@@ -156,17 +155,17 @@ class PullLog:
         )
         return [(event_id, _EPOCH + ts_us * _MICROSECOND) for event_id, ts_us in rows.fetchall()]
 
-    def add(self, events: Sequence[Event], *, asked: Iterable[str] = ()) -> None:
+    def add(self, events: Sequence[tuple[str, datetime]], *, asked: Iterable[str] = ()) -> None:
         """Note that the portal has listed these events.
 
         Args:
-            events: the events.
+            events: id and start of the call of each.
             asked: the ids of those whose payload was asked for.
         """
         if not events:
             return
-        times = [(event.timestamp - _EPOCH) // _MICROSECOND for event in events]
-        ids = [event.id for event in events]
+        times = [(timestamp - _EPOCH) // _MICROSECOND for _, timestamp in events]
+        ids = [event_id for event_id, _ in events]
         rows = {"pull": self._pull, "ids": ids, "times": times}
         with self._writing() as connection:
             connection.execute(

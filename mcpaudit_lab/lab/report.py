@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from html import escape
 
 from mcpaudit_lab.terminal import visible
 
@@ -42,6 +41,14 @@ class FileReport:
 
 
 _COUNTS = tuple(f.name for f in fields(FileReport) if f.name not in ("name", "sha256"))
+
+
+_NAME_MAX = 120
+
+
+def _end_of(name: str) -> str:
+    """A name, so that one long path does not pad every line to its length."""
+    return name if len(name) <= _NAME_MAX else f"…{name[-_NAME_MAX:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,10 @@ class LoadReport:
         """A heading, a row for each file, and the sums where there are several."""
         rows = [
             ["file", *_COUNTS],
-            *([f.name, *(f"{getattr(f, name):,}" for name in _COUNTS)] for f in self.files),
+            *(
+                [_end_of(f.name), *(f"{getattr(f, name):,}" for name in _COUNTS)]
+                for f in self.files
+            ),
         ]
         if len(self.files) != 1:
             rows.append(["together", *(f"{self.total(name):,}" for name in _COUNTS)])
@@ -125,23 +135,15 @@ class LoadReport:
             for row in rows
         ]
         if self.reasons:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
-            lines.append(f"rejected: {reasons}")
+            counts = (f"{count:,} {visible(reason)}" for reason, count in self.reasons.items())
+            lines.append(f"rejected: {', '.join(counts)}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         """The same as a table for a notebook. A file's name is data, and escaped."""
-        head, *body = self._rows()
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        lines = [
-            "<tr>" + "".join(f"<td>{escape(visible(cell))}</td>" for cell in row) + "</tr>"
-            for row in body
-        ]
-        reasons = ", ".join(f"{count:,} {escape(name)}" for name, count in self.reasons.items())
-        note = f"<caption>rejected: {reasons}</caption>" if reasons else ""
-        return (
-            f"<table>{note}<thead><tr>{cells}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-        )
+        from mcpaudit_lab.widgets.event_set_view import load_report_html
+
+        return load_report_html(self)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(name):,} {name}" for name in _COUNTS if name != "bytes")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["SqlResult", "run_sql"]
 
 _SHOWN_ROWS = 20
+_CELL_MAX = 160
 
 
 class SqlResult:
@@ -57,7 +58,7 @@ class SqlResult:
         if not self.columns:
             return "SqlResult(no rows)"
         shown = self._table.slice(0, _SHOWN_ROWS)
-        lines = to_frame(shown).to_string().split("\n")
+        lines = to_frame(shown).to_string(max_colwidth=_CELL_MAX).split("\n")
         text = "\n".join(visible(line) for line in lines)
         more = len(self) - shown.num_rows
         end = "\n… and more that were not sent" if self.truncated else ""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.replay.plan import ReplayPlan
     from mcpaudit_lab.replay.planning import AllowLike, EventsLike
     from mcpaudit_lab.replay.targets import TargetLike
+    from mcpaudit_lab.widgets.overview import Overview
 
 __all__ = ["Lab"]
 
@@ -200,6 +201,41 @@ class Lab(LabReader):
         with self._writing() as connection:
             loader = Loader(connection, strict=strict, max_unpacked_bytes=0, advance=lambda _: None)
             files = (loader.load_events(events, kind=kind, name=name, request=request),)
+        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+
+    # Showing
+
+    def overview(self) -> Overview:
+        """One look at the case: span, counts, tools, users, failures, sources, rejected lines.
+
+        Raises:
+            LabError: the lab is closed.
+        """
+        from mcpaudit_lab.widgets.overview import make_overview
+
+        return make_overview(self)
+
+    def add_lines(
+        self, lines: bytes, *, kind: str, name: str, request: str | None = None
+    ) -> LoadReport:
+        """Add events that came as JSON lines, byte for byte, in one transaction.
+
+        The rules are those of :meth:`load`, which is several times as fast as
+        :meth:`add_events`: what is no event is in ``rejects`` with its bytes.
+
+        Args:
+            lines: the lines, the last one ending in LF, too.
+            kind: how they came: ``portal``, ``tail`` or ``replay``.
+            name: where they came from, such as the portal's URL, without a secret.
+            request: what was asked there, as text, for the ledger.
+
+        Raises:
+            LabError: the lab cannot be written; nothing is added.
+        """
+        started = time.monotonic()
+        with self._writing() as connection:
+            loader = Loader(connection, strict=False, max_unpacked_bytes=0, advance=lambda _: None)
+            files = (loader.load_lines(lines, kind=kind, name=name, request=request),)
         return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
 
     # Calling again

@@ -83,6 +83,8 @@ class AsyncLogger(AsyncReader):
         on_full: ``refuse`` calls, or ``drop`` events and run the calls.
         batch_events: at most so many events in one transaction.
         batch_bytes: and about so many bytes.
+        pace_s: a transaction begins at least so many seconds after the last one, unless somebody
+            waits for it or the queue fills; what comes after a quiet moment is stored at once.
         spill: a file for the events that could not be stored, as JSON lines that a lab loads.
         exit_timeout_s: how long the end of the process waits, in seconds.
         clock: monotonic seconds.
@@ -99,6 +101,7 @@ class AsyncLogger(AsyncReader):
         on_full: OnFull = "refuse",
         batch_events: int = 2000,
         batch_bytes: int = 8 * 2**20,
+        pace_s: float = 0.05,
         spill: Path | None = None,
         exit_timeout_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
@@ -106,7 +109,7 @@ class AsyncLogger(AsyncReader):
     ) -> None:
         super().__init__(store)
         self._timeout_s = timeout_s
-        self._batch = (batch_events, batch_bytes)
+        self._batch = (batch_events, batch_bytes, pace_s)
         self._spill = spill
         self._exit_timeout_s = exit_timeout_s
         self._clock = clock

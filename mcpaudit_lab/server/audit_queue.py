@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -131,6 +132,8 @@ class AuditQueue:
         self._dropped = 0
         self._closing = False
         self._emptied = False
+        self._batch_events = max_events
+        self._taken_s = -float("inf")
 
     def state(self) -> QueueState:
         """How full it is now."""
@@ -165,6 +168,7 @@ class AuditQueue:
                 return Place(self, size, held=False)
             waiter = _Waiter(size)
             self._waiting.append(waiter)
+            self._changed.notify()
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter.future
@@ -212,7 +216,9 @@ class AuditQueue:
                 self._dropped += 1
                 note = self._owner.note_dropped
             woken = self._grant()
-            self._changed.notify()
+            # To wake the writer costs the calls more than it costs the writer.
+            if len(self._events) == 1 or self._is_urgent():
+                self._changed.notify()
         _wake(woken)
         if note is not None:
             note(event)
@@ -234,6 +240,7 @@ class AuditQueue:
                 return
             waiter = _Waiter(0)
             self._flushing.append((self._committed, waiter))
+            self._changed.notify()
         try:
             await waiter.future
         finally:
@@ -242,17 +249,29 @@ class AuditQueue:
 
     # --- the side of the writer -------------------------------------------------------------------
 
-    def take(self, max_events: int, max_bytes: int) -> list[Prepared]:
+    def take(self, max_events: int, max_bytes: int, pace_s: float = 0.0) -> list[Prepared]:
         """Wait for events and take some, oldest first; they keep their places until settled.
+
+        Args:
+            max_events: at most so many.
+            max_bytes: and about so many bytes.
+            pace_s: at least so many seconds after the last time, so that more come together: a
+                transaction costs the same for one event as for a hundred. What comes after a
+                quiet moment is given at once, and so is everything while somebody waits for it.
 
         Returns:
             None of them when the queue is closed, no call has a place, and nothing is left.
         """
         with self._changed:
+            self._batch_events = max_events
             while not self._events:
                 if self._closing and (self._emptied or not self._reserved):
                     return []
                 self._changed.wait()
+            wait_s = self._taken_s + pace_s - time.monotonic()
+            if wait_s > 0:
+                self._changed.wait_for(self._is_urgent, wait_s)
+            self._taken_s = time.monotonic()
             size = 0
             while self._events and len(self._in_hand) < max_events and size < max_bytes:
                 self._in_hand.append(self._events.popleft())
@@ -291,6 +310,17 @@ class AuditQueue:
         return left
 
     # --- under the lock ---------------------------------------------------------------------------
+
+    def _is_urgent(self) -> bool:
+        """Whether somebody waits for what is queued, or it is enough for a batch or for memory."""
+        return bool(
+            self._closing
+            or self._flushing
+            or self._waiting
+            or len(self._events) >= self._batch_events
+            or 2 * self._held_bytes >= self._max_bytes
+            or 2 * (self._reserved + len(self._events)) >= self._max_events
+        )
 
     def _free(self, place: Place) -> None:
         place.open = False

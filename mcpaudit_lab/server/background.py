@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +43,13 @@ class BackgroundPortal:
     def headers(self) -> dict[str, str]:
         """What a request must send: the key, and what changing calls need."""
         return {"X-API-Key": self.api_key, "X-Requested-With": "mcpaudit-lab"}
+
+    def flush(self) -> None:
+        """Wait until the event of every call that was answered so far is stored. Blocks."""
+        logger: AsyncLogger = self.app.state.portal.logger
+        # In a thread of its own: in a notebook this one has a running event loop.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, logger.flush()).result()
 
 
 @contextmanager

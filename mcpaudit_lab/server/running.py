@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -10,7 +11,6 @@ import uvicorn
 from mcpaudit_lab.server.drain import Drain
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from starlette.applications import Starlette
@@ -54,6 +54,12 @@ class PortalServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer."""
+        for listener in sockets or ():
+            if listener.family != socket.AF_UNIX:
+                # asyncio sets this on sockets that say they are TCP, which those of create_server
+                # do not; without it every answer waits 40 ms for the client's delayed
+                # acknowledgement. What is accepted inherits it.
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await super().startup(sockets)
         self._on_start()
 

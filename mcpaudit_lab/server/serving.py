@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.server.gate import LOOPBACK_HOSTS
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer, Server
 
     from mcpaudit_lab.server.api_keys import ApiKeys
-    from mcpaudit_lab.server.portal import PortalOptions
+    from mcpaudit_lab.server.async_logger import LoggerStatus
+    from mcpaudit_lab.server.portal import Portal, PortalOptions
+    from mcpaudit_lab.server.running import PortalServer
 
 __all__ = ["allowed_hosts_for", "serve"]
 
@@ -43,10 +47,12 @@ def serve(
     options: PortalOptions | None = None,
     on_start: Callable[[str], None] = lambda _: None,
     **settings: Any,
-) -> None:
+) -> LoggerStatus:
     """Run a portal until SIGTERM or SIGINT.
 
     Then streams end, calls that run have three seconds to finish, and what is queued is stored.
+    Either signal is a wish that was granted, so nothing is raised and the process goes on. Runs in
+    the main thread.
 
     Args:
         database: as SQLAlchemy takes it; tables are made or brought up to date.
@@ -57,6 +63,9 @@ def serve(
         options: settings; by default the hosts of :func:`allowed_hosts_for` are served.
         on_start: told the base URL when requests are answered.
         **settings: as :func:`~mcpaudit_lab.server.setup.portal_on` takes them.
+
+    Returns:
+        How the logger was at the end: what it has stored, and what it could not.
 
     Raises:
         ValueError: the database's URL is none.
@@ -73,4 +82,29 @@ def serve(
         bound = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         app = portal_on(database, server, keys, options=options, **settings)
-        PortalServer(app, lambda: on_start(f"http://{shown}:{bound}")).run([listener])
+        portal: Portal = app.state.portal
+        portal_server = PortalServer(app, lambda: on_start(f"http://{shown}:{bound}"))
+        with _signals_end(portal_server):
+            portal_server.run([listener])
+    return portal.logger.status()
+
+
+@contextmanager
+def _signals_end(running: PortalServer) -> Iterator[None]:
+    """Have SIGINT and SIGTERM end the server, and do no more than that.
+
+    When it has ended, uvicorn raises them once more for whoever handled them before it did. By
+    default that is the end of the process by a signal, which looks to a supervisor as if it had
+    been killed: status 143 of a container, a failure where restarts are on failure.
+    """
+
+    def end(*_: object) -> None:
+        running.should_exit = True
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    earlier = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, earlier, strict=True):
+            signal.signal(number, handler)

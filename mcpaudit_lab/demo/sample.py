@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mcpaudit_lab.demo.printing import say, show_lines, show_step
 from mcpaudit_lab.terminal import visible
 
 if TYPE_CHECKING:
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from mcpaudit_lab.events import Event
     from mcpaudit_lab.lab import Lab
 
-__all__ = ["run_demo", "sample_files"]
+__all__ = ["sample_files", "show_sample"]
 
-_DATA: Final = Path(__file__).parent / "data"
+_DATA: Final = Path(__file__).parents[1] / "data"
 
 
 def sample_files() -> list[Path]:
@@ -31,7 +32,7 @@ def sample_files() -> list[Path]:
     return [_DATA / "export.jsonl.gz", _DATA / "details.jsonl.gz"]
 
 
-def run_demo(console: Console, lab_path: Path | None = None) -> None:
+def show_sample(console: Console, lab_path: Path | None = None) -> None:
     """Load the sample and print what there is to see: statistics, failures, a comparison.
 
     Args:
@@ -54,12 +55,16 @@ def run_demo(console: Console, lab_path: Path | None = None) -> None:
 def _load(console: Console, lab: Lab) -> None:
     from mcpaudit_lab.tables import cell_text, print_load
 
-    _step(console, "Load: every line is counted, none is lost", "lab.load(sample_files())")
+    show_step(
+        console,
+        "The recorded sample: every line is counted, none is lost",
+        "lab.load(sample_files())",
+    )
     report = lab.load(sample_files())
     print_load(console, report)
     first, last = lab.sql("select min(ts), max(ts) from audit_events").fetchall()[0]
     whole = lab.sql("select count(*) from audit_payloads").fetchall()[0][0]
-    _say(
+    say(
         console,
         f"{lab.events().count()} tool calls from {cell_text(first)} to {cell_text(last)[11:]} UTC, "
         f"{whole} of them with request and response.",
@@ -69,14 +74,14 @@ def _load(console: Console, lab: Lab) -> None:
 def _statistics(console: Console, lab: Lab) -> None:
     from mcpaudit_lab.tables import print_table, records, stats_columns
 
-    _step(console, "Statistics by tool", 'lab.events().stats(by="tool")')
+    show_step(console, "Statistics by tool", 'lab.events().stats(by="tool")')
     print_table(console, stats_columns("tool"), records(lab.events().stats(by="tool")))
 
 
 def _failures(console: Console, lab: Lab) -> None:
     from mcpaudit_lab.tables import OUTCOMES, Column, print_table
 
-    _step(
+    show_step(
         console,
         "The failures: how many of each kind, and the newest that says why",
         "lab.events(success=False)",
@@ -115,14 +120,14 @@ def _comparison(console: Console, lab: Lab) -> None:
     from mcpaudit_lab.cards import print_comparison
     from mcpaudit_lab.tables import REPLAY_COLUMNS, print_table, replay_rows
 
-    _step(console, "Each original and its replay", "lab.compare_replays()")
+    show_step(console, "Each original and its replay", "lab.compare_replays()")
     rows = replay_rows(lab.compare_replays())
     print_table(console, REPLAY_COLUMNS, rows)
     changed = next(row for row in reversed(rows) if row["verdict"] == "changed")
     ids = (changed["original"], changed["replay"])
-    _step(console, "One of them", f'lab.compare("{ids[0][:8]}…", "{ids[1][:8]}…")')
+    show_step(console, "One of them", f'lab.compare("{ids[0][:8]}…", "{ids[1][:8]}…")')
     print_comparison(console, lab.compare(*ids))
-    _say(
+    say(
         console,
         "The client had asked for progress, the replay did not: the tool says so in its result, "
         "and a notification is missing.",
@@ -142,33 +147,19 @@ def _go_on(console: Console, lab_path: Path | None) -> None:
         ('mcpaudit-lab sql "select user_agent, count(*) from audit_events group by all"', ""),
         ("mcpaudit-lab load FILES --lab case.duckdb", "load your own"),
     ]
-    _step(console, "Go on, in a shell")
+    show_step(console, "Go on, in a shell")
     width = max(len(command) for command, purpose in commands if purpose)
     for command, purpose in commands[1:] if lab_path else commands:
         line = Text(f"  {visible(command):{width}}")
         line.append(f"  # {purpose}" if purpose else "", "dim")
         line.rstrip()
         console.print(line, soft_wrap=True)
-    _step(console, "or in a notebook")
-    for code in (
+    show_step(console, "or in a notebook")
+    show_lines(
+        console,
         "from mcpaudit_lab import Lab",
         "from mcpaudit_lab.demo import sample_files",
         "lab = Lab()",
         "lab.load(sample_files())",
         'lab.events(tool="flaky", success=False).df()',
-    ):
-        console.print(Text(f"  {code}"), soft_wrap=True)
-
-
-def _step(console: Console, title: str, code: str = "") -> None:
-    from rich.text import Text
-
-    line = Text(f"\n{title}", "bold cyan")
-    line.append(f"\n{code}" if code else "", "dim not bold")
-    console.print(line, soft_wrap=True)
-
-
-def _say(console: Console, text: str) -> None:
-    from rich.text import Text
-
-    console.print(Text(text))
+    )

@@ -1,0 +1,129 @@
+"""Pictures of every object as a notebook shows it: light and dark, 400 and 1000 pixels wide.
+
+    python docs/pictures.py [FOLDER]
+
+They go to ``build/pictures`` unless told otherwise, which git ignores: look at them after a change
+of how something looks. What they show is the sample that comes with the package.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from browser import launched, watched_page
+
+from mcpaudit_lab import Event, Lab, Payload
+from mcpaudit_lab.demo import sample_files
+from mcpaudit_lab.redaction import redacted_paths
+
+_PROGRESS = ("9be46480-fa19-4c60-9b50-8878b96f2759", "8018d3b4-cd22-45b1-9d01-22395b791694")
+
+
+def objects(lab: Lab) -> Iterator[tuple[str, object]]:
+    """Every object that has a look of its own, by name."""
+    yield "event", lab.event(_PROGRESS[0])
+    failed = lab.events(tool="error", success=False, has="response_result")
+    yield "event-failed", next(iter(failed))
+    whole = [event for event in lab.events(has="request_params") if event.payload]
+    yield (
+        "event-redacted",
+        next(e for e in whole if e.payload and redacted_paths(e.payload.request_params)),
+    )
+    yield "event-summary", next(event for event in lab.events() if event.payload is None)
+    yield (
+        "event-truncated",
+        next(e for e in lab.events() if e.payload and e.payload.response_truncated),
+    )
+    yield "event-media", _with_media(whole[0])
+    yield "comparison", lab.compare(*_PROGRESS)
+    yield "event-set", lab.events(success=False)
+    yield "overview", lab.overview()
+
+
+def _with_media(event: Event) -> Event:
+    """The event with a picture and a sound in its result, which the sample has none of."""
+    rows = b"".join(
+        b"\0" + bytes(v for x in range(160) for v in (x, y * 2, 200 - x)) for y in range(90)
+    )
+    size = struct.pack(">IIBBBBB", 160, 90, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    sound = bytes(128 + round(60 * math.sin(n / 6)) for n in range(8000))
+    head = b"RIFF" + struct.pack("<I", 36 + len(sound)) + b"WAVEfmt "
+    head += struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8) + b"data"
+    wav = head + struct.pack("<I", len(sound)) + sound
+    content = [
+        {"type": kind, "data": base64.b64encode(data).decode(), "mimeType": mime_type}
+        for kind, data, mime_type in (
+            ("image", png, "image/png"),
+            ("audio", wav, "audio/wav"),
+            ("image", b"<svg/>", "image/svg+xml"),
+        )
+    ]
+    return event.with_payload(Payload.build(response_result={"content": content}))
+
+
+def page_of(shown: str, *, dark: bool) -> str:
+    """A page as plain as a notebook's output area."""
+    background = "#111111" if dark else "#ffffff"
+    return (
+        "<!doctype html><meta charset='utf-8'>"
+        f"<body data-jp-theme-light='{'false' if dark else 'true'}'"
+        f" style='margin:12px;background:{background}'>{shown}</body>"
+    )
+
+
+def main(folder: Path) -> None:
+    """Write the pictures, and print their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lab() as lab, launched() as browser:
+        report = lab.load(sample_files())
+        write_plots(lab, folder)
+        for name, shown in (("load-report", report), *objects(lab)):
+            html = shown._repr_html_()  # type: ignore[attr-defined]
+            for dark in (False, True):
+                for width in (400, 1000):
+                    path = folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"
+                    with watched_page(browser, width=width) as watched:
+                        watched.page.set_content(page_of(html, dark=dark))
+                        watched.page.screenshot(path=path, full_page=True)
+                    print(path)
+
+
+def write_plots(lab: Lab, folder: Path) -> None:
+    """Write the plots, in matplotlib's own style and in its dark one."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    events = lab.events()
+    plots = {
+        "timeseries": events.plot_timeseries,
+        "durations": events.plot_durations,
+        "session": events.plot_session,
+        "hours": events.plot_hours,
+    }
+    for style, ground in (("default", "light"), ("dark_background", "dark")):
+        for name, plot in plots.items():
+            with plt.style.context(style):
+                path = folder / f"plot-{name}-{ground}.png"
+                figure = plot().figure
+                figure.savefig(path, dpi=100)
+                plt.close("all")
+                print(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else Path("build") / "pictures")

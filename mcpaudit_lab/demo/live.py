@@ -1,0 +1,199 @@
+"""A portal at work: real calls over HTTP, loaded, replayed, refused, compared.
+
+Everything goes the way it would go elsewhere: an MCP client calls the tools, the portal writes to
+SQLite, its API is asked for what it wrote.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpaudit_lab.demo.printing import say, show_lines, show_step
+from mcpaudit_lab.errors import ReplayRefused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mcpaudit_lab.client import PortalClient
+    from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.server.background import BackgroundPortal
+
+__all__ = ["keep_serving", "live_portal", "say_ended", "show_portal"]
+
+# Tool and arguments: one with a structure, one with a seed, one that reports progress, two that
+# fail, each in a way of its own, and one whose arguments hold a secret.
+_CALLS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("echo", {"message": "hello", "extras": {"user": {"id": "alice"}}}),
+    ("lorem", {"words": 12, "seed": "demo"}),
+    ("progress", {"steps": 3, "step_ms": 20}),
+    ("error", {"message": "the disk is on fire", "category": "tool"}),
+    ("flaky", {"fail_rate": 1.0, "seed": "demo"}),
+    ("echo", {"message": "let me in", "extras": {"password": "correct horse"}}),
+)
+
+
+@contextmanager
+def live_portal() -> Iterator[BackgroundPortal]:
+    """A portal on a free loopback port, on SQLite in a folder that goes with the block.
+
+    Raises:
+        RuntimeError: it does not start.
+    """
+    from mcpaudit_lab.server import background_portal
+
+    with tempfile.TemporaryDirectory(prefix="mcpaudit-demo-") as folder:
+        database = Path(folder) / "audit.db"
+        with background_portal(database=f"sqlite:///{database.as_posix()}") as portal:
+            yield portal
+
+
+def show_portal(console: Console, portal: BackgroundPortal) -> None:
+    """Call the tools of a portal, then load, replay and compare what it recorded.
+
+    Args:
+        console: where to print.
+        portal: with the demonstration tools, and nothing recorded yet.
+    """
+    import httpx2
+
+    from mcpaudit_lab.client import PortalClient
+    from mcpaudit_lab.lab import Lab
+
+    show_step(
+        console,
+        f"A portal on SQLite at {portal.url}: {len(_CALLS)} calls by an MCP client",
+        f'Client(streamable_http_client("{portal.url}/mcp", …))',
+    )
+    asyncio.run(_call_tools(f"{portal.url}/mcp", portal.headers))
+    # A call is answered before its event is stored.
+    portal.flush()
+    # A transport of its own: no proxy that the environment names stands before the loopback.
+    with (
+        PortalClient(portal.url, portal.api_key, transport=httpx2.HTTPTransport()) as client,
+        Lab() as lab,
+    ):
+        _load(console, client, lab)
+        _replay(console, client, lab)
+        _refusal(console, client, lab)
+
+
+async def _call_tools(url: str, headers: dict[str, str]) -> None:
+    """Make the demo's calls over streamable HTTP."""
+    import httpx2
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def heard(progress: float, total: float | None, message: str | None) -> None:
+        """Take a report of progress; a client that takes none is sent none."""
+
+    async with (
+        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as http,
+        # The era with sessions, which are part of the record.
+        Client(streamable_http_client(url, http_client=http), mode="legacy") as client,
+    ):
+        for name, arguments in _CALLS:
+            await client.call_tool(name, arguments, progress_callback=heard)
+
+
+def _load(console: Console, client: PortalClient, lab: Lab) -> None:
+    from mcpaudit_lab.tables import EVENT_COLUMNS, event_row, print_table, records
+
+    show_step(
+        console,
+        "Loaded into a lab, with requests, results and notifications",
+        'lab.add_events(portal.export(payloads=True), kind="portal", name=portal.url)',
+    )
+    report = lab.add_events(client.export(payloads=True), kind="portal", name=client.url)
+    columns = [column.key for column in EVENT_COLUMNS if column.key != "outcome"]
+    frame = lab.events().df(columns=[*columns, "success", "error_category"])
+    print_table(console, EVENT_COLUMNS, map(event_row, records(frame.sort_values("ts"))))
+    kept = lab.sql(
+        "select sum(json_array_length(notifications))::int from audit_payloads"
+    ).fetchall()
+    say(
+        console,
+        f"{len(_CALLS)} calls, {report.loaded} events. The tool that reports progress sent "
+        f"{kept[0][0]} notifications.",
+    )
+
+
+def _replay(console: Console, client: PortalClient, lab: Lab) -> None:
+    from mcpaudit_lab.tables import REPLAY_COLUMNS, print_table, replay_rows
+
+    (original,) = lab.events(tool="lorem").ids()
+    show_step(console, "The portal makes a call again", f'portal.replay("{original[:8]}…")')
+    answer = client.replay(original)
+    replayed = client.event(answer.replay_event_id)
+    lab.add_events([replayed], kind="portal", name=client.url)
+    print_table(console, REPLAY_COLUMNS, replay_rows(lab.compare_replays()))
+    say(console, "The same seed, the same words: everything that came back is equal.")
+
+
+def _refusal(console: Console, client: PortalClient, lab: Lab) -> None:
+    (secret,) = lab.events(params={"extras.password": "[redacted]"}).ids()
+    show_step(
+        console,
+        "and refuses another, whose password was never stored",
+        f'portal.post_replay("{secret[:8]}…")',
+    )
+    try:
+        client.post_replay(secret)
+    except ReplayRefused as refused:
+        say(console, f"{refused.status}: {refused.text}")
+
+
+def say_ended(console: Console, portal: BackgroundPortal) -> None:
+    """Say that the portal has ended, and what it left unstored."""
+    status = portal.app.state.portal.logger.status()
+    say(
+        console,
+        f"The portal has ended: {status.stored} events stored, {status.queued} left in the queue, "
+        f"{status.rejected + status.dropped} lost.",
+    )
+
+
+def keep_serving(console: Console, portal: BackgroundPortal) -> None:
+    """Serve on until SIGINT or SIGTERM, and say how to get in.
+
+    Args:
+        console: where to print.
+        portal: it is running.
+    """
+    told = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    # First: whoever reads the lines below may send one at once.
+    earlier = [signal.signal(number, lambda *_: told.set()) for number in numbers]
+    try:
+        show_step(console, "The portal serves on, until Ctrl-C")
+        show_lines(
+            console,
+            f"URL      {portal.url}   (MCP at {portal.url}/mcp)",
+            f"API key  {portal.api_key}",
+        )
+        asking = f"curl -H 'X-API-Key: {portal.api_key}'"
+        api = f"{portal.url}/api/v1/portal/audit"
+        show_step(console, "In a shell")
+        show_lines(
+            console,
+            f"{asking} '{api}/events?limit=3'",
+            f"{asking} -N {api}/stream",
+        )
+        show_step(console, "or in a notebook")
+        show_lines(
+            console,
+            "from mcpaudit_lab import PortalClient",
+            f'portal = PortalClient("{portal.url}", "{portal.api_key}")',
+            "list(portal.events(limit=3))",
+            'portal.tryit("echo", {"message": "hello"})',
+        )
+        told.wait()
+    finally:
+        for number, handler in zip(numbers, earlier, strict=True):
+            signal.signal(number, handler)

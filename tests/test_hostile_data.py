@@ -1,0 +1,231 @@
+"""Hostile text in every field of the record, through everything that shows it."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser import Watched, watched_page
+from hostile import PAYLOADS, hostile_event
+from rich.console import Console
+
+from mcpaudit_lab import Lab, LoadReport, compare
+from mcpaudit_lab.cards import print_comparison, print_event
+from mcpaudit_lab.lab import FileReport
+from mcpaudit_lab.tables import Column
+from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.widgets.tables_html import table_html
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NAMES = list(PAYLOADS)
+
+
+class Shown:
+    """Everything that shows one payload: HTML for a notebook, text for a terminal."""
+
+    def __init__(self, text: str) -> None:
+        event, summary = hostile_event(text), hostile_event(text, 2, payload=False)
+        other = hostile_event(f"x {text}", 3)
+        comparisons = [compare(event, other), compare(event, summary), compare(event, event)]
+        file = FileReport(text, lines=2, loaded=1, rejected=1)
+        reports = [LoadReport((file,), reasons={text: 1}), LoadReport((file,) * 3)]
+        with Lab() as lab:
+            # DuckDB takes no lone surrogate, neither as a value nor to look for.
+            name = text if _is_unicode(text) else "a name"
+            lab.add_events([event, summary, other], kind="tail", name=name, request=name)
+            lab.add_events([hostile_event(f"{text} conflict", 2)], kind="tail", name=name)
+            events = lab.events(tool=text) if _is_unicode(text) else lab.events()
+            objects: list[Any] = [event, summary, *comparisons, *reports, events, lab.overview()]
+            rows = [{text: text, "id": text, "outcome": text, "list": [text], "success": False}]
+            columns = [
+                Column(text),
+                Column("id", is_id=True),
+                Column("outcome", styles={"ok": "green"}),
+                Column("list", text, right=True),
+            ]
+            table = table_html(text, columns, rows, words=text, foot=text, badge=text, sums=True)
+            self.html = [*(item._repr_html_() for item in objects), table]
+            frames: list[Any] = [events.df(payloads=True), events.breakdown("user")]
+            self.frames = [frame._repr_html_() for frame in frames]
+            self.text = [f(item) for item in (*objects, lab, file) for f in (repr, str)]
+            self.text += [repr(events.where(user=events.ids())), repr(lab.sql("from audit_events"))]
+            self.text += [repr(item) for item in (event.payload, *_notifications(event))]
+            self.text += [repr(item) for item in lab.provenance(event.id)]
+        self.printed = [_printed(print_event, item) for item in (event, summary)]
+        self.printed += [_printed(print_comparison, item) for item in comparisons]
+
+
+def _is_unicode(text: str) -> bool:
+    return text == text.encode("utf-8", "replace").decode()
+
+
+@cache
+def shown_of(name: str) -> Shown:
+    return Shown(PAYLOADS[name])
+
+
+def _notifications(event: Any) -> Any:
+    return event.payload.notifications
+
+
+def _printed(show: Callable[[Console, Any], None], item: Any) -> str:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    show(console, item)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_text_has_a_raw_control_character_and_none_is_endless(name: str) -> None:
+    shown = shown_of(name)
+    for text in (*shown.text, *shown.printed):
+        for line in text.split("\n"):
+            assert visible(line) == line
+    assert max(map(len, shown.text)) < 60_000
+    assert max(map(len, shown.printed)) < 400_000
+
+
+# In a browser
+
+# What a view is made of. Anything else came from the data.
+TAGS = {
+    *("div", "style", "span", "i", "b", "p", "br", "dl", "dt", "dd", "details", "summary", "time"),
+    *("table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img", "audio", "mark"),
+    *("label", "input", "svg", "g", "rect", "title"),
+}
+ATTRIBUTES = {
+    *("class", "role", "aria-label", "aria-level", "aria-hidden", "title", "open", "datetime"),
+    *("scope", "data-label", "type", "src", "alt", "decoding", "controls", "preload", "style"),
+    *("viewBox", "preserveAspectRatio", "x", "y", "width", "height"),
+}
+
+# What JupyterLab does: set the HTML, then run the scripts in it.
+SHOW = """([outputs, asLab]) => {
+    document.body.replaceChildren();
+    for (const html of outputs) {
+        const output = document.createElement('div');
+        output.className = 'jp-RenderedHTMLCommon jp-RenderedHTML output';
+        document.body.append(output);
+        output.innerHTML = html;
+        if (!asLab) continue;
+        for (const old of output.querySelectorAll('script')) {
+            const script = document.createElement('script');
+            for (const item of old.attributes) script.setAttribute(item.name, item.value);
+            script.textContent = old.textContent;
+            old.replaceWith(script);
+        }
+    }
+}"""
+# Everything a reader might do.
+TOUCH = """() => {
+    for (const item of document.querySelectorAll('details')) item.open = true;
+    for (const item of document.body.querySelectorAll('*'))
+        for (const kind of ['mouseover', 'focus', 'pointerdown', 'toggle', 'animationstart'])
+            item.dispatchEvent(new Event(kind, {bubbles: true}));
+}"""
+LOOK = """() => {
+    const found = {tags: new Set(), attributes: new Set(), urls: new Set(), wide: [], text: []};
+    for (const output of document.querySelectorAll('.output')) {
+        const root = output.getBoundingClientRect();
+        for (const item of output.querySelectorAll('*')) {
+            found.tags.add(item.localName);
+            for (const {name, value} of item.attributes) {
+                found.attributes.add(name);
+                if (name === 'src' || name === 'href') found.urls.add(value.slice(0, 22));
+                if (name === 'style' && !/^width: ?[0-9.]+%;?$/.test(value)) found.tags.add(value);
+            }
+            const box = item.getBoundingClientRect();
+            const hidden = item.closest('thead') && box.width <= 1;
+            if (!hidden && box.width && (box.right > root.right + 1 || box.left < root.left - 1))
+                found.wide.push(`${item.localName}.${item.className}: ${box.left} to ${box.right}`);
+        }
+        const plain = output.cloneNode(true);
+        for (const style of plain.querySelectorAll('style')) style.remove();
+        found.text.push(plain.textContent);
+    }
+    return {
+        tags: [...found.tags], attributes: [...found.attributes], urls: [...found.urls],
+        wide: found.wide, text: found.text, height: document.documentElement.scrollHeight,
+        scrolls: document.documentElement.scrollWidth > document.documentElement.clientWidth + 1,
+        hostile: window.hostile, title: document.title, url: location.href,
+    };
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser) -> Iterator[Watched]:
+    with watched_page(chromium) as watched:
+        yield watched
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_in_the_data_runs_asks_or_breaks_the_page(name: str, page: Watched) -> None:
+    shown = shown_of(name)
+    page.page.set_content("<!doctype html><title>notebook</title><body></body>")
+    for width in (900, 400):
+        page.page.set_viewport_size({"width": width, "height": 900})
+        page.page.evaluate(SHOW, [shown.html, True])
+        page.page.evaluate(TOUCH)
+        found = page.page.evaluate(LOOK)
+        assert found["hostile"] is None
+        assert set(found["tags"]) <= TAGS
+        assert set(found["attributes"]) <= ATTRIBUTES
+        assert all(url.startswith("data:image/png;base64,") for url in found["urls"])
+        assert found["wide"] == []
+        assert not found["scrolls"]
+        assert (found["title"], found["url"]) == ("notebook", "about:blank")
+        for text in found["text"]:
+            plain = re.sub("[\n\t]", "", text)
+            assert visible(plain) == plain
+    assert (page.requests, page.dialogs, page.errors) == ([], [], [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_of_its_own_runs_nothing_either(name: str, page: Watched) -> None:
+    """What a saved notebook is: the parser runs scripts where it meets them."""
+    shown = shown_of(name)
+    page.page.set_content(
+        "<!doctype html><title>notebook</title>"
+        + "".join(f"<div class=output>{html}</div>" for html in (*shown.html, *shown.frames))
+    )
+    page.page.evaluate(TOUCH)
+    page.page.wait_for_timeout(10)
+    found = page.page.evaluate("() => [window.hostile, document.title, location.href]")
+    assert found == [None, "notebook", "about:blank"]
+    assert (page.requests, page.dialogs, page.errors) == ([], [], [])
+
+
+RUNNING = ("script", "dialog", "double-quote", "single-quote", "error", "toggle")
+ASKING = ("image", "link", "style", "script-from-url", "object")
+
+
+def test_the_corpus_is_dangerous(chromium: Browser) -> None:
+    """What is not escaped does run, ask and open dialogs: these tests can fail."""
+    from playwright.sync_api import Error
+
+    ran, asked = set(), set()
+    for name in (*RUNNING, *ASKING):
+        text = PAYLOADS[name]
+        raw = [text, f'<b title="{text}">x</b>', f"<b title='{text}'>x</b>"]
+        with watched_page(chromium) as watched:
+            watched.page.set_content("<!doctype html><body></body>")
+            try:
+                watched.page.evaluate(SHOW, [raw, True])
+                watched.page.evaluate(TOUCH)
+                watched.page.wait_for_timeout(30)
+                hostile = watched.page.evaluate("() => window.hostile")
+            except Error:
+                # The page was left for another one, or crashed.
+                hostile = name
+            if hostile is not None or watched.dialogs:
+                ran.add(name)
+            if watched.requests:
+                asked.add(name)
+    assert set(RUNNING) <= ran
+    assert set(ASKING) <= asked
