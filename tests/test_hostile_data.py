@@ -41,7 +41,7 @@ class Shown:
             lab.add_events([event, summary, other], kind="tail", name=name, request=name)
             lab.add_events([hostile_event(f"{text} conflict", 2)], kind="tail", name=name)
             events = lab.events(tool=text) if _is_unicode(text) else lab.events()
-            objects = [event, summary, *comparisons, *reports, events, lab.overview()]
+            objects: list[Any] = [event, summary, *comparisons, *reports, events, lab.overview()]
             rows = [{text: text, "id": text, "outcome": text, "list": [text], "success": False}]
             columns = [
                 Column(text),
@@ -51,10 +51,8 @@ class Shown:
             ]
             table = table_html(text, columns, rows, words=text, foot=text, badge=text, sums=True)
             self.html = [*(item._repr_html_() for item in objects), table]
-            self.frames = [
-                events.df(payloads=True)._repr_html_(),
-                events.breakdown("user")._repr_html_(),
-            ]
+            frames: list[Any] = [events.df(payloads=True), events.breakdown("user")]
+            self.frames = [frame._repr_html_() for frame in frames]
             self.text = [f(item) for item in (*objects, lab, file) for f in (repr, str)]
             self.text += [repr(events.where(user=events.ids())), repr(lab.sql("from audit_events"))]
             self.text += [repr(item) for item in (event.payload, *_notifications(event))]

@@ -103,8 +103,8 @@ def watch_restarts(database: str, lab: Lab) -> tuple[StreamRecorder, list[Event 
     with serving(database, 0) as port:
         pass
     with PortalClient(f"http://127.0.0.1:{port}", KEY, attempts=1) as portal:
-        recorder = StreamRecorder(EventStream(portal, backoff_s=0.02), lab, on_item=items.append)
-        stream, load = recorder.stream, None
+        stream, load = EventStream(portal, backoff_s=0.02), None
+        recorder = StreamRecorder(stream, lab, on_item=items.append)
         with recorder:
             for _ in range(RESTARTS):
                 with serving(database, port):
@@ -132,6 +132,7 @@ def assert_same(
     assert recorder.stored.rejected == recorder.stored.waiting == recorder.stored.failures == 0
     again = lab.add_events(stored, kind="portal", name="its own rows")
     assert again.duplicates == len(stored), "each is what the portal stored"
+    assert isinstance(recorder.stream, EventStream)
     assert recorder.stream.counters.reconnections == RESTARTS
     assert not recorder.is_running
 

@@ -154,13 +154,18 @@ class LabReader:
         return compare(*events, ignore=ignore)
 
     def compare_replays(
-        self, events: EventSet | None = None, *, ignore: Iterable[str] = ()
+        self,
+        events: EventSet | None = None,
+        *,
+        ignore: Iterable[str] = (),
+        noise: Mapping[str, Iterable[str]] | None = None,
     ) -> pd.DataFrame:
         """Compare each original with each of its replays.
 
         Args:
             events: only replays that are in this set, or whose original is; None for all.
             ignore: paths to leave aside, as in :meth:`compare`.
+            noise: more of them for each tool, such as what a run has learned (``run.noise``).
 
         Returns:
             One row for each replay, oldest first. A replay of a replay stands beside the first
@@ -176,7 +181,7 @@ class LabReader:
         """
         from mcpaudit_lab.lab.replays import compare_pairs, find_pairs, frame_of
 
-        return frame_of(compare_pairs(self, find_pairs(self, events), ignore))
+        return frame_of(compare_pairs(self, find_pairs(self, events), ignore, noise))
 
     # Out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +65,19 @@ def _first(replay: str, parents: dict[str, str]) -> tuple[str, str, int]:
 
 
 def compare_pairs(
-    lab: LabReader, pairs: Iterable[Pair], ignore: Iterable[str]
+    lab: LabReader,
+    pairs: Iterable[Pair],
+    ignore: Iterable[str],
+    noise: Mapping[str, Iterable[str]] | None = None,
 ) -> Iterator[tuple[Pair, Event | None, Event, Comparison | None]]:
-    """Compare each pair; None for an original that the lab does not have."""
+    """Compare each pair; None for an original that the lab does not have.
+
+    Args:
+        lab: the lab.
+        pairs: which.
+        ignore: paths to leave aside.
+        noise: more of them for each tool.
+    """
     todo, patterns = list(pairs), tuple(ignore)
     for start in range(0, len(todo), _BATCH):
         batch = todo[start : start + _BATCH]
@@ -75,7 +85,10 @@ def compare_pairs(
         events = {event.id: event for event in EventSet(lab, wanted=tuple(wanted))}
         for pair in batch:
             original, replay = events.get(pair.original), events[pair.replay]
-            found = None if original is None else compare(original, replay, ignore=patterns)
+            found = None
+            if original is not None:
+                more = (noise or {}).get(original.tool_name, ())
+                found = compare(original, replay, ignore=(*patterns, *more))
             yield pair, original, replay, found
 
 

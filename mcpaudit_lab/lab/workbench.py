@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     import duckdb
 
     from mcpaudit_lab.client import PortalClient, PullReport
+    from mcpaudit_lab.redaction import Dialect
+    from mcpaudit_lab.replay.arguments import Edit, Secrets
+    from mcpaudit_lab.replay.plan import ReplayPlan
+    from mcpaudit_lab.replay.planning import AllowLike, EventsLike
+    from mcpaudit_lab.replay.targets import TargetLike
     from mcpaudit_lab.widgets.overview import Overview
 
 __all__ = ["Lab"]
@@ -232,6 +237,61 @@ class Lab(LabReader):
             loader = Loader(connection, strict=False, max_unpacked_bytes=0, advance=lambda _: None)
             files = (loader.load_lines(lines, kind=kind, name=name, request=request),)
         return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+
+    # Calling again
+
+    def plan_replay(
+        self,
+        events: EventsLike,
+        target: TargetLike,
+        *,
+        allow: AllowLike = None,
+        secrets: Secrets | None = None,
+        edit: Edit | None = None,
+        via_tryit: bool = False,
+        again: Collection[str] = (),
+        dialects: Iterable[Dialect | str] | None = None,
+    ) -> ReplayPlan:
+        """A verdict for each event: would it be called again, and if not, why. Nothing is called.
+
+        The target is asked what tools it has, and a portal for its copies of the events.
+
+        Args:
+            events: an :class:`EventSet`, or events, or ids. They are called oldest first.
+                A replay whose original is among them is left out.
+            target: a :class:`PortalClient`; the URL of an MCP endpoint; a command as a list; an
+                ``MCPServer`` of this process; or an :class:`McpTarget`. Never anything from a log.
+            allow: the tools that may be called: names; ``"read-only"``, of which the target says
+                so; or ``"all"`` but those of which it says that they destroy, which must be named.
+                In a collection everything is a name; :class:`Allowed` has all of it. None allows
+                nothing.
+            secrets: values for what was redacted, by path or key; or a function that is called
+                with the event and the path. What it supplies is kept nowhere.
+            edit: arguments to change, by name; or a function that is called with the event and a
+                copy of the arguments and gives new ones.
+            via_tryit: have a portal call the lab's copy by Try-It where it has no equal event.
+            again: ids of events to send although an earlier sending is uncertain.
+            dialects: what counts as redacted; None for every dialect there is.
+
+        Raises:
+            ReplayError: the target is none, an event has no id, an edit cannot be made.
+            EventNotFound: an id that the lab does not have.
+            PortalError: the portal does not answer.
+        """
+        from mcpaudit_lab.replay.arguments import ALL_DIALECTS
+        from mcpaudit_lab.replay.planning import make_plan
+
+        return make_plan(
+            self,
+            events,
+            target,
+            allow=allow,
+            secrets=secrets,
+            edit=edit,
+            via_tryit=via_tryit,
+            again=again,
+            dialects=ALL_DIALECTS if dialects is None else dialects,
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:

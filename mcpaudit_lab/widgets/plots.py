@@ -36,6 +36,11 @@ _CALLS_COLOUR: Final = "#4f8fcc"
 _FAILED_COLOUR: Final = "#d1453b"
 _INCHES: Final = 8.0
 _DAY: Final = timedelta(days=1)
+_DAY_MS: Final = 86_400_000
+_FIRST: Final = datetime(1, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(9999, 12, 31, tzinfo=UTC)
+# A longer bar would leave the calendar.
+_LONGEST_MS: Final = 30 * _DAY_MS
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -156,7 +161,7 @@ def plot_session(events: EventSet, session_id: str | None = None, ax: Axes | Non
             continue
         lane, start = lanes.index(row["tool_name"]), _days(row["ts"])
         colour = _CALLS_COLOUR if row["success"] else _FAILED_COLOUR
-        length = timedelta(milliseconds=row["duration_ms"]) / _DAY
+        length = min(row["duration_ms"], _LONGEST_MS) / _DAY_MS
         axes.barh(lane, length, left=start, height=0.5, color=colour, alpha=0.6)
         axes.plot([start], [lane], marker="|", markersize=9, markeredgewidth=1.6, color=colour)
     if rows:
@@ -306,6 +311,9 @@ def _glyphs(path: str) -> frozenset[int]:
 def _time_axis(axes: Axes) -> None:
     from matplotlib import dates
 
+    # Matplotlib's calendar goes from year 1 to 9999, and a margin may lead out of it.
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, _days(_FIRST)), min(high, _days(_LAST)))
     untyped: Any = dates
     locator = untyped.AutoDateLocator(minticks=3, maxticks=8, tz=UTC)
     axes.xaxis.set_major_locator(locator)

@@ -1,0 +1,204 @@
+"""How far each replay came, kept in the lab: written before a call is sent, and after.
+
+One row of ``replays`` is one call of one run. A row that says ``sent`` when nobody is sending was
+left by a process that died: whether the call ran is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from mcpaudit_lab.lab.reading import LabReader
+
+__all__ = ["PlannedCall", "ReplayBook", "ReplayState"]
+
+_TABLE: Final = (
+    "create table if not exists replays (run_id varchar, digest varchar, place integer,"
+    " event_id uuid, attempt integer, tool_name varchar, target varchar, modified boolean,"
+    " status varchar, replay_id varchar, detail varchar, duration_ms bigint,"
+    " sent_at timestamptz, ended_at timestamptz)"
+)
+_COLUMNS: Final = "digest, event_id::varchar, attempt, status, replay_id, detail, duration_ms"
+_OPEN: Final = ("waiting", "unsent", "limited")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState:
+    """One row: a call of a run.
+
+    Attributes:
+        event_id: the original.
+        attempt: which call of the same event it is, from 1.
+        status: how far it came.
+        replay_id: the event that records it, or an empty text.
+        detail: why it failed, or an empty text.
+        duration_ms: how long it took; None before it ended.
+    """
+
+    event_id: str
+    attempt: int
+    status: str
+    replay_id: str = ""
+    detail: str = ""
+    duration_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A call that is to be sent.
+
+    Attributes:
+        event_id: the original.
+        attempt: which call of the same event it is, from 1.
+        tool_name: the tool.
+        modified: whether it is another call than the captured one.
+        digest: what would be sent, as a hash: the same call has the same one in any process.
+    """
+
+    event_id: str
+    attempt: int
+    tool_name: str
+    modified: bool
+    digest: str
+
+
+class ReplayBook:
+    """The table ``replays`` of a lab, made when it is first needed.
+
+    Args:
+        lab: the lab. Each change is stored before the method returns.
+    """
+
+    def __init__(self, lab: LabReader) -> None:
+        self._lab = lab
+        self._cursor().execute(_TABLE)
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        return self._lab.connection.cursor()
+
+    def uncertain(self, target: str) -> set[str]:
+        """The events that were sent to a target with no outcome known, and not again since."""
+        rows = (
+            self._cursor()
+            .execute(
+                "select distinct event_id::varchar from replays"
+                " where target = $target and status in ('sent', 'uncertain')",
+                {"target": target},
+            )
+            .fetchall()
+        )
+        return {event_id for (event_id,) in rows}
+
+    def settle(self, target: str, event_ids: Iterable[str]) -> None:
+        """Somebody has decided to send these again: what is not known is no obstacle any more."""
+        self._cursor().execute(
+            "update replays set status = 'abandoned' where target = $target"
+            " and status in ('sent', 'uncertain') and event_id in (select unnest($ids)::uuid)",
+            {"target": target, "ids": list(event_ids)},
+        )
+
+    def open_run(self, target: str, calls: Sequence[PlannedCall]) -> tuple[str, list[ReplayState]]:
+        """Go on with a run that was not finished, or begin one.
+
+        A run goes on if it has calls left to send, and any of these calls among its own. What it
+        did not have is added to it; what else it has is left as it is.
+
+        Args:
+            target: where the calls go.
+            calls: in their order.
+
+        Returns:
+            The run's id, and how far each of the calls is, in their order. What a dead process left
+            as ``sent`` is ``uncertain`` now.
+        """
+        run_id = self._open_run_of(target, calls) or str(uuid4())
+        self._cursor().execute(
+            "update replays set status = 'uncertain', detail = 'the process ended meanwhile'"
+            " where run_id = $run and status = 'sent'",
+            {"run": run_id},
+        )
+        known = self._states(run_id)
+        new = [
+            (
+                run_id,
+                call.digest,
+                len(known) + place,
+                call.event_id,
+                call.attempt,
+                call.tool_name,
+                target,
+                call.modified,
+            )
+            for place, call in enumerate(call for call in calls if call.digest not in known)
+        ]
+        if new:
+            self._cursor().executemany(
+                "insert into replays (run_id, digest, place, event_id, attempt, tool_name, target,"
+                " modified, status) values (?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
+                new,
+            )
+        known = self._states(run_id)
+        return run_id, [known[call.digest] for call in calls]
+
+    def _open_run_of(self, target: str, calls: Sequence[PlannedCall]) -> str:
+        row = (
+            self._cursor()
+            .execute(
+                "select run_id from replays where target = $target group by run_id"
+                " having bool_or(status in (select unnest($open)))"
+                " and bool_or(digest in (select unnest($digests)))"
+                " order by max(sent_at) desc nulls last limit 1",
+                {
+                    "target": target,
+                    "open": list(_OPEN),
+                    "digests": [call.digest for call in calls],
+                },
+            )
+            .fetchone()
+        )
+        return "" if row is None else str(row[0])
+
+    def _states(self, run_id: str) -> dict[str, ReplayState]:
+        """The rows of a run by what they call."""
+        rows = (
+            self._cursor()
+            .execute(f"select {_COLUMNS} from replays where run_id = $run", {"run": run_id})
+            .fetchall()
+        )
+        return {
+            digest: ReplayState(event_id, attempt, status, replay_id or "", detail or "", ms)
+            for digest, event_id, attempt, status, replay_id, detail, ms in rows
+        }
+
+    def sending(self, run_id: str, event_id: str, attempt: int) -> None:
+        """A call is about to leave."""
+        self._set(run_id, event_id, attempt, "status = 'sent', sent_at = now()", {})
+
+    def ended(self, run_id: str, state: ReplayState) -> None:
+        """A call came to an end, or was put off."""
+        values = {
+            "status": state.status,
+            "replay": state.replay_id,
+            "detail": state.detail,
+            "ms": state.duration_ms,
+        }
+        change = (
+            "status = $status, replay_id = $replay, detail = $detail, duration_ms = $ms,"
+            " ended_at = now()"
+        )
+        self._set(run_id, state.event_id, state.attempt, change, values)
+
+    def _set(
+        self, run_id: str, event_id: str, attempt: int, change: str, values: dict[str, Any]
+    ) -> None:
+        self._cursor().execute(
+            f"update replays set {change} where run_id = $run and event_id = $event::uuid"
+            " and attempt = $attempt",
+            {"run": run_id, "event": event_id, "attempt": attempt, **values},
+        )

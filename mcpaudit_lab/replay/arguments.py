@@ -1,0 +1,185 @@
+"""What goes out for an event: the captured arguments, edited and filled in where somebody says so.
+
+Redaction marks are never sent. They are filled in by ``secrets``, or the event is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mcpaudit_lab.errors import ReplayError
+from mcpaudit_lab.events import Event
+from mcpaudit_lab.jsonpaths import Path, format_path
+from mcpaudit_lab.jsontext import same
+from mcpaudit_lab.redaction import Dialect, marks_of, redacted_paths
+from mcpaudit_lab.replay.scrubbing import Scrubber
+from mcpaudit_lab.sanitize import REDACTED, Sanitizer, copy_json
+
+__all__ = ["ALL_DIALECTS", "Edit", "Outgoing", "Secrets", "prepare"]
+
+Secrets: TypeAlias = "Mapping[str, Any] | Callable[[Event, str], Any]"
+Edit: TypeAlias = "Mapping[str, Any] | Callable[[Event, dict[str, Any]], dict[str, Any]]"
+
+ALL_DIALECTS: tuple[Dialect, ...] = tuple(Dialect)
+"""Every way of writing that a value was redacted: to refuse a call costs less than to send one."""
+
+_RULES = Sanitizer()
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """The arguments of one call.
+
+    Attributes:
+        arguments: what is sent; None where the call has none. With supplied secrets in it.
+        kept: what may be kept of it: the same with the redaction marks where values were supplied.
+        missing: the redacted places that nobody supplies; a call with any is never sent.
+        modified: whether it is another call than the captured one.
+        scrubber: takes what was supplied out of what comes back.
+        exposed: supplied places that a portal with the usual rules would store in clear.
+    """
+
+    arguments: Any = field(repr=False)
+    kept: Any = field(repr=False)
+    missing: tuple[str, ...] = ()
+    modified: bool = False
+    scrubber: Scrubber = field(default_factory=Scrubber)
+    exposed: tuple[str, ...] = ()
+
+
+def prepare(
+    event: Event,
+    *,
+    secrets: Secrets | None = None,
+    edit: Edit | None = None,
+    dialects: Iterable[Dialect | str] = ALL_DIALECTS,
+) -> Outgoing:
+    """Make ready what goes out for an event that has a payload.
+
+    Args:
+        event: the event.
+        secrets: the redacted values: by path, or by the last key of the path; or a function that
+            is called with the event and the path as text and gives the value, or None for none.
+        edit: arguments to change, by name; or a function that is called with the event and a copy
+            of the arguments and gives the new ones.
+        dialects: what counts as redacted.
+
+    Raises:
+        ReplayError: an edit that gives no object, or that cannot be made.
+    """
+    captured = _captured(event)
+    marks = tuple(dialects)
+    before = {format_path(path): path for path in redacted_paths(captured, dialects=marks)}
+    changed = _edited(event, captured, edit)
+    arguments, kept = copy_json(changed), copy_json(changed)
+    supplied: list[Any] = []
+    places: list[Path] = []
+    # A mark that an edit has replaced was as secret as one that was filled in.
+    for path in before.values():
+        value = _value_at(changed, path)
+        if value is not _ABSENT and not (isinstance(value, str) and marks_of(marks).is_mark(value)):
+            supplied.append(value)
+            places.append(path)
+            _put(kept, path, REDACTED)
+    for path in redacted_paths(arguments, dialects=marks):
+        value = _supplied(event, path, secrets)
+        if value is not None and path:
+            supplied.append(value)
+            places.append(path)
+            _put(arguments, path, copy_json(value))
+    left = redacted_paths(arguments, dialects=marks)
+    left += _marked_keys(arguments, marks)
+    scrubber = Scrubber(supplied)
+    return Outgoing(
+        arguments=arguments,
+        kept=scrubber.clean(kept),
+        missing=tuple(dict.fromkeys(map(format_path, left))),
+        modified=bool(supplied) or not same(changed, captured, spelling=True),
+        scrubber=scrubber,
+        exposed=tuple(
+            format_path(path)
+            for path in places
+            if not any(isinstance(part, str) and _RULES.is_secret(part) for part in path)
+        ),
+    )
+
+
+def _captured(event: Event) -> Any:
+    payload = event.payload
+    params = None if payload is None else payload.request_params
+    return event.parameters if params is None else params
+
+
+def _edited(event: Event, captured: Any, edit: Edit | None) -> Any:
+    if edit is None:
+        return captured
+    if callable(edit):
+        changed = edit(event, copy_json(captured or {}))  # type: ignore[arg-type]  # an object, or the function sees what else it is
+        if not isinstance(changed, dict):
+            raise ReplayError("the edit gave no arguments: a function gives a dict")
+        return copy_json(changed)
+    if not isinstance(captured, dict | None):
+        return captured
+    return {**(captured or {}), **edit}
+
+
+def _supplied(event: Event, path: Path, secrets: Secrets | None) -> Any:
+    if secrets is None:
+        return None
+    text = format_path(path)
+    if callable(secrets):
+        return secrets(event, text)
+    if text in secrets:
+        return secrets[text]
+    keys = [part for part in path if isinstance(part, str)]
+    return secrets.get(keys[-1]) if keys else None
+
+
+class _Absent:
+    """Nothing is there."""
+
+
+_ABSENT = _Absent()
+
+
+def _value_at(tree: Any, path: Path) -> Any:
+    for part in path:
+        if isinstance(part, str):
+            if not isinstance(tree, dict) or part not in tree:
+                return _ABSENT
+        elif not isinstance(tree, list) or part >= len(tree):
+            return _ABSENT
+        tree = tree[part]
+    return tree
+
+
+def _put(tree: Any, path: Path, value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree[part]
+    tree[path[-1]] = value
+
+
+def _marked_keys(tree: Any, dialects: Iterable[Dialect | str]) -> list[Path]:
+    """Where a key is a mark; :func:`redacted_paths` looks at values."""
+    is_mark = marks_of(dialects).is_mark
+    found: list[Path] = []
+    # A path is a chain of (the way to here, segment), so that depth costs nothing.
+    pending: list[tuple[tuple[Any, ...], Any]] = [((), tree)]
+    while pending:
+        way, item = pending.pop()
+        if isinstance(item, dict):
+            found += [_unchained((way, key)) for key in item if is_mark(key)]
+            pending.extend(((way, key), child) for key, child in item.items())
+        elif isinstance(item, list):
+            pending.extend(((way, n), child) for n, child in enumerate(item))
+    return found
+
+
+def _unchained(chain: tuple[Any, ...]) -> Path:
+    parts: list[str | int] = []
+    while chain:
+        chain, part = chain
+        parts.append(part)
+    return tuple(reversed(parts))

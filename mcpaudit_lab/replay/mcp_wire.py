@@ -1,0 +1,173 @@
+"""The call that leaves is the call that was captured, to the letter.
+
+The MCP SDK writes arguments through its models and ``json``: ``1.10`` would go out as the string
+``"1.10"``, ``1e400`` not at all, nesting of some hundred levels neither. So the request is the
+SDK's, and its arguments are put in as text right before it leaves: into the HTTP body, or into the
+line that a process reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+
+import anyio
+import httpx2
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCRequest
+from pydantic import PrivateAttr
+
+from mcpaudit_lab.jsontext import dumps, loads
+
+if TYPE_CHECKING:
+    from mcp.client._transport import ReadStream, WriteStream
+
+__all__ = ["CallOnTheWire", "ExactTransport", "exact_stdio"]
+
+_CALL = "tools/call"
+# Nothing was sent yet when these happen.
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+@dataclass(slots=True)
+class CallOnTheWire:
+    """The one call that a connection has under way.
+
+    Attributes:
+        arguments: what goes out; None for a call without arguments.
+        sent: whether it left, or may have.
+        status: the HTTP status of its answer; 0 where there is none.
+        retry_after: the header of that name.
+        failure: what went wrong with the connection.
+    """
+
+    arguments: Any = field(default=None, repr=False)
+    sent: bool = False
+    status: int = 0
+    retry_after: str = ""
+    failure: str = ""
+
+    def begin(self, arguments: Any) -> None:
+        """The next call is this one."""
+        self.arguments = arguments
+        self.sent = False
+        self.status, self.retry_after, self.failure = 0, "", ""
+
+    def text(self, message: dict[str, Any]) -> str:
+        """The request as it leaves."""
+        params = {name: value for name, value in message["params"].items() if name != "arguments"}
+        if self.arguments is not None:
+            params["arguments"] = self.arguments
+        return dumps({**message, "params": params})
+
+
+class ExactTransport(httpx2.AsyncBaseTransport):
+    """Puts the arguments of calls into their bodies, and notes what becomes of them.
+
+    Args:
+        call: the call under way.
+        inner: what really sends; httpx2's own by default.
+    """
+
+    def __init__(self, call: CallOnTheWire, inner: httpx2.AsyncBaseTransport | None = None) -> None:
+        self._call = call
+        self._inner = inner or httpx2.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request."""
+        message = loads(await request.aread()) if request.method == "POST" else None
+        if not isinstance(message, dict) or message.get("method") != _CALL:
+            return await self._inner.handle_async_request(request)
+        headers = [
+            (name, value)
+            for name, value in request.headers.raw
+            if name.lower() != b"content-length"
+        ]
+        exact = httpx2.Request(
+            request.method,
+            request.url,
+            headers=headers,
+            content=self._call.text(message).encode(),
+            extensions=request.extensions,
+        )
+        self._call.sent = True
+        try:
+            response = await self._inner.handle_async_request(exact)
+        except httpx2.HTTPError as error:
+            self._call.sent = not isinstance(error, _NOT_SENT)
+            self._call.failure = type(error).__name__
+            self._call.status = 503
+            # An answer, so that the SDK fails this call and not the whole connection.
+            return httpx2.Response(503, request=request)
+        self._call.status = response.status_code
+        self._call.retry_after = response.headers.get("retry-after", "")
+        return response
+
+    async def aclose(self) -> None:
+        """Close what really sends."""
+        await self._inner.aclose()
+
+
+class _ExactRequest(JSONRPCRequest):
+    """A request whose JSON is given."""
+
+    _text: str = PrivateAttr(default="")
+
+    def model_dump_json(self, **_: Any) -> str:
+        """The text, however it was asked for."""
+        return self._text
+
+
+class _ExactStream:
+    """The stream to a process, with the arguments of calls put in."""
+
+    def __init__(self, inner: WriteStream[SessionMessage], call: CallOnTheWire) -> None:
+        self._inner = inner
+        self._call = call
+
+    async def send(self, item: SessionMessage) -> None:
+        """Send one message."""
+        message = item.message
+        if isinstance(message, JSONRPCRequest) and message.method == _CALL:
+            exact = _ExactRequest(**dict(message))
+            exact._text = self._call.text(  # noqa: SLF001 - our own class, a few lines above
+                message.model_dump(by_alias=True, mode="json", exclude_unset=True)
+            )
+            self._call.sent = True
+            item = SessionMessage(exact, metadata=item.metadata)
+        await self._inner.send(item)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        return await self._inner.__aexit__(exc_type, exc_val, exc_tb)
+
+
+@asynccontextmanager
+async def exact_stdio(
+    parameters: StdioServerParameters, call: CallOnTheWire
+) -> AsyncIterator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
+    """Talk to a process over its standard input and output, calls exact.
+
+    What it writes to standard error goes nowhere: it may repeat what was supplied.
+    """
+    async with (
+        await anyio.open_file(os.devnull, "w") as nowhere,
+        stdio_client(parameters, cast("TextIO", nowhere.wrapped)) as (read, write),
+    ):
+        yield read, _ExactStream(write, call)

@@ -1,0 +1,231 @@
+"""Making a plan: one check after the other, the first that fails is the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from mcpaudit_lab.errors import ReplayError
+from mcpaudit_lab.events import Event, parse_id
+from mcpaudit_lab.lab.replay_states import ReplayBook
+from mcpaudit_lab.redaction import Dialect, is_redacted
+from mcpaudit_lab.replay.arguments import ALL_DIALECTS, Edit, Outgoing, Secrets, prepare
+from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
+from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
+from mcpaudit_lab.replay.targets import Target, TargetLike, target_of
+from mcpaudit_lab.replay.tools import ToolFacts, misfits
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.lab.workbench import Lab
+
+__all__ = ["AllowLike", "Allowed", "EventsLike", "make_plan"]
+
+EventsLike: TypeAlias = "Iterable[Event | str] | Event | str"
+AllowLike: TypeAlias = "Allowed | str | Iterable[str] | None"
+
+_ALL: Final = "all"
+_READ_ONLY: Final = "read-only"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Which tools may be called.
+
+    Attributes:
+        names: these, whatever their target says of them.
+        every: all others too, unless their target says that they destroy.
+        read_only: those of which their target says that they only read.
+    """
+
+    names: frozenset[str] = frozenset()
+    every: bool = False
+    read_only: bool = False
+
+    @classmethod
+    def of(cls, allow: AllowLike) -> Allowed:
+        """Read ``"all"``, ``"read-only"``, one name, or several.
+
+        In a collection everything is a name: it may have been made from a log, where a tool may be
+        called ``all``.
+        """
+        if allow is None:
+            return cls()
+        if isinstance(allow, Allowed):
+            return allow
+        if isinstance(allow, str):
+            if allow == _ALL:
+                return cls(every=True)
+            return cls(read_only=True) if allow == _READ_ONLY else cls(frozenset({allow}))
+        return cls(frozenset(allow))
+
+    def refuse(self, name: str, tool: ToolFacts | None) -> Refusal | None:
+        """Why a tool may not be called; None where it may."""
+        if name in self.names:
+            return None
+        if tool is not None and tool.destructive:
+            detail = "its server says that the tool destroys; allow= must name it"
+            return Refusal(RefusalReason.DESTRUCTIVE, detail)
+        if self.every or (self.read_only and tool is not None and tool.read_only):
+            return None
+        detail = "the tool is not in allow="
+        if self.read_only:
+            detail = "its server does not say that the tool only reads"
+        return Refusal(RefusalReason.NOT_ALLOWED, detail)
+
+
+def make_plan(
+    lab: Lab,
+    events: EventsLike,
+    target: TargetLike,
+    *,
+    allow: AllowLike = None,
+    secrets: Secrets | None = None,
+    edit: Edit | None = None,
+    via_tryit: bool = False,
+    again: Collection[str] = (),
+    dialects: Iterable[Dialect | str] = ALL_DIALECTS,
+) -> ReplayPlan:
+    """A verdict for each event; :meth:`Lab.plan_replay` says more."""
+    where = target_of(target)
+    given = _chosen(lab, events)
+    chosen = [event for event in given.values() if _original(event) not in given]
+    repeated = frozenset(map(parse_id, again))
+    planner = _Planner(
+        target=where,
+        # Nothing is asked of a target for nothing.
+        tools=where.tools() if chosen else None,
+        allowed=Allowed.of(allow),
+        uncertain=ReplayBook(lab).uncertain(where.name) - repeated,
+        secrets=secrets,
+        edit=edit,
+        via_tryit=via_tryit,
+        dialects=tuple(dialects),
+    )
+    items = tuple(planner.examine(event) for event in chosen)
+    return ReplayPlan(
+        lab,
+        where,
+        items,
+        where.pace() if chosen else None,
+        _warnings(items, where),
+        left_out=len(given) - len(chosen),
+        again=repeated,
+    )
+
+
+def _original(event: Event) -> str:
+    payload = event.payload
+    return "" if payload is None else payload.replayed_from or ""
+
+
+def _chosen(lab: Lab, events: EventsLike) -> dict[str, Event]:
+    """The events with their payloads by id, each once, oldest first."""
+    listed: Iterable[Any] = (events,) if isinstance(events, Event | str) else events
+    found: dict[str, Event] = {}
+    for item in listed:
+        event = lab.event(item) if isinstance(item, str) else item
+        if not event.id:
+            raise ReplayError(
+                "an event without an id cannot be replayed; a live stream's have none"
+            )
+        found[event.id] = event
+    ordered = sorted(found.values(), key=lambda event: (event.timestamp_ns, event.id))
+    return {event.id: event for event in ordered}
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    target: Target
+    tools: Mapping[str, ToolFacts] | None
+    allowed: Allowed
+    uncertain: Collection[str]
+    secrets: Secrets | None
+    edit: Edit | None
+    via_tryit: bool
+    dialects: tuple[Dialect | str, ...]
+
+    def examine(self, event: Event) -> PlanItem:
+        refusal = _not_captured(event)
+        if refusal is not None:
+            return PlanItem(event, refusal, Outgoing(None, None))
+        outgoing = prepare(event, secrets=self.secrets, edit=self.edit, dialects=self.dialects)
+        refusal = self._not_whole(event, outgoing)
+        if refusal is not None:
+            return PlanItem(event, refusal, outgoing)
+        name = event.tool_name
+        tool = None if self.tools is None else self.tools.get(name)
+        unknown: tuple[str, ...] = ("tools",) if self.tools is None else ()
+        if self.tools is not None and tool is None:
+            detail = "the target has no tool of this name"
+            return PlanItem(event, Refusal(RefusalReason.TOOL_MISSING, detail), outgoing)
+        if tool is not None:
+            refusal, unknown = _vouched(tool, outgoing)
+        refusal = refusal or self.allowed.refuse(name, tool)
+        if refusal is not None:
+            return PlanItem(event, refusal, outgoing, unknown)
+        route = self.target.route(event, outgoing, via_tryit=self.via_tryit)
+        if isinstance(route, Refusal):
+            return PlanItem(event, route, outgoing, unknown)
+        repeatable = name in self.allowed.names or (tool is not None and tool.repeatable)
+        return PlanItem(event, None, outgoing, unknown, route, repeatable)
+
+    def _not_whole(self, event: Event, outgoing: Outgoing) -> Refusal | None:
+        if outgoing.missing:
+            detail = "values were redacted; secrets= supplies them"
+            return Refusal(RefusalReason.REDACTED, detail, outgoing.missing)
+        if is_redacted(event.tool_name, dialects=self.dialects):
+            return Refusal(RefusalReason.REDACTED, "the tool's name was redacted", ("tool_name",))
+        if not isinstance(outgoing.arguments, dict | None):
+            return Refusal(RefusalReason.NOT_A_CALL, "the arguments are no object")
+        if event.id in self.uncertain:
+            detail = "it was sent before and may have run; again= sends it once more"
+            return Refusal(RefusalReason.UNCERTAIN, detail)
+        return None
+
+
+def _not_captured(event: Event) -> Refusal | None:
+    """Why there is no call to send."""
+    payload = event.payload
+    if event.error_category == "auth":
+        detail = "its caller was never let in"
+        return Refusal(RefusalReason.NOT_AUTHENTICATED, detail)
+    if payload is None:
+        return Refusal(RefusalReason.NO_PAYLOAD, "the lab has no payload of it")
+    if payload.request_truncated:
+        return Refusal(RefusalReason.TRUNCATED, "the request was too big to be kept")
+    if not event.tool_name:
+        return Refusal(RefusalReason.NOT_A_CALL, "it names no tool")
+    if payload.jsonrpc_method not in ("", "tools/call"):
+        return Refusal(RefusalReason.NOT_A_CALL, "it is no tools/call")
+    return None
+
+
+def _vouched(tool: ToolFacts, outgoing: Outgoing) -> tuple[Refusal | None, tuple[str, ...]]:
+    """Whether arguments fit what the target says of a tool, and what it does not say."""
+    unknown = ("annotations",) if tool.annotations is None else ()
+    found = None if tool.schema is None else misfits(tool.schema, outgoing.arguments or {})
+    if found is None:
+        return None, ("schema", *unknown)
+    if not found:
+        return None, unknown
+    keywords = ", ".join(dict.fromkeys(keyword for _, keyword in found))
+    detail = f"the arguments do not fit the tool's schema any more: {keywords}"
+    paths = tuple(dict.fromkeys(path for path, _ in found))
+    return Refusal(RefusalReason.DOES_NOT_FIT, detail, paths), unknown
+
+
+def _warnings(items: Iterable[PlanItem], target: Target) -> tuple[str, ...]:
+    sent = [item for item in items if item.refusal is None]
+    supplied = [item for item in sent if item.outgoing.scrubber]
+    if not supplied:
+        return ()
+    exposed = sorted({path for item in supplied for path in item.outgoing.exposed})
+    told = (
+        f"{target.name} sees what you supply for {len(supplied)} calls; its tools' answers may"
+        " repeat it, and a portal stores answers as they are"
+    )
+    if not exposed:
+        return (told,)
+    paths = ", ".join(exposed[:5])
+    return told, f"an audited target stores these in clear, unless it redacts their names: {paths}"

@@ -1,0 +1,202 @@
+"""Running a plan: call after call, each written down before and after."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpaudit_lab.errors import ReplayError
+from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.lab.ledger import request_text
+from mcpaudit_lab.lab.progress import progress_bar
+from mcpaudit_lab.lab.replay_states import PlannedCall, ReplayBook, ReplayState
+from mcpaudit_lab.replay.answers import Answer, ReplayStatus, event_of
+from mcpaudit_lab.replay.pace import Pace, Pacer, parse_pace
+from mcpaudit_lab.replay.run import ReplayRun
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
+    from mcpaudit_lab.replay.targets import Calls
+
+__all__ = ["run_plan"]
+
+_OPEN: Final = (ReplayStatus.WAITING, ReplayStatus.UNSENT, ReplayStatus.LIMITED)
+_ENDED: Final = (ReplayStatus.SUCCEEDED, ReplayStatus.FAILED)
+_STOPS: Final = ("failed", "uncertain", "unsent", "refused", "changed")
+# So often in a row a target may say that it wants us to wait.
+_HOLDS_MAX: Final = 20
+_LOST: Final = "the portal wrote an event, but does not give it now; a pull brings it"
+
+StopOn = str | Iterable[str] | Callable[[Mapping[str, Any]], object]
+
+
+def run_plan(
+    plan: ReplayPlan,
+    *,
+    limit: int | None,
+    rate: str | float | Pace | None,
+    stop_on: StopOn,
+    repeat: int,
+    progress: bool | None,
+    clock: Callable[[], float],
+    sleep: Callable[[float], object],
+) -> ReplayRun:
+    """Send what is left of a plan's calls; :meth:`ReplayPlan.run` says more."""
+    pace = parse_pace(rate) or plan.pace
+    stops = _stopper(stop_on)
+    if repeat < 1 or (limit is not None and limit < 0):
+        raise ReplayError("repeat is 1 or more, limit 0 or more")
+    book = ReplayBook(plan.lab)
+    run = _begin(plan, book, repeat)
+    todo = [state for state in run.states if state.status in _OPEN]
+    todo = todo if limit is None else todo[:limit]
+    run.stopped = ""
+    if not todo:
+        return run
+    pacer = Pacer(pace, clock, sleep)
+    bar = progress_bar(progress, total=len(todo), unit="calls", label="replay")
+    with plan.target.open() as calls, bar as advance, _worker() as worker:
+        runner = _Runner(run, book, calls, pacer, worker)
+        for state in todo:
+            done, interrupted = runner.send(state)
+            advance(1)
+            if interrupted:
+                run.stopped = "interrupted"
+                raise KeyboardInterrupt
+            run.stopped = stops(run, done)
+            if run.stopped:
+                break
+    return run
+
+
+def _begin(plan: ReplayPlan, book: ReplayBook, repeat: int) -> ReplayRun:
+    if plan.begun is not None:
+        plan.begun.check_repeat(repeat)
+        return plan.begun
+    if plan.again:
+        book.settle(plan.target.name, plan.again)
+    calls = [
+        _planned(item, attempt)
+        for attempt in range(1, repeat + 1)
+        for item in plan.runnable
+        if attempt == 1 or item.repeatable
+    ]
+    run_id, states = book.open_run(plan.target.name, calls)
+    plan.begun = ReplayRun(plan, run_id, states)
+    return plan.begun
+
+
+def _planned(item: PlanItem, attempt: int) -> PlannedCall:
+    event, outgoing = item.event, item.outgoing
+    # Of what was supplied there is nothing in it.
+    told = dumps([event.id, event.tool_name, attempt, item.route, outgoing.modified, outgoing.kept])
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    return PlannedCall(event.id, attempt, event.tool_name, outgoing.modified, digest)
+
+
+class _Runner:
+    """Sends single calls and writes down how far each came."""
+
+    def __init__(
+        self,
+        run: ReplayRun,
+        book: ReplayBook,
+        calls: Calls,
+        pacer: Pacer,
+        worker: ThreadPoolExecutor,
+    ) -> None:
+        self._run = run
+        self._book = book
+        self._calls = calls
+        self._pacer = pacer
+        self._worker = worker
+
+    def send(self, state: ReplayState) -> tuple[ReplayState, bool]:
+        """Send one call; gives how far it came, and whether somebody wants to stop."""
+        item = self._run.item(state)
+        for hold in range(_HOLDS_MAX + 1):
+            self._pacer.wait()
+            answer, interrupted = self._ask(state, item)
+            done = self._note(state, item, answer)
+            if answer.status is not ReplayStatus.LIMITED or interrupted or hold == _HOLDS_MAX:
+                break
+            self._pacer.hold(answer.retry_after_s)
+        return done, interrupted
+
+    def _ask(self, state: ReplayState, item: PlanItem) -> tuple[Answer, bool]:
+        self._book.sending(self._run.run_id, state.event_id, state.attempt)
+        future = self._worker.submit(self._calls.call, item.event, item.outgoing, item.route)
+        try:
+            return _wait(future)
+        except BaseException:
+            # Nobody waits for the answer any more; it was sent all the same.
+            detail = "interrupted before the answer came"
+            self._note(state, item, Answer(ReplayStatus.UNCERTAIN, error=detail))
+            raise
+
+    def _note(self, state: ReplayState, item: PlanItem, answer: Answer) -> ReplayState:
+        replay_id, detail = "", answer.error
+        if answer.status in _ENDED:
+            replay_id, detail = self._keep(state, item, answer)
+        ms = None if answer.started is None else answer.duration_ms
+        done = ReplayState(state.event_id, state.attempt, str(answer.status), replay_id, detail, ms)
+        self._book.ended(self._run.run_id, done)
+        self._run.put(done)
+        return done
+
+    def _keep(self, state: ReplayState, item: PlanItem, answer: Answer) -> tuple[str, str]:
+        """Write the event of a replay into the lab; gives its id, and what to say of it."""
+        target, detail = self._run.plan.target, answer.error
+        if answer.replay_id:
+            event = self._calls.fetch(answer.replay_id)
+            if event is None:
+                return answer.replay_id, f"{detail}; {_LOST}" if detail else _LOST
+        else:
+            event = event_of(item.event, item.outgoing, answer, target.transport)
+        request = request_text(
+            run=self._run.run_id, event=state.event_id, attempt=state.attempt, route=item.route
+        )
+        self._run.plan.lab.add_events([event], kind="replay", name=target.name, request=request)
+        return event.id, detail
+
+
+def _wait(future: Future[Answer]) -> tuple[Answer, bool]:
+    """The answer, and whether somebody interrupted meanwhile. A second interrupt is raised."""
+    try:
+        return future.result(), False
+    except KeyboardInterrupt:
+        return future.result(), True
+
+
+@contextmanager
+def _worker() -> Iterator[ThreadPoolExecutor]:
+    """A thread for the calls, so that an interrupt does not tear one apart."""
+    worker = ThreadPoolExecutor(1, thread_name_prefix="replay")
+    try:
+        yield worker
+    finally:
+        worker.shutdown(wait=False, cancel_futures=True)
+
+
+def _stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
+    """A function that says why to stop after a call; an empty text for going on."""
+    if callable(stop_on):
+        return lambda run, state: "stop_on says so" if stop_on(run.row(state)) else ""
+    names = {stop_on} if isinstance(stop_on, str) else set(stop_on)
+    if names - set(_STOPS):
+        raise ReplayError(f"stop_on is a function, or of: {', '.join(_STOPS)}")
+
+    def stops(run: ReplayRun, state: ReplayState) -> str:
+        if state.status in names:
+            return f"a call {state.status}"
+        if "changed" in names and run.row(state)["comparison"] == "changed":
+            return "a result changed"
+        # The next call would not get there either.
+        if state.status in (ReplayStatus.UNSENT, ReplayStatus.LIMITED):
+            return state.detail or state.status
+        return ""
+
+    return stops
