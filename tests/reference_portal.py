@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
 from typing import Any
@@ -44,6 +44,7 @@ class ReferencePortal:
         asked: how many requests there were of each kind: ``events``, ``detail``, ``export``, …
         requests: the requests, in order.
         down: whether nobody answers.
+        breaks_after: the connection breaks after so many lines of an export; None: never.
     """
 
     events: list[Event]
@@ -53,6 +54,7 @@ class ReferencePortal:
     asked: Counter[str] = field(default_factory=Counter)
     requests: list[httpx2.Request] = field(default_factory=list)
     down: bool = False
+    breaks_after: int | None = None
     _ordered: list[Event] = field(default_factory=list)
     _by_id: dict[str, Event] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -168,6 +170,9 @@ class ReferencePortal:
         limit = min(int(request.url.params.get("limit", self.max_rows)), self.max_rows)
         rows = self._selected(request)[:limit]
         lines = [dumps(self._wire(event.summary)).encode() + b"\n" for event in rows]
+        if self.breaks_after is not None and len(lines) > self.breaks_after:
+            broken = _Broken(lines[: self.breaks_after])
+            return httpx2.Response(200, headers=headers, stream=broken)
         return httpx2.Response(200, headers=headers, content=b"".join(lines))
 
     def _detail(self, event_id: str) -> httpx2.Response:
@@ -182,6 +187,17 @@ class ReferencePortal:
         whole, _, rest = text.partition(".")
         fraction = rest[:6].rstrip("0")
         return {**event.wire, "timestamp": f"{whole}{'.' * bool(fraction)}{fraction}{rest[6:]}"}
+
+
+class _Broken(httpx2.SyncByteStream):
+    """Some lines of a body, and then no more."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.lines
+        raise httpx2.RemoteProtocolError("peer closed connection without complete message body")
 
 
 def recorded_events(path: Any) -> list[Event]:

@@ -10,7 +10,7 @@ import pytest
 from portals import an_event
 from reference_portal import KEY, ReferencePortal, recorded_events
 
-from mcpaudit_lab import Event, FilterError, Lab, PortalClient, PortalUnavailable
+from mcpaudit_lab import BadAnswer, Event, FilterError, Lab, PortalClient, PortalUnavailable
 from mcpaudit_lab.lab.rows import same_event
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
@@ -155,6 +155,18 @@ def test_a_portal_that_goes_away_leaves_a_report_of_what_is_missing() -> None:
         server.before, server.down = (lambda _: None), False
         assert lab.pull(portal).complete
         assert lab.events().count() == 900
+
+
+def test_an_export_that_breaks_again_and_again_comes_to_its_end() -> None:
+    server = ReferencePortal(numbered(300), breaks_after=70)
+    with Lab() as lab, client_of(server) as portal:
+        report = lab.pull(portal, payloads=False)
+        assert report.complete
+        assert (report.new, report.duplicates, lab.events().count()) == (300, 0, 300)
+        server.breaks_after = 0
+        server.store(an_event(301), an_event(0.5))  # type: ignore[arg-type]
+        with pytest.raises(BadAnswer, match="cut off"):
+            lab.pull(portal, payloads=False)
 
 
 def test_payloads_left_out_at_first_are_fetched_later() -> None:
