@@ -270,6 +270,7 @@ def test_an_answer_without_an_end_is_cut_off_and_uncertain() -> None:
         async def chunks() -> AsyncIterator[bytes]:
             while True:
                 yield b" " * (1 << 16)
+                await anyio.sleep(0.001)
 
         return StreamingResponse(chunks(), media_type="application/json")
 

@@ -81,7 +81,7 @@ def test_the_schemas_come_from_the_portals_mcp_endpoint() -> None:
         without = PortalTarget(client, mcp_paths=())
         plan = lab.plan_replay(lab.events(tool="echo"), without, allow="all")
         assert plan.items[0].verdict == "unknown"
-        assert plan.items[0].unknown == ("schema", "annotations")
+        assert plan.items[0].unknown == ("annotations",)
 
 
 def test_an_event_that_the_portal_does_not_have_is_refused_or_goes_through_tryit() -> None:

@@ -91,7 +91,8 @@ def event_of(original: Event, outgoing: Outgoing, answer: Answer, transport: str
         answer: what came back, scrubbed.
         transport: ``http``, ``stdio`` or ``in-process``.
     """
-    result = answer.result
+    # A portal leaves it out of an answer where it is false, and stores it.
+    result = None if answer.result is None else {"isError": False, **answer.result}
     content = result.get("content") if result is not None else None
     blocks: list[Any] = content if isinstance(content, list) else []
     failed = answer.status is not ReplayStatus.SUCCEEDED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mcpaudit_lab.errors import ReplayError
@@ -14,7 +14,7 @@ from mcpaudit_lab.replay.arguments import ALL_DIALECTS, Edit, Outgoing, Secrets,
 from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
 from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
 from mcpaudit_lab.replay.targets import Target, TargetLike, target_of
-from mcpaudit_lab.replay.tools import ToolFacts, misfits
+from mcpaudit_lab.replay.tools import ToolFacts, schema_check
 
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.workbench import Lab
@@ -144,6 +144,7 @@ class _Planner:
     edit: Edit | None
     via_tryit: bool
     dialects: tuple[Dialect | str, ...]
+    checks: dict[str, Any] = field(default_factory=dict)
 
     def examine(self, event: Event) -> PlanItem:
         refusal = _not_captured(event)
@@ -163,7 +164,7 @@ class _Planner:
             detail = "the target has no tool of this name"
             return PlanItem(event, Refusal(RefusalReason.TOOL_MISSING, detail), outgoing)
         if tool is not None:
-            refusal, unknown = _vouched(tool, outgoing)
+            refusal, unknown = self._vouched(tool, outgoing)
         refusal = refusal or self.allowed.refuse(name, tool)
         if refusal is not None:
             return PlanItem(event, refusal, outgoing, unknown)
@@ -172,6 +173,25 @@ class _Planner:
             return PlanItem(event, route, outgoing, unknown)
         repeatable = name in self.allowed.names or (tool is not None and tool.repeatable)
         return PlanItem(event, None, outgoing, unknown, route, repeatable)
+
+    def _vouched(
+        self, tool: ToolFacts, outgoing: Outgoing
+    ) -> tuple[Refusal | None, tuple[str, ...]]:
+        """Whether arguments fit what the target says of a tool, and what it does not say."""
+        unknown = ("annotations",) if tool.annotations is None else ()
+        if tool.schema is None:
+            return None, ("schema", *unknown)
+        if tool.name not in self.checks:
+            self.checks[tool.name] = schema_check(tool.schema)
+        found = self.checks[tool.name](outgoing.arguments or {})
+        if found is None:
+            return None, ("schema", *unknown)
+        if not found:
+            return None, unknown
+        keywords = ", ".join(dict.fromkeys(keyword for _, keyword in found))
+        detail = f"the arguments do not fit the tool's schema any more: {keywords}"
+        paths = tuple(dict.fromkeys(path for path, _ in found))
+        return Refusal(RefusalReason.DOES_NOT_FIT, detail, paths), unknown
 
 
 def refuse_event(event: Event) -> Refusal | None:
@@ -211,20 +231,6 @@ def _not_captured(event: Event) -> Refusal | None:
     if payload.jsonrpc_method not in ("", "tools/call"):
         return Refusal(RefusalReason.NOT_A_CALL, "it is no tools/call")
     return None
-
-
-def _vouched(tool: ToolFacts, outgoing: Outgoing) -> tuple[Refusal | None, tuple[str, ...]]:
-    """Whether arguments fit what the target says of a tool, and what it does not say."""
-    unknown = ("annotations",) if tool.annotations is None else ()
-    found = None if tool.schema is None else misfits(tool.schema, outgoing.arguments or {})
-    if found is None:
-        return None, ("schema", *unknown)
-    if not found:
-        return None, unknown
-    keywords = ", ".join(dict.fromkeys(keyword for _, keyword in found))
-    detail = f"the arguments do not fit the tool's schema any more: {keywords}"
-    paths = tuple(dict.fromkeys(path for path, _ in found))
-    return Refusal(RefusalReason.DOES_NOT_FIT, detail, paths), unknown
 
 
 def _warnings(items: Iterable[PlanItem], target: Target) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from mcpaudit_lab.replay.answers import Answer, ReplayStatus
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.replay.pace import DEFAULT_PACE, Pace
 from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
-from mcpaudit_lab.replay.tools import ToolFacts
+from mcpaudit_lab.replay.tools import ToolFacts, facts_of
 
 if TYPE_CHECKING:
     from mcpaudit_lab.client import PortalClient
@@ -58,7 +59,7 @@ class PortalTarget:
         return Pace.of_meta(self.client.meta()) or DEFAULT_PACE
 
     def tools(self) -> Mapping[str, ToolFacts]:
-        """What its MCP endpoint says of its tools; else their names, from its own API.
+        """What its MCP endpoint says of its tools; else its own API, which tells no annotations.
 
         Raises:
             PortalError: the portal does not answer.
@@ -68,8 +69,9 @@ class PortalTarget:
             found = endpoint.tools()
             if found is not None:
                 return found
-        names = [str(tool.get("name", "")) for tool in self.client.tools()]
-        return {name: ToolFacts(name) for name in names}
+        # What a tool claims to do is not told there.
+        listed = [replace(facts_of(tool), annotations=None) for tool in self.client.tools()]
+        return {tool.name: tool for tool in listed}
 
     def route(self, event: Event, outgoing: Outgoing, *, via_tryit: bool) -> str | Refusal:
         """Its replay endpoint, if its copy of the event is the same call; Try-It for another call.

@@ -5,14 +5,15 @@ Annotations are claims of the server. They decide nothing here but what the user
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from mcpaudit_lab.jsonpaths import format_path
 from mcpaudit_lab.jsontext import JsonDecimal
 
-__all__ = ["ToolFacts", "facts_of", "misfits"]
+__all__ = ["ToolFacts", "facts_of", "misfits", "schema_check"]
 
 _MISFITS_MAX = 5
 
@@ -68,32 +69,41 @@ def facts_of(tool: Mapping[str, Any]) -> ToolFacts:
 
 
 def misfits(schema: Mapping[str, Any], arguments: Any) -> list[tuple[str, str]] | None:
-    """Where arguments do not fit an input schema.
+    """Where arguments do not fit an input schema; :func:`schema_check` says more."""
+    return schema_check(schema)(arguments)
+
+
+def schema_check(schema: Mapping[str, Any]) -> Callable[[Any], list[tuple[str, str]] | None]:
+    """A function that says where arguments do not fit an input schema.
 
     Nothing is fetched for a ``$ref``: one that leads out of the schema cannot be checked.
 
     Returns:
-        Path and the schema's keyword that is not met, without any value; a few at most. None where
-        the schema is none, or cannot be checked.
+        A function of the arguments. It gives path and the schema's keyword that is not met, without
+        any value; a few at most. It gives None where the schema is none, or cannot be checked.
     """
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
+    # The schema comes from elsewhere; whatever is wrong with it, it vouches for nothing.
+    wrong = (SchemaError, Unresolvable, RecursionError, TypeError, ValueError, AttributeError)
     try:
         validator_class = validator_for(schema, default=Draft202012Validator)
         validator_class.check_schema(schema)
         validator = validator_class(schema, registry=Registry())
-        found = []
-        for error in validator.iter_errors(_plain(arguments)):
-            found.append((format_path(error.absolute_path), str(error.validator)))
-            if len(found) == _MISFITS_MAX:
-                break
-    except (SchemaError, Unresolvable, RecursionError, TypeError, ValueError, AttributeError):
-        # The schema comes from elsewhere; whatever is wrong with it, it vouches for nothing.
-        return None
-    return found
+    except wrong:
+        return lambda _: None
+
+    def check(arguments: Any) -> list[tuple[str, str]] | None:
+        try:
+            errors = islice(validator.iter_errors(_plain(arguments)), _MISFITS_MAX)
+            return [(format_path(error.absolute_path), str(error.validator)) for error in errors]
+        except wrong:
+            return None
+
+    return check
 
 
 def _plain(value: Any) -> Any:
