@@ -15,7 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.client import PortalClient, PullReport, ReplayAnswer, ToolAnswer
+    from mcpaudit_lab.client import (
+        EventStream,
+        Gap,
+        PortalClient,
+        PullReport,
+        ReplayAnswer,
+        StreamCounters,
+        StreamRecorder,
+        ToolAnswer,
+    )
     from mcpaudit_lab.comparison import Comparison, Verdict, compare
     from mcpaudit_lab.errors import (
         BadAnswer,
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
         RateLimited,
         RecordError,
         RejectReason,
+        ReplayError,
         ReplayRefused,
         SandboxError,
         SourceChanged,
@@ -43,6 +53,14 @@ if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.jsondiff import Change, ChangeKind, diff
     from mcpaudit_lab.lab import EventSet, Lab, LoadReport, Provenance
+    from mcpaudit_lab.replay import (
+        McpTarget,
+        Noise,
+        RefusalReason,
+        ReplayPlan,
+        ReplayRun,
+        ReplayStatus,
+    )
 
 __version__ = "0.1.0"
 
@@ -56,14 +74,18 @@ __all__ = [
     "EventFilter",
     "EventNotFound",
     "EventSet",
+    "EventStream",
     "FilterError",
+    "Gap",
     "Lab",
     "LabError",
     "LabInUse",
     "LabVersionError",
     "LoadReport",
     "McpAuditError",
+    "McpTarget",
     "MissingExtra",
+    "Noise",
     "Notification",
     "Payload",
     "PortalClient",
@@ -74,12 +96,19 @@ __all__ = [
     "PullReport",
     "RateLimited",
     "RecordError",
+    "RefusalReason",
     "RejectReason",
     "ReplayAnswer",
+    "ReplayError",
+    "ReplayPlan",
     "ReplayRefused",
+    "ReplayRun",
+    "ReplayStatus",
     "SandboxError",
     "SourceChanged",
     "SourceError",
+    "StreamCounters",
+    "StreamRecorder",
     "ToolAnswer",
     "Unauthorized",
     "Verdict",
@@ -89,7 +118,16 @@ __all__ = [
 
 # Where each public name lives, for __getattr__; the imports above are for type checkers.
 _ROOMS = {
-    "client": ("PortalClient", "PullReport", "ReplayAnswer", "ToolAnswer"),
+    "client": (
+        "EventStream",
+        "Gap",
+        "PortalClient",
+        "PullReport",
+        "ReplayAnswer",
+        "StreamCounters",
+        "StreamRecorder",
+        "ToolAnswer",
+    ),
     "comparison": ("Comparison", "Verdict", "compare"),
     "errors": (
         "BadAnswer",
@@ -107,6 +145,7 @@ _ROOMS = {
         "RateLimited",
         "RecordError",
         "RejectReason",
+        "ReplayError",
         "ReplayRefused",
         "SandboxError",
         "SourceChanged",
@@ -117,6 +156,14 @@ _ROOMS = {
     "filters": ("EventFilter",),
     "jsondiff": ("Change", "ChangeKind", "diff"),
     "lab": ("EventSet", "Lab", "LoadReport", "Provenance"),
+    "replay": (
+        "McpTarget",
+        "Noise",
+        "RefusalReason",
+        "ReplayPlan",
+        "ReplayRun",
+        "ReplayStatus",
+    ),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -3,14 +3,15 @@
 ``python`` blocks of a page run in order, in one namespace, in an empty folder. What they print
 stands in a ``text`` block right behind, and nothing else may be printed. ``console`` blocks hold
 commands behind ``$`` and what they answer; after ``export NAME=value`` the variable is set for the
-commands that follow. A line that is ``…`` stands for any lines, ``…`` in a line for any text.
-``json`` blocks are JSON.
+commands that follow. ``$NAME`` in a command is the variable of the process. A line that is ``…``
+stands for any lines, ``…`` in a line for any text. ``json`` blocks are JSON.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class Page:
                 self._console(block, place)
             elif block.info == "json":
                 loads(block.text)
+            elif block.info.startswith("{"):
+                continue  # a directive of the site's generator, which knows what to do with it
             else:
                 assert block.info == "text", f"{place}: nobody runs {block.info!r} blocks"
 
@@ -98,7 +101,7 @@ class Page:
     def _console(self, block: Block, place: str) -> None:
         for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
-            words = shlex.split(command, comments=True)
+            words = [os.path.expandvars(word) for word in shlex.split(command, comments=True)]
             if words[0] == "export":
                 name, _, value = words[1].partition("=")
                 self.environment[name] = value

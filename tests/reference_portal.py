@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone
 from typing import Any
@@ -44,6 +44,7 @@ class ReferencePortal:
         asked: how many requests there were of each kind: ``events``, ``detail``, ``export``, …
         requests: the requests, in order.
         down: whether nobody answers.
+        breaks_after: the connection breaks after so many lines of an export; None: never.
     """
 
     events: list[Event]
@@ -53,17 +54,29 @@ class ReferencePortal:
     asked: Counter[str] = field(default_factory=Counter)
     requests: list[httpx2.Request] = field(default_factory=list)
     down: bool = False
+    breaks_after: int | None = None
+    _ordered: list[Event] = field(default_factory=list)
+    _by_id: dict[str, Event] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self._ordered = contract_order(self.events)
+        self._by_id = {event.id: event for event in self.events}
 
     def store(self, *events: Event) -> None:
         """Store rows, whatever time they have."""
         with self._lock:
             self.events += events
+            self._arrange()
 
     def delete(self, *ids: str) -> None:
         """Delete rows."""
         with self._lock:
             self.events = [event for event in self.events if event.id not in ids]
+            self._arrange()
 
     @property
     def transport(self) -> httpx2.MockTransport:
@@ -118,7 +131,7 @@ class ReferencePortal:
         if path.startswith("/api/v1/admin/tryit/"):
             return _json({"content": [{"type": "text", "text": "done"}]})
         event_id = path.split("/")[-2]
-        if all(event.id != event_id for event in self.events):
+        if event_id not in self._by_id:
             return _json({"error": "event not found"}, 404)
         answer = {"replay_event_id": str(uuid4()), "replayed_from": event_id, "success": True}
         return _json({**answer, "result": {"content": []}})
@@ -136,7 +149,9 @@ class ReferencePortal:
                 except FilterError:
                     continue
                 pairs.append((name, value))
-        return [event for event in contract_order(self.events) if wanted.matches(event)]
+        if wanted == EventFilter():
+            return self._ordered
+        return [event for event in self._ordered if wanted.matches(event)]
 
     def _list(self, request: httpx2.Request) -> httpx2.Response:
         self.asked["events"] += 1
@@ -155,13 +170,15 @@ class ReferencePortal:
         limit = min(int(request.url.params.get("limit", self.max_rows)), self.max_rows)
         rows = self._selected(request)[:limit]
         lines = [dumps(self._wire(event.summary)).encode() + b"\n" for event in rows]
+        if self.breaks_after is not None and len(lines) > self.breaks_after:
+            broken = _Broken(lines[: self.breaks_after])
+            return httpx2.Response(200, headers=headers, stream=broken)
         return httpx2.Response(200, headers=headers, content=b"".join(lines))
 
     def _detail(self, event_id: str) -> httpx2.Response:
         self.asked["detail"] += 1
-        for event in self.events:
-            if event.id == event_id:
-                return _json(self._wire(event))
+        if (event := self._by_id.get(event_id)) is not None:
+            return _json(self._wire(event))
         return _json({"error": f'event "{event_id}" not found'}, 404)
 
     def _wire(self, event: Event) -> dict[str, Any]:
@@ -170,6 +187,17 @@ class ReferencePortal:
         whole, _, rest = text.partition(".")
         fraction = rest[:6].rstrip("0")
         return {**event.wire, "timestamp": f"{whole}{'.' * bool(fraction)}{fraction}{rest[6:]}"}
+
+
+class _Broken(httpx2.SyncByteStream):
+    """Some lines of a body, and then no more."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.lines
+        raise httpx2.RemoteProtocolError("peer closed connection without complete message body")
 
 
 def recorded_events(path: Any) -> list[Event]:

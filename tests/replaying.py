@@ -38,16 +38,16 @@ def captured(
     **members: Any,
 ) -> Event:
     """A captured call with its payload."""
+    answer = {"content": [], "isError": False, **(result or {})}
     payload = Payload.build(
-        jsonrpc_method="tools/call",
-        request_params=arguments,
-        response_result={"isError": False, "content": []} if result is None else result,
+        jsonrpc_method="tools/call", request_params=arguments, response_result=answer
     )
     values: dict[str, Any] = {
         "id": str(uuid4()),
         "timestamp": START + timedelta(seconds=number),
         "tool_name": tool,
-        "success": True,
+        "success": not answer["isError"],
+        "content_blocks": len(answer["content"]),
         "transport": "http",
         "source": "mcp",
         "parameters": arguments,

@@ -132,6 +132,7 @@ def assert_same(
     assert recorder.stored.rejected == recorder.stored.waiting == recorder.stored.failures == 0
     again = lab.add_events(stored, kind="portal", name="its own rows")
     assert again.duplicates == len(stored), "each is what the portal stored"
+    assert isinstance(recorder.stream, EventStream)
     assert recorder.stream.counters.reconnections == RESTARTS
     assert not recorder.is_running
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from mcpaudit_lab import __version__
-from mcpaudit_lab.cli import asking, loading, looking, pulling
+from mcpaudit_lab.cli import asking, checking, loading, looking, pulling, replaying
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 
@@ -40,6 +40,9 @@ for command in (
     asking.events,
     looking.show,
     looking.compare,
+    replaying.plan,
+    replaying.replay,
+    checking.check,
     asking.stats,
     asking.breakdown,
     asking.timeseries,

@@ -15,14 +15,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.client.details import ask_ahead
 from mcpaudit_lab.client.paging import PAGE_ROWS, ListedLine, read_line, walk_back
 from mcpaudit_lab.client.pull_report import PullReport
+from mcpaudit_lab.client.pull_rows import (
+    PulledRow,
+    may_be,
+    next_batch,
+    until_failure,
+    without_payload,
+)
 from mcpaudit_lab.client.question import Question, put_question, with_values
-from mcpaudit_lab.errors import FilterError, PortalError, RecordError
-from mcpaudit_lab.events import Event
+from mcpaudit_lab.errors import FilterError, PortalError
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.lab.progress import progress_bar
 
@@ -34,13 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pull", "pull_events"]
 
-# A row; whether the lab has it with payload, None where it does not have it at all; and whether the
-# payload must be asked for.
-_Row: TypeAlias = tuple[ListedLine, bool | None, bool]
-
 # A batch is one transaction, and what an interrupt can cost.
 _BATCH_EVENTS: Final = 4000
-_BATCH_BYTES: Final = 16 << 20
 _BATCH_DETAILS: Final = 200
 # So often a pull looks again for what came or moved while it read.
 _ROUNDS: Final = 4
@@ -83,6 +84,7 @@ class Pull:
         self._whole = payloads or self._question.details is not None
         self._inline = self._whole and not portal.is_reference
         self._by_one = self._whole and portal.is_reference
+        self._most = _BATCH_DETAILS if self._by_one else _BATCH_EVENTS
         self._advance: Callable[[int], object] = lambda _: None
         words = [item.describe() for item in filters if item != EventFilter()]
         self._report = PullReport(portal.url, " and ".join(words) or "all events")
@@ -126,18 +128,18 @@ class Pull:
         stopped = ""
         left = _ROUNDS
         while left:
-            listed = self._report.listed
+            before = self._known()
             try:
                 if self._settle():
                     break
             except PortalError as error:
-                if self._report.listed == listed:
-                    if not listed:
-                        raise
-                    stopped = str(error)
-                    break
-                # It listed something before it failed: it may go on.
-                continue
+                if self._known() > before:
+                    # It listed something new before it failed: it may go on.
+                    continue
+                if not self._report.listed:
+                    raise
+                stopped = str(error)
+                break
             left -= 1
         missing = max(0, self._report.expected - self._known())
         if not stopped and not missing:
@@ -209,33 +211,37 @@ class Pull:
     def _read(self, window: Window, *, again: bool) -> None:
         """Read a window, batch by batch."""
         listed: set[str] = set()
-        rest = self._look_up(walk_back(self._fetch, self._question.between(*window)))
+        failures: list[PortalError] = []
+        rows = walk_back(self._fetch, self._question.between(*window))
+        rest = self._look_up(until_failure(rows, failures))
         if self._by_one:
-            rest = self._with_details(rest)
-        while batch := _batch(rest, _BATCH_DETAILS if self._by_one else _BATCH_EVENTS):
+            rest = until_failure(self._with_details(rest), failures)
+        while batch := next_batch(rest, self._most, lambda item: len(item[0].line)):
             self._keep(batch)
             if again:
                 listed.update(row.id for row, _, _ in batch)
+        if failures:
+            raise failures[0]
         if again:
             self._forget(window, listed)
         self._report = replace(self._report, windows=self._report.windows + 1)
 
-    def _look_up(self, rows: Iterator[ListedLine]) -> Iterator[_Row]:
+    def _look_up(self, rows: Iterator[ListedLine]) -> Iterator[PulledRow]:
         """Each row with what the lab has of it, and whether its payload must be asked for."""
         wants = self._question.wants
-        while batch := list(islice(rows, _BATCH_DETAILS if self._by_one else _BATCH_EVENTS)):
+        while batch := next_batch(rows, self._most, lambda row: len(row.line)):
             ids = [row.id for row in batch]
             had = self._log.stored(ids)
             asked = self._log.asked(ids) if self._by_one else set()
             for row in batch:
                 known = had.get(row.id)
                 lacking = self._by_one and not known and row.id not in asked
-                yield row, known, lacking and (not self._question.checks or _may_be(wants, row))
+                yield row, known, lacking and (not self._question.checks or may_be(wants, row))
 
-    def _with_details(self, rows: Iterator[_Row]) -> Iterator[_Row]:
+    def _with_details(self, rows: Iterator[PulledRow]) -> Iterator[PulledRow]:
         """The rows, those whose payload must be asked for with it; the next are asked meanwhile."""
 
-        def ask(item: _Row) -> ListedLine | None:
+        def ask(item: PulledRow) -> ListedLine | None:
             row, _, lacking = item
             return read_line(self._portal.event_line(row.id)) if lacking else None
 
@@ -259,18 +265,18 @@ class Pull:
                 # By itself, so that the same line in a later pull is no new one to the lab.
                 self._load([line])
 
-    def _keep(self, batch: list[_Row]) -> None:
+    def _keep(self, batch: list[PulledRow]) -> None:
         """Add a batch to the lab, and then to the log."""
         question = self._question
         rows = [(row, known) for row, known, _ in batch]
         if question.checks:
-            rows = [item for item in rows if _may_be(question.wants, item[0])]
+            rows = [item for item in rows if may_be(question.wants, item[0])]
         if (details := question.details) is not None:
             rows = [
-                item for item in rows if item[1] is not None or _may_be(details.matches, item[0])
+                item for item in rows if item[1] is not None or may_be(details.matches, item[0])
             ]
         if not self._payloads:
-            rows = [(_without_payload(row), known) for row, known in rows]
+            rows = [(without_payload(row), known) for row, known in rows]
         self._store(rows)
         asked = [row.id for row, _, lacking in batch if lacking or self._inline]
         self._log.add([(row.id, row.timestamp) for row, _, _ in batch], asked=asked)
@@ -348,35 +354,6 @@ def pull_events(
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         return pull.run(advance)
-
-
-def _without_payload(row: ListedLine) -> ListedLine:
-    """A row as it is without the payload that was needed to look at it."""
-    if not row.whole:
-        return row
-    summary = Event.from_json(row.line).summary
-    return replace(row, whole=False, line=summary.to_json().encode())
-
-
-def _batch(rows: Iterator[_Row], most: int) -> list[_Row]:
-    """The next rows, as many as make one transaction."""
-    batch: list[_Row] = []
-    size = 0
-    for item in rows:
-        batch.append(item)
-        size += len(item[0].line)
-        if len(batch) == most or size > _BATCH_BYTES:
-            break
-    return batch
-
-
-def _may_be(wanted: Callable[[Event], bool], row: ListedLine) -> bool:
-    """Whether a row is wanted. What is no event after all is: the lab keeps it in ``rejects``."""
-    try:
-        event = Event.from_json(row.line)
-    except RecordError:
-        return True
-    return wanted(event)
 
 
 def _question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:

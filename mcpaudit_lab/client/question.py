@@ -124,10 +124,12 @@ def _send_summary(item: EventFilter, sent: dict[str, Any], *, reference: bool) -
         sent["to"] = min(item.to, sent.get("to", item.to))
     for name in TEXT_FIELDS:
         if texts := getattr(item, name):
-            known = not reference or (name in _REFERENCE_FIELDS and len(texts) == 1)
+            known = not reference or (
+                name in _REFERENCE_FIELDS and len(texts) == 1 and texts[0].isprintable()
+            )
             whole &= _put(sent, name, texts, can=known and _can_say(name, texts))
     if item.q:
-        known = not reference or len(item.q) <= _REFERENCE_Q_CHARS
+        known = not reference or (len(item.q) <= _REFERENCE_Q_CHARS and item.q.isprintable())
         whole &= _put(sent, "q", item.q, can=known and _can_say("q", item.q))
     if item.success is not None:
         whole &= _put(sent, "success", item.success, can=True)
@@ -152,7 +154,7 @@ def _can_say(name: str, value: Any) -> bool:
 
 
 def _reference_reads(test: PathTest) -> bool:
-    # It drops a filter with a control character in it.
+    # It drops filters with control characters; what it says of all others is not worth a guess.
     return not isinstance(test.value, str) or test.value.isprintable()
 
 

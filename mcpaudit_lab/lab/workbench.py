@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.redaction import Dialect
     from mcpaudit_lab.replay.arguments import Edit, Secrets
     from mcpaudit_lab.replay.plan import ReplayPlan
-    from mcpaudit_lab.replay.planning import EventsLike
+    from mcpaudit_lab.replay.planning import AllowLike, EventsLike
     from mcpaudit_lab.replay.targets import TargetLike
     from mcpaudit_lab.widgets.overview import Overview
 
@@ -245,7 +245,7 @@ class Lab(LabReader):
         events: EventsLike,
         target: TargetLike,
         *,
-        allow: str | Iterable[str] | None = None,
+        allow: AllowLike = None,
         secrets: Secrets | None = None,
         edit: Edit | None = None,
         via_tryit: bool = False,
@@ -263,7 +263,8 @@ class Lab(LabReader):
                 ``MCPServer`` of this process; or an :class:`McpTarget`. Never anything from a log.
             allow: the tools that may be called: names; ``"read-only"``, of which the target says
                 so; or ``"all"`` but those of which it says that they destroy, which must be named.
-                In a collection everything is a name. None allows nothing.
+                In a collection everything is a name; :class:`Allowed` has all of it. None allows
+                nothing.
             secrets: values for what was redacted, by path or key; or a function that is called
                 with the event and the path. What it supplies is kept nowhere.
             edit: arguments to change, by name; or a function that is called with the event and a

@@ -109,7 +109,7 @@ class ReplayPlan:
         """How many events have each verdict, and each reason of refusal that there is."""
         counts = Counter(str(item.verdict) for item in self.items)
         reasons = Counter(str(i.refusal.reason) for i in self.items if i.refusal is not None)
-        return {verdict: counts[verdict] for verdict in PlanVerdict} | dict(sorted(reasons.items()))
+        return {str(name): counts[name] for name in PlanVerdict} | dict(sorted(reasons.items()))
 
     def df(self) -> pd.DataFrame:
         """One row for each event, in the order of the calls.

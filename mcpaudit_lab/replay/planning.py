@@ -19,9 +19,10 @@ from mcpaudit_lab.replay.tools import ToolFacts, misfits
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.workbench import Lab
 
-__all__ = ["Allowed", "EventsLike", "make_plan"]
+__all__ = ["AllowLike", "Allowed", "EventsLike", "make_plan", "refuse_event"]
 
 EventsLike: TypeAlias = "Iterable[Event | str] | Event | str"
+AllowLike: TypeAlias = "Allowed | str | Iterable[str] | None"
 
 _ALL: Final = "all"
 _READ_ONLY: Final = "read-only"
@@ -42,7 +43,7 @@ class Allowed:
     read_only: bool = False
 
     @classmethod
-    def of(cls, allow: str | Iterable[str] | None) -> Allowed:
+    def of(cls, allow: AllowLike) -> Allowed:
         """Read ``"all"``, ``"read-only"``, one name, or several.
 
         In a collection everything is a name: it may have been made from a log, where a tool may be
@@ -50,6 +51,8 @@ class Allowed:
         """
         if allow is None:
             return cls()
+        if isinstance(allow, Allowed):
+            return allow
         if isinstance(allow, str):
             if allow == _ALL:
                 return cls(every=True)
@@ -76,7 +79,7 @@ def make_plan(
     events: EventsLike,
     target: TargetLike,
     *,
-    allow: str | Iterable[str] | None = None,
+    allow: AllowLike = None,
     secrets: Secrets | None = None,
     edit: Edit | None = None,
     via_tryit: bool = False,
@@ -147,7 +150,10 @@ class _Planner:
         if refusal is not None:
             return PlanItem(event, refusal, Outgoing(None, None))
         outgoing = prepare(event, secrets=self.secrets, edit=self.edit, dialects=self.dialects)
-        refusal = self._not_whole(event, outgoing)
+        refusal = _not_whole(event, outgoing, self.dialects)
+        if refusal is None and event.id in self.uncertain:
+            detail = "it was sent before and may have run; again= sends it once more"
+            refusal = Refusal(RefusalReason.UNCERTAIN, detail)
         if refusal is not None:
             return PlanItem(event, refusal, outgoing)
         name = event.tool_name
@@ -167,18 +173,27 @@ class _Planner:
         repeatable = name in self.allowed.names or (tool is not None and tool.repeatable)
         return PlanItem(event, None, outgoing, unknown, route, repeatable)
 
-    def _not_whole(self, event: Event, outgoing: Outgoing) -> Refusal | None:
-        if outgoing.missing:
-            detail = "values were redacted; secrets= supplies them"
-            return Refusal(RefusalReason.REDACTED, detail, outgoing.missing)
-        if is_redacted(event.tool_name, dialects=self.dialects):
-            return Refusal(RefusalReason.REDACTED, "the tool's name was redacted", ("tool_name",))
-        if not isinstance(outgoing.arguments, dict | None):
-            return Refusal(RefusalReason.NOT_A_CALL, "the arguments are no object")
-        if event.id in self.uncertain:
-            detail = "it was sent before and may have run; again= sends it once more"
-            return Refusal(RefusalReason.UNCERTAIN, detail)
-        return None
+
+def refuse_event(event: Event) -> Refusal | None:
+    """Why the captured call of one event must not be sent as it is, whatever the target."""
+    refusal = _not_captured(event)
+    if refusal is None:
+        refusal = _not_whole(event, prepare(event), ALL_DIALECTS)
+    return refusal
+
+
+def _not_whole(
+    event: Event, outgoing: Outgoing, dialects: tuple[Dialect | str, ...]
+) -> Refusal | None:
+    """Why a call is not all there."""
+    if outgoing.missing:
+        detail = "values were redacted; secrets= supplies them"
+        return Refusal(RefusalReason.REDACTED, detail, outgoing.missing)
+    if is_redacted(event.tool_name, dialects=dialects):
+        return Refusal(RefusalReason.REDACTED, "the tool's name was redacted", ("tool_name",))
+    if not isinstance(outgoing.arguments, dict | None):
+        return Refusal(RefusalReason.NOT_A_CALL, "the arguments are no object")
+    return None
 
 
 def _not_captured(event: Event) -> Refusal | None:

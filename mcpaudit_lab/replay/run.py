@@ -107,11 +107,12 @@ class ReplayRun:
             asked = (state.event_id == wanted and state.attempt == attempt) or (
                 state.replay_id == wanted
             )
-            if asked and (replay := self._replay(state)) is not None:
+            if asked and (replay := self.replay_of(state)) is not None:
                 return compare(self.item(state).event, replay, ignore=ignore)
         raise EventNotFound(f"this run has no replay of {wanted}")
 
-    def _replay(self, state: ReplayState) -> Event | None:
+    def replay_of(self, state: ReplayState) -> Event | None:
+        """The event that records a call; None where there is none, or not in the lab."""
         if not state.replay_id:
             return None
         try:
@@ -124,7 +125,7 @@ class ReplayRun:
         """What differs between replays of the same call; empty without ``repeat``."""
         replays: dict[str, list[Event]] = {}
         for state in self.states:
-            replay = self._replay(state)
+            replay = self.replay_of(state)
             if replay is not None:
                 replays.setdefault(state.event_id, []).append(replay)
         return Noise.learn(replays.values())
@@ -146,7 +147,7 @@ class ReplayRun:
         masked = self.noise if noise is None else noise
         rows = []
         for state in self.states:
-            replay = self._replay(state)
+            replay = self.replay_of(state)
             if replay is None:
                 continue
             original = self.item(state).event
@@ -174,7 +175,7 @@ class ReplayRun:
     def row(self, state: ReplayState) -> dict[str, Any]:
         """One row of the frame."""
         item = self.item(state)
-        replay = self._replay(state)
+        replay = self.replay_of(state)
         found = None if replay is None else compare(item.event, replay)
         counts = {} if found is None else found.counts()
         return {

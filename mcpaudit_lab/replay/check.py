@@ -1,0 +1,147 @@
+"""Recorded calls as a regression test: called again, compared, noise left aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from xml.sax.saxutils import escape, quoteattr
+
+from mcpaudit_lab.comparison import Comparison, Verdict, compare
+from mcpaudit_lab.jsonpaths import format_path
+from mcpaudit_lab.replay.refusals import RefusalReason
+from mcpaudit_lab.terminal import visible
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.replay.plan import PlanItem
+    from mcpaudit_lab.replay.run import ReplayRun
+
+__all__ = ["CaseResult", "check_run", "junit_xml"]
+
+# The target has changed so that the call cannot even be made.
+_BROKEN: Final = (RefusalReason.TOOL_MISSING, RefusalReason.DOES_NOT_FIT)
+_SHOWN_CHANGES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What one recorded call says of a target.
+
+    Attributes:
+        event_id: the recorded call.
+        tool_name: its tool.
+        outcome: ``same``; ``drift``; ``error`` where there is no answer to compare; ``skipped``
+            where the call must not or cannot be made, or nothing can be said of its answer.
+        detail: why, as lines for a person.
+        duration_ms: how long the call took.
+    """
+
+    event_id: str
+    tool_name: str
+    outcome: str
+    detail: str = ""
+    duration_ms: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as a JSON object."""
+        return {
+            "event_id": self.event_id,
+            "tool_name": self.tool_name,
+            "outcome": self.outcome,
+            "detail": self.detail,
+            "duration_ms": self.duration_ms,
+        }
+
+
+def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseResult]:
+    """What each recorded call says, in the order of the calls.
+
+    Where a call was sent several times, its first answer is compared.
+
+    Args:
+        run: a run that came to its end.
+        noise: what to leave aside.
+    """
+    states = {state.event_id: state for state in run.states if state.attempt == 1}
+    results = []
+    for item in run.plan.items:
+        state = states.get(item.event.id)
+        if item.refusal is not None or state is None:
+            results.append(_refused(item))
+            continue
+        replay = run.replay_of(state)
+        if replay is None:
+            detail = f"{state.status}: {state.detail}" if state.detail else state.status
+            results.append(_result(item, "error", detail, state.duration_ms or 0))
+            continue
+        # What was sent is ours; only what came back says something of the target.
+        patterns = ("param", *noise.get(item.event.tool_name, ()))
+        found = compare(item.event, replay, ignore=patterns)
+        outcome = {Verdict.EQUAL: "same", Verdict.CHANGED: "drift"}.get(found.verdict, "skipped")
+        lines = "\n".join(_lines(found))
+        results.append(_result(item, outcome, lines, replay.duration_ms))
+    return results
+
+
+def _refused(item: PlanItem) -> CaseResult:
+    broken = item.refusal is not None and item.refusal.reason in _BROKEN
+    return _result(item, "drift" if broken else "skipped", item.detail)
+
+
+def _result(item: PlanItem, outcome: str, detail: str = "", ms: int = 0) -> CaseResult:
+    return CaseResult(item.event.id, item.event.tool_name, outcome, _visible_lines(detail), ms)
+
+
+def _visible_lines(text: str) -> str:
+    """Each line without what a terminal would obey."""
+    return "\n".join(map(visible, text.splitlines()))
+
+
+def _lines(found: Comparison) -> Iterator[str]:
+    if found.verdict is Verdict.CHANGED:
+        # The headline and the two events are told already.
+        yield from found.describe(changes_max=_SHOWN_CHANGES).splitlines()[3:]
+    elif found.verdict is Verdict.UNKNOWN:
+        paths = ", ".join(map(format_path, found.unknown[:_SHOWN_CHANGES]))
+        yield f"nothing can be said of {paths}"
+
+
+def junit_xml(results: Iterable[CaseResult], *, target: str) -> str:
+    """The results as JUnit XML: a ``failure`` for drift, an ``error`` where no answer came.
+
+    Args:
+        results: as :func:`check_run` gives them.
+        target: whose; the suite's name.
+    """
+    cases = list(results)
+    counts = dict.fromkeys(("same", "drift", "error", "skipped"), 0)
+    for case in cases:
+        counts[case.outcome] += 1
+    total_s = sum(case.duration_ms for case in cases) / 1000
+    suite = (
+        f"<testsuites><testsuite name={_attribute(target)} tests={_attribute(len(cases))}"
+        f" failures={_attribute(counts['drift'])} errors={_attribute(counts['error'])}"
+        f" skipped={_attribute(counts['skipped'])} time={_attribute(f'{total_s:.3f}')}>"
+    )
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', suite]
+    lines += map(_case_xml, cases)
+    lines.append("</testsuite></testsuites>")
+    return "\n".join(lines) + "\n"
+
+
+def _case_xml(case: CaseResult) -> str:
+    head = (
+        f"<testcase classname={_attribute(case.tool_name)} name={_attribute(case.event_id)}"
+        f" time={_attribute(f'{case.duration_ms / 1000:.3f}')}"
+    )
+    if case.outcome == "same":
+        return f"{head}/>"
+    tag = {"drift": "failure", "error": "error", "skipped": "skipped"}[case.outcome]
+    first, _, _ = case.detail.partition("\n")
+    body = escape(case.detail.encode("utf-8", "replace").decode())
+    return f"{head}><{tag} message={_attribute(first.strip())}>{body}</{tag}></testcase>"
+
+
+def _attribute(value: object) -> str:
+    # XML 1.0 has no form for control characters: visible() has written them as escapes.
+    return quoteattr(visible(str(value)).encode("utf-8", "replace").decode())
