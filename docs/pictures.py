@@ -14,6 +14,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -23,6 +24,7 @@ from browser import launched, watched_page
 from mcpaudit_lab import Event, Lab, Payload
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.redaction import redacted_paths
+from mcpaudit_lab.server import demo_server
 
 _PROGRESS = ("9be46480-fa19-4c60-9b50-8878b96f2759", "8018d3b4-cd22-45b1-9d01-22395b791694")
 
@@ -46,6 +48,11 @@ def objects(lab: Lab) -> Iterator[tuple[str, object]]:
     yield "comparison", lab.compare(*_PROGRESS)
     yield "event-set", lab.events(success=False)
     yield "overview", lab.overview()
+    # A server of our own, inside this process, is called again for the sample's calls.
+    server = demo_server()
+    plan = lab.plan_replay(lab.events(limit=40), target=server, allow={"echo", "progress", "error"})
+    yield "plan", plan
+    yield "run", plan.run(progress=False)
 
 
 def _with_media(event: Event) -> Event:
@@ -90,7 +97,7 @@ def main(folder: Path) -> None:
     with Lab() as lab, launched() as browser:
         report = lab.load(sample_files())
         write_plots(lab, folder)
-        for name, shown in (("load-report", report), *objects(lab)):
+        for name, shown in chain([("load-report", report)], objects(lab)):
             html = shown._repr_html_()  # type: ignore[attr-defined]
             for dark in (False, True):
                 for width in (400, 1000):

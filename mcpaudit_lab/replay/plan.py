@@ -224,5 +224,11 @@ class ReplayPlan:
     def __repr__(self) -> str:
         return self.describe()
 
+    def _repr_html_(self) -> str:
+        """The verdicts, for a notebook."""
+        from mcpaudit_lab.widgets.replay_view import plan_html
+
+        return plan_html(self)
+
     def __len__(self) -> int:
         return len(self.items)

@@ -256,6 +256,12 @@ class ReplayRun:
     def __repr__(self) -> str:
         return self.describe()
 
+    def _repr_html_(self) -> str:
+        """How it went, call by call, for a notebook."""
+        from mcpaudit_lab.widgets.replay_view import run_html
+
+        return run_html(self)
+
     def check_repeat(self, repeat: int) -> None:
         """Refuse to go on with another number of repeats than the run was begun with.
 

@@ -42,11 +42,10 @@ _ATTRIBUTE_MAX: Final = 300
 _MARKS_MAX: Final = 4
 
 _OUTCOME_KINDS: Final = {
-    "ok": "ok",
-    "equal": "ok",
-    "auth": "unknown",
-    "unknown": "unknown",
-    "changed": "warn",
+    **dict.fromkeys(("ok", "equal", "ready", "succeeded"), "ok"),
+    **dict.fromkeys(("auth", "unknown", "uncertain"), "unknown"),
+    **dict.fromkeys(("changed", "refused", "limited", "unsent"), "warn"),
+    **dict.fromkeys(("waiting", "sent"), "plain"),
 }
 
 
@@ -114,10 +113,16 @@ def attribute(text: str, *, limit: int = _ATTRIBUTE_MAX) -> str:
     return html.escape(visible(text[:limit]) + ("…" if len(text) > limit else ""))
 
 
-def badge_html(text: str) -> str:
-    """An outcome or a verdict as a small label. What is not known to be good looks like failure."""
+def badge_html(text: str, *, count: int | None = None) -> str:
+    """An outcome or a verdict as a small label. What is not known to be good looks like failure.
+
+    Args:
+        text: the outcome.
+        count: how many there are of it, if there is something to count.
+    """
     kind = _OUTCOME_KINDS.get(text, "fail")
-    return f'<span class="mal-badge mal-{kind}">{text_html(text, limit=40)}</span>'
+    number = "" if count is None else f"{count:,} "
+    return f'<span class="mal-badge mal-{kind}">{number}{text_html(text, limit=40)}</span>'
 
 
 def heading_html(text: str, note: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from mcpaudit_lab.tables import Column, cell_text
@@ -12,7 +13,7 @@ __all__ = ["rows_html", "table_html"]
 
 _CELL_MAX: Final = 160
 _SHORT_ID: Final = 8
-_KEPT_MAX: Final = 24
+_WORD_MAX: Final = 14
 
 
 def table_html(
@@ -66,38 +67,37 @@ def rows_html(
         return ""
     if sums:
         lines[-1] = lines[-1].replace("<tr", '<tr class="mal-sum"', 1)
-    headings = "".join(
-        f'<th scope="col"{_heading_class(column)}>{text_html(column.heading, limit=_CELL_MAX)}</th>'
-        for column in columns
-    )
+    headings = "".join(_heading(column) for column in columns)
     return (
-        f'<table class="mal-table mal-rows"><thead><tr>{headings}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
+        '<div class="mal-scroll"><table class="mal-table mal-rows">'
+        f"<thead><tr>{headings}</tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _heading(column: Column) -> str:
+    shown = text_html(column.heading, limit=_CELL_MAX)
+    return f'<th scope="col"{_classes(column, column.heading)}>{shown}</th>'
 
 
 def _row_class(row: Mapping[str, Any]) -> str:
     return ' class="mal-failed"' if row.get("success") is False else ""
 
 
-def _heading_class(column: Column) -> str:
+def _classes(column: Column, text: str, *, is_time: bool = False) -> str:
     names = ["mal-right"] if column.right else []
-    if len(column.heading) <= _KEPT_MAX:
+    # Long words break where they must; to break short ones would only look odd.
+    if text.isascii() and all(len(word) <= _WORD_MAX for word in text.split()):
         names.append("mal-keep")
-    return f' class="{" ".join(names)}"' if names else ""
-
-
-def _cell_class(column: Column, text: str) -> str:
-    names = ["mal-right"] if column.right else []
-    # To break an id or a number would save nothing; but what is long may be no number.
-    if column.is_id or (column.right and len(text) <= _KEPT_MAX):
-        names.append("mal-keep")
+    if is_time:
+        names.append("mal-line")
     return f' class="{" ".join(names)}"' if names else ""
 
 
 def _cell(column: Column, row: Mapping[str, Any]) -> str:
     value = row.get(column.key)
     text = column.form(value)
+    kept = text[:_SHORT_ID] if column.is_id else text
     if column.is_id:
         title = attribute(text)
         shown = f'<span class="mal-mono" title="{title}">{text_html(text[:_SHORT_ID])}</span>'
@@ -110,4 +110,5 @@ def _cell(column: Column, row: Mapping[str, Any]) -> str:
         before = "…" if cut is not raw else ""
         shown = f'<span class="mal-data">{before}{text_html(cut, limit=_CELL_MAX)}</span>'
     label = attribute(column.heading) if column.right or column.key == "key" else ""
-    return f'<td{_cell_class(column, text)} data-label="{label}">{shown}</td>'
+    classes = _classes(column, kept, is_time=isinstance(value, datetime))
+    return f'<td{classes} data-label="{label}">{shown}</td>'
