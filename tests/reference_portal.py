@@ -53,17 +53,28 @@ class ReferencePortal:
     asked: Counter[str] = field(default_factory=Counter)
     requests: list[httpx2.Request] = field(default_factory=list)
     down: bool = False
+    _ordered: list[Event] = field(default_factory=list)
+    _by_id: dict[str, Event] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        self._ordered = contract_order(self.events)
+        self._by_id = {event.id: event for event in self.events}
 
     def store(self, *events: Event) -> None:
         """Store rows, whatever time they have."""
         with self._lock:
             self.events += events
+            self._arrange()
 
     def delete(self, *ids: str) -> None:
         """Delete rows."""
         with self._lock:
             self.events = [event for event in self.events if event.id not in ids]
+            self._arrange()
 
     @property
     def transport(self) -> httpx2.MockTransport:
@@ -118,7 +129,7 @@ class ReferencePortal:
         if path.startswith("/api/v1/admin/tryit/"):
             return _json({"content": [{"type": "text", "text": "done"}]})
         event_id = path.split("/")[-2]
-        if all(event.id != event_id for event in self.events):
+        if event_id not in self._by_id:
             return _json({"error": "event not found"}, 404)
         answer = {"replay_event_id": str(uuid4()), "replayed_from": event_id, "success": True}
         return _json({**answer, "result": {"content": []}})
@@ -136,7 +147,9 @@ class ReferencePortal:
                 except FilterError:
                     continue
                 pairs.append((name, value))
-        return [event for event in contract_order(self.events) if wanted.matches(event)]
+        if wanted == EventFilter():
+            return self._ordered
+        return [event for event in self._ordered if wanted.matches(event)]
 
     def _list(self, request: httpx2.Request) -> httpx2.Response:
         self.asked["events"] += 1
@@ -159,9 +172,8 @@ class ReferencePortal:
 
     def _detail(self, event_id: str) -> httpx2.Response:
         self.asked["detail"] += 1
-        for event in self.events:
-            if event.id == event_id:
-                return _json(self._wire(event))
+        if (event := self._by_id.get(event_id)) is not None:
+            return _json(self._wire(event))
         return _json({"error": f'event "{event_id}" not found'}, 404)
 
     def _wire(self, event: Event) -> dict[str, Any]:
