@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcpaudit_lab.redaction import redacted_paths
-
 if TYPE_CHECKING:
     from mcpaudit_lab.client.portal import PortalClient
     from mcpaudit_lab.events import Event
+    from mcpaudit_lab.replay.refusals import Refusal
 
 __all__ = ["replay_refusal", "whole_event"]
 
@@ -33,17 +32,23 @@ def whole_event(portal: PortalClient | None, event: Event) -> Event:
     return event
 
 
-def replay_refusal(event: Event) -> str:
-    """Why the event must not be called again, for a person; empty where nothing speaks against it.
+def replay_refusal(portal: PortalClient, event: Event) -> Refusal | None:
+    """Why the portal must not call an event again, as a plan would say; None where it may.
+
+    A tool that its server says destroys is such a reason, ``destructive``: a person may overrule
+    it, and no other.
 
     Args:
+        portal: the portal; asked for its tools and its copy of the event. No tool is called.
         event: the event with its payload.
+
+    Raises:
+        PortalError: the portal does not answer.
+        ReplayError: the event has no id.
     """
-    payload = event.payload
-    if payload is None:
-        return "its request was not kept"
-    if payload.request_truncated:
-        return "its request was too big to keep"
-    if redacted_paths(payload.request_params):
-        return "its arguments were redacted"
-    return ""
+    from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.replay.planning import make_plan
+
+    with Lab() as scratch:
+        items = make_plan(scratch, [event], portal, allow="all").items
+    return items[0].refusal

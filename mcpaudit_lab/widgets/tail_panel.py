@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import ipywidgets as widgets
 
 from mcpaudit_lab.comparison import Comparison, compare
+from mcpaudit_lab.replay.refusals import RefusalReason
 from mcpaudit_lab.terminal import visible
 from mcpaudit_lab.widgets.comparison_view import comparison_html
 from mcpaudit_lab.widgets.event_card import event_html
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.client.answers import ReplayAnswer
     from mcpaudit_lab.client.portal import PortalClient
     from mcpaudit_lab.events import Event
+    from mcpaudit_lab.replay.refusals import Refusal
 
 __all__ = ["TailPanel", "hide", "row", "show"]
 
@@ -133,19 +135,29 @@ class TailPanel:
 
     def ask_replay(self, event: Event) -> None:
         """Fetch an event and ask whether it is to be replayed, or say why it will not be."""
+        portal = self._portal
+        if portal is None:
+            return
         self.clear()
         self.tell("Looking whether it can be replayed …")
-        self._work(lambda: whole_event(self._portal, event), self._ask, self._failed)
 
-    def _ask(self, event: Event) -> None:
+        def look() -> tuple[Event, Refusal | None]:
+            whole = whole_event(portal, event)
+            return whole, replay_refusal(portal, whole)
+
+        self._work(look, lambda found: self._ask(portal, *found), self._failed)
+
+    def _ask(self, portal: PortalClient, event: Event, refusal: Refusal | None) -> None:
         self._show_event(event)
-        refusal = replay_refusal(event)
-        if refusal or self._portal is None:
-            self.tell(f"Not replayed, and nothing was called: {refusal}.")
+        warning = ""
+        if refusal is not None and refusal.reason is RefusalReason.DESTRUCTIVE:
+            warning = "Its server says that this tool destroys. "
+        elif refusal is not None:
+            self.tell(f"Not replayed, and nothing was called ({refusal.reason}): {refusal}.")
             return
         self._asked = event
         self.tell(
-            f"Replay {event.tool_name} at {self._portal.url}? The tool runs again, with these "
+            f"Replay {event.tool_name} at {portal.url}? {warning}The tool runs again, with these "
             "arguments and as you; what it changes, it changes again. The call is recorded."
         )
         show(self.ask)
