@@ -330,8 +330,13 @@ class Event(_View):
         """
         payload = members.pop("payload", None)
         wire = build_wire(members, EVENT_FIELDS)
+        if isinstance(payload, Payload):
+            event = cls(wire)
+            # Behind the check: it was checked when it was made.
+            wire["payload"] = payload.wire
+            return event
         if payload is not None:
-            wire["payload"] = payload.wire if isinstance(payload, Payload) else payload
+            wire["payload"] = payload
         return cls(wire)
 
     @property

@@ -7,7 +7,7 @@ made from them. :mod:`mcpaudit_lab.events` is the record itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -171,6 +171,17 @@ def format_time(moment: datetime) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) + "Z"
 
 
+# The usual type of each kind, and of JSON the one that comes most.
+_PLAIN: dict[Kind, type] = {
+    "id": str,
+    "time": str,
+    "text": str,
+    "int": int,
+    "bool": bool,
+    "json": dict,
+}
+
+
 def check_members(wire: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
     """Check that members are of their kinds; null and absent will do.
 
@@ -179,7 +190,9 @@ def check_members(wire: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
     """
     for name, kind in kinds.items():
         value = wire.get(name)
-        if value is None or kind == "json":
+        if value is None or type(value) is _PLAIN[kind]:
+            continue
+        if kind == "json":
             continue
         if kind == "int":
             fits = _is_integer(value)
@@ -204,19 +217,18 @@ def _is_integer(value: Any) -> bool:
 
 def build_wire(members: Mapping[str, Any], fields: tuple[Field, ...]) -> dict[str, Any]:
     """A JSON object of values in the contract's order, zero values left out, others at the end."""
-    return dict(_members(members, fields))
-
-
-def _members(members: Mapping[str, Any], fields: tuple[Field, ...]) -> Iterator[tuple[str, Any]]:
+    wire: dict[str, Any] = {}
+    known = 0
     for field in fields:
-        value = members.get(field.name)
-        if isinstance(value, datetime):
-            value = format_time(value)
-        if field.always and value is None:
-            value = {"int": 0, "bool": False}.get(field.kind, "")
-        if field.always or value not in (None, "", 0, False, {}, []):
-            yield field.name, value
-    known = {field.name for field in fields}
-    for name, value in members.items():
-        if name not in known:
-            yield name, value
+        name = field.name
+        value = members.get(name)
+        if value:
+            wire[name] = format_time(value) if isinstance(value, datetime) else value
+        elif field.always:
+            zero = {"int": 0, "bool": False}.get(field.kind, "")
+            wire[name] = zero if value is None else value
+        known += name in members
+    if known < len(members):
+        names = {field.name for field in fields}
+        wire.update((name, value) for name, value in members.items() if name not in names)
+    return wire

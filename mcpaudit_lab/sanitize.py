@@ -104,6 +104,15 @@ def canonical_header(name: str) -> str:
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
+def _header(name: str) -> tuple[str, bool]:
+    """The canonical name, and whether its values are never stored."""
+    canonical = canonical_header(name)
+    return canonical, canonical.lower() in MASKED_HEADERS
+
+
+_usual_header = lru_cache(maxsize=1024)(_header)
+
+
 @dataclass(frozen=True, slots=True)
 class Sanitizer:
     """Rules for what is taken out before anything is stored.
@@ -189,8 +198,10 @@ class Sanitizer:
         """
         masked: dict[str, list[str]] = {}
         for name in sorted(headers):
-            canonical = canonical_header(name)
-            if canonical.lower() in MASKED_HEADERS or self.is_secret(canonical):
+            canonical, is_masked = (
+                _usual_header(name) if len(name) <= _MAX_REMEMBERED else _header(name)
+            )
+            if is_masked or self.is_secret(canonical):
                 masked[canonical] = [REDACTED]
             else:
                 masked.setdefault(canonical, []).extend(headers[name])

@@ -372,6 +372,58 @@ async def test_an_event_stored_by_a_try_whose_answer_was_lost_is_stored_once(pat
     assert stored(path) == contract_order(events)
 
 
+# --- pace -----------------------------------------------------------------------------------------
+
+
+class Batches:
+    """A store that notes how many events came together."""
+
+    def __init__(self, store: Any) -> None:
+        self.sizes: list[int] = []
+        self.store = store
+        log = store.log
+
+        def noting(events: Any) -> None:
+            log(events)
+            self.sizes.append(len(events))
+
+        store.log = noting
+
+
+async def test_after_a_quiet_moment_an_event_is_stored_at_once_and_then_several_together(
+    path: Path,
+) -> None:
+    batches = Batches(open_store(path))
+    # A minute: whoever waits for the pace here waits for too long.
+    async with AsyncLogger(batches.store, pace_s=60) as log:
+        await commit(log, an_event())
+        await until(lambda: batches.sizes == [1])
+        await commit(log, *(an_event(n) for n in range(1, 20)))
+        assert (batches.sizes, log.status().queued) == ([1], 19)
+        await log.flush()
+        assert batches.sizes == [1, 19]
+        await commit(log, *(an_event(n) for n in range(20, 30)))
+    assert batches.sizes == [1, 19, 10], "the end does not wait either"
+    assert len(stored(path)) == 30
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"batch_events": 10}, {"max_events": 20}, {"max_bytes": 40_000}, {"max_events": 3}],
+    ids=["a batch", "half the places", "half the bytes", "calls that wait"],
+)
+async def test_what_is_enough_is_stored_whatever_the_pace(
+    path: Path, limits: dict[str, int]
+) -> None:
+    batches = Batches(open_store(path))
+    async with AsyncLogger(batches.store, pace_s=60, **limits) as log:  # type: ignore[arg-type]  # of ints
+        await commit(log, an_event())
+        await until(lambda: batches.sizes == [1])
+        events = [an_event(n, payload={"response_result": "x" * 2000}) for n in range(1, 12)]
+        await commit(log, *events)
+        await until(lambda: len(batches.sizes) > 1)
+
+
 # --- away -----------------------------------------------------------------------------------------
 
 

@@ -203,6 +203,14 @@ def test_what_was_stored_before_the_first_number_came_is_listed() -> None:
     assert stream.counters.filled == 2
 
 
+def test_what_was_stored_before_the_stream_began_is_not_handed_out() -> None:
+    script = ScriptedPortal([b": connected\n\n"], [numbered(4)], rows=EVENTS[:2])
+    script.hidden = [EVENTS[2]]
+    stream = stream_of(script)
+    script.on_end = stream.stop
+    assert ids(list(stream)) == [EVENTS[2].id, EVENTS[3].id]
+
+
 @pytest.mark.parametrize("length", [10, 100_000])
 def test_a_frame_that_cannot_be_read_is_replaced_by_its_row(length: int) -> None:
     bad = frame_of(EVENTS[1], 2, data="{" + "x" * length)

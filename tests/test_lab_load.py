@@ -511,3 +511,17 @@ def test_events_that_came_by_no_file_are_added_with_their_source() -> None:
         with pytest.raises(RecordError, match="conflict"):
             lab.add_events([changed], kind="replay", name="http://p", strict=True)
         assert lab.event(events[0].id) == events[0]
+
+
+def test_an_event_without_an_id_is_rejected_and_the_others_are_added() -> None:
+    first, second = (Event.from_json(line) for line in lines_of(DETAILS)[:2])
+    unnamed = Event({**first.wire, "id": ""})
+    with Lab() as lab:
+        report = lab.add_events([unnamed, second], kind="tail", name="http://p")
+        assert (report.loaded, report.rejected) == (1, 1)
+        assert adds_up(report)
+        reject = lab.rejects().iloc[0]
+        assert (reject["line"], reject["reason"]) == (1, "no_id")
+        assert reject["raw"] == unnamed.to_json().encode()
+        with pytest.raises(RecordError, match="no id"):
+            lab.add_events([unnamed], kind="tail", name="http://p", strict=True)

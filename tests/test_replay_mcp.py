@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from replaying import (
     served,
 )
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpaudit_lab import Event, Lab
@@ -264,6 +265,32 @@ def test_a_call_without_an_answer_is_uncertain_and_not_sent_again(answer: Any) -
         assert len(count) == 3
 
 
+def test_an_answer_without_an_end_is_cut_off_and_uncertain() -> None:
+    async def endless(_: Request, __: Any, ___: int) -> Response:
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                yield b" " * (1 << 16)
+
+        return StreamingResponse(chunks(), media_type="application/json")
+
+    app, count = broken_mcp(endless)
+    with served(app) as url, lab_of(captured({})) as lab:
+        target = McpTarget(f"{url}/mcp", timeout_s=20, max_answer_bytes=1 << 20)
+        run = lab.plan_replay(lab.events(), target=target, allow="all").run()
+        assert run.counts() == {"uncertain": 1}
+        assert run.states[0].duration_ms is not None
+        assert run.states[0].duration_ms < 20_000
+    assert len(count) == 1
+
+
+def test_an_answer_of_some_megabytes_comes_whole() -> None:
+    server, _ = counting_server(lambda _: says("x" * 3_000_000))
+    with over_http(server) as (url, _), lab_of(captured({})) as lab:
+        run = lab.plan_replay(lab.events(), target=url, allow="all").run()
+        assert run.counts() == {"succeeded": 1}
+        assert lab.event(run.states[0].replay_id).response_chars == 3_000_000
+
+
 def test_a_slow_answer_is_uncertain_after_the_time_limit() -> None:
     async def slow(_: Request, __: Any, ___: int) -> Response:
         await anyio.sleep(30)
@@ -428,6 +455,28 @@ def test_a_killed_process_knows_what_was_sent_and_calls_nothing_twice(tmp_path: 
     done = go()
     assert done.stdout.strip() == "{'succeeded': 3, 'refused': 1}", done.stderr
     assert (tmp_path / "case.duckdb.calls").read_text().split() == ["0", "2", "3"]
+
+
+def test_a_second_interrupt_does_not_wait_and_the_call_is_uncertain() -> None:
+    async def stubborn(_: dict[str, Any]) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.sleep(60)
+        return says("too late")
+
+    server, calls = counting_server(stubborn)
+    with lab_of(captured({}), captured({}, number=1)) as lab:
+        plan = lab.plan_replay(lab.events(), target=server, allow="all")
+        with pytest.raises(KeyboardInterrupt):
+            plan.run()
+        assert plan.begun is not None
+        assert plan.begun.counts() == {"uncertain": 1, "waiting": 1}
+        assert lab.sql("select status from replays order by place").fetchall() == [
+            ("uncertain",),
+            ("waiting",),
+        ]
+    assert len(calls) == 1
 
 
 # What is no target

@@ -335,6 +335,7 @@ TEXTS = st.text(min_size=3, max_size=12).filter(
 )
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(0, 4), st.text(max_size=5), st.booleans())
 def test_no_level_of_json_hides_a_secret(
     secret: str, levels: int, around: str, ascii_only: bool

@@ -133,7 +133,7 @@ def assert_same(
     again = lab.add_events(stored, kind="portal", name="its own rows")
     assert again.duplicates == len(stored), "each is what the portal stored"
     assert isinstance(recorder.stream, EventStream)
-    assert recorder.stream.counters.reconnections == RESTARTS
+    assert recorder.stream.counters.reconnections >= RESTARTS
     assert not recorder.is_running
 
 

@@ -29,6 +29,8 @@ _CALL_US: Final = 30 * _SECOND_US
 _LONGEST_US: Final = 3600 * _SECOND_US
 # Frames of calls that began so close together are looked up together.
 _NEAR_US: Final = _SECOND_US
+# Forgetting looks at all that is known, so not for every event.
+_FORGET_US: Final = 10 * _SECOND_US
 # How much time is listed at once, at first, and how many rows that should be.
 _SLICE_US: Final = 300 * _SECOND_US
 _FEW_ROWS: Final = 500
@@ -63,6 +65,7 @@ class Filling:
         self._lag_us = int(lag_s * _SECOND_US)
         self._now_us = now_us
         self._longest_us = _CALL_US
+        self._forget_at_us = 0
 
     def begin(self) -> None:
         """Take what is stored by now as known.
@@ -142,7 +145,9 @@ class Filling:
 
     def _know_until(self, moment_us: int) -> None:
         self.known_until_us = max(moment_us, self.known_until_us)
-        self.seen.forget_before(self.known_until_us - self._lag_us)
+        if self.known_until_us >= self._forget_at_us:
+            self.seen.forget_before(self.known_until_us - self._lag_us)
+            self._forget_at_us = self.known_until_us + _FORGET_US
 
     def _list(self, first_us: int, last_us: int | None) -> Iterator[Event]:
         window = EventFilter(

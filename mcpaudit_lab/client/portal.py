@@ -10,8 +10,7 @@ from mcpaudit_lab.client.counting import PortalCounter
 from mcpaudit_lab.client.question import filters_of
 from mcpaudit_lab.client.reading import AUDIT_PATH
 from mcpaudit_lab.errors import BadAnswer, ReplayRefused
-from mcpaudit_lab.events import Event, parse_id
-from mcpaudit_lab.redaction import redacted_paths
+from mcpaudit_lab.events import parse_id
 from mcpaudit_lab.terminal import visible
 
 if TYPE_CHECKING:
@@ -127,8 +126,10 @@ class PortalClient(PortalCounter):
             RateLimited: the portal's budget is spent. No tool ran.
             PortalUnavailable: the portal is away. Where ``sent`` is true the tool may have run.
         """
+        from mcpaudit_lab.replay.planning import refuse_event
+
         event = self.event(event_id)
-        if why := _why_not(event):
+        if why := refuse_event(event):
             raise ReplayRefused(f"event {event.id} is not replayed: {why}", sent=False)
         return self.post_replay(event.id)
 
@@ -152,17 +153,3 @@ class PortalClient(PortalCounter):
             error=visible(str(value.get("error") or "")),
             status=answer.status,
         )
-
-
-def _why_not(event: Event) -> str:
-    """Why an event must not be called again, or an empty text."""
-    payload = event.payload
-    if payload is None:
-        return "its request was not kept"
-    if payload.request_truncated:
-        return "its request was too big to keep"
-    if event.error_category == "auth":
-        return "its caller was never let in"
-    if redacted_paths(payload.request_params):
-        return "its arguments were redacted"
-    return ""

@@ -11,7 +11,6 @@ __all__ = ["Key", "Seen", "end_us", "key_of", "start_us"]
 
 Key: TypeAlias = tuple[int, tuple[object, ...]]
 
-# Of many events at once the oldest are forgotten first.
 _MOST: Final = 500_000
 _TEXTS: Final = tuple(field.name for field in EVENT_FIELDS if field.kind in ("text", "int", "bool"))
 
@@ -37,9 +36,14 @@ def key_of(event: Event) -> Key:
 
 
 class Seen:
-    """The events handed out."""
+    """The events handed out.
 
-    def __init__(self) -> None:
+    Args:
+        most: so many ids are kept at most; of more, the first noted are forgotten first.
+    """
+
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
         self._ends: dict[str, int] = {}
         self._without_id: Counter[Key] = Counter()
 
@@ -74,7 +78,7 @@ class Seen:
     def forget_before(self, moment_us: int) -> None:
         """Forget the events that had ended by then; and the oldest, when there are too many."""
         self._ends = {name: end for name, end in self._ends.items() if end >= moment_us}
-        for name in list(self._ends)[: max(0, len(self._ends) - _MOST)]:
+        for name in list(self._ends)[: max(0, len(self._ends) - self._most)]:
             del self._ends[name]
         self._without_id = Counter(
             {key: n for key, n in self._without_id.items() if key[0] >= moment_us}

@@ -134,8 +134,8 @@ class EventStream:
     def stop(self) -> None:
         """End the iteration, at once also when the portal says nothing. From any thread.
 
-        A connection that is just being made to an address that does not answer takes until its time
-        limit, three seconds at most. A second time does nothing.
+        A connection that is just being made, to an address or a TLS server that does not answer,
+        takes until its time limit: three seconds. A second time does nothing.
         """
         self._interruption.interrupt()
 

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mcpaudit_lab.errors import RecordError, SourceError
+from mcpaudit_lab.errors import RecordError, RejectReason, SourceError
 from mcpaudit_lab.lab.blocks import Block, cut_lines, read_blocks
 from mcpaudit_lab.lab.documents import (
     HTTP_HEAD,
@@ -118,12 +118,14 @@ class Loader:
             first = report.lines + 1
             for event in batch:
                 rows.update(event.to_json().encode())
-            stage_events(
-                self._connection,
-                ((first + n, None, None, event) for n, event in enumerate(batch)),
-                replace=True,
-            )
+            numbered = [(first + n, None, None, event) for n, event in enumerate(batch)]
+            # Frames of a stream may have no id.
+            named = [row for row in numbered if row[3].wire.get("id")]
+            stage_events(self._connection, named, replace=True)
             report.lines += len(batch)
+            if len(named) < len(batch):
+                unnamed = (row for row in numbered if not row[3].wire.get("id"))
+                self._reject(report, [_unnamed(line, event) for line, _, _, event in unnamed])
             self._merge(report, partial(_event_line, batch, first))
             self._advance(len(batch))
         report.bytes, report.sha256 = rows.bytes, rows.hexdigest()
@@ -178,6 +180,11 @@ def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
     rest = iter(events)
     while batch := list(islice(rest, _BATCH_EVENTS)):
         yield batch
+
+
+def _unnamed(line: int, event: Event) -> Reject:
+    raw = event.to_json().encode()
+    return Reject(line, None, RejectReason.NO_ID, "there is no id", raw)
 
 
 def _event_line(events: Sequence[Event], first: int, line: int) -> bytes:

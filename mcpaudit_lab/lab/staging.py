@@ -49,7 +49,7 @@ class Reject:
     """A line that is not loaded, and why."""
 
     line: int
-    byte_offset: int
+    byte_offset: int | None
     reason: RejectReason
     detail: str
     raw: bytes

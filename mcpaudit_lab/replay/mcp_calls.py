@@ -208,11 +208,20 @@ class McpCalls:
         server = self._target.server
         if isinstance(server, str):
             http = httpx2.AsyncClient(
-                transport=ExactTransport(self._wire, self._target.http_transport),
+                transport=ExactTransport(
+                    self._wire,
+                    self._target.http_transport,
+                    max_bytes=self._target.max_answer_bytes,
+                ),
                 headers=self._target.headers,
                 timeout=httpx2.Timeout(_CONNECT_S, read=self._target.timeout_s),
             )
-            return streamable_http_client(server, http_client=http), http
+            return (
+                streamable_http_client(
+                    server, http_client=http, max_sse_event_size=self._target.max_answer_bytes
+                ),
+                http,
+            )
         if isinstance(server, list):
             # The caller's own command sees the caller's own environment.
             server = StdioServerParameters(command=server[0], args=server[1:], env=dict(os.environ))

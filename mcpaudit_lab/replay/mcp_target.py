@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mcpaudit_lab.errors import ReplayError
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from mcpaudit_lab.replay.mcp_calls import McpCalls
     from mcpaudit_lab.replay.refusals import Refusal
 
-__all__ = ["McpTarget"]
+__all__ = ["MAX_ANSWER_BYTES", "McpTarget"]
 
-_DIRECT = "tools/call"
+MAX_ANSWER_BYTES: Final = 64 << 20
+_DIRECT: Final = "tools/call"
 
 
 class McpTarget:
@@ -42,6 +43,7 @@ class McpTarget:
             portals), ``auto``, or a version.
         timeout_s: how long a call may take, in seconds.
         transport: what sends HTTP requests; httpx2's own by default.
+        max_answer_bytes: the most that the answer to one call may have over HTTP.
 
     Raises:
         ReplayError: the URL or the command is none.
@@ -56,12 +58,14 @@ class McpTarget:
         mode: str = "legacy",
         timeout_s: float = 60.0,
         transport: httpx2.AsyncBaseTransport | None = None,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.server = server
         self.headers = dict(headers or {})
         self.mode = mode
         self.timeout_s = timeout_s
         self.http_transport = transport
+        self.max_answer_bytes = max_answer_bytes
         if isinstance(server, str):
             self.transport, default = "http", _url_name(server)
         elif isinstance(server, list) or hasattr(server, "command"):

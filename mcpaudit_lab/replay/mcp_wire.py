@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO, cast
 
 import anyio
 import httpx2
@@ -23,13 +23,14 @@ from mcp_types import JSONRPCRequest
 from pydantic import PrivateAttr
 
 from mcpaudit_lab.jsontext import dumps, loads
+from mcpaudit_lab.replay.mcp_target import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from mcp.client._transport import ReadStream, WriteStream
 
 __all__ = ["CallOnTheWire", "ExactTransport", "exact_stdio"]
 
-_CALL = "tools/call"
+_CALL: Final = "tools/call"
 # Nothing was sent yet when these happen.
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -72,10 +73,18 @@ class ExactTransport(httpx2.AsyncBaseTransport):
     Args:
         call: the call under way.
         inner: what really sends; httpx2's own by default.
+        max_bytes: the most that the answer to one call may have.
     """
 
-    def __init__(self, call: CallOnTheWire, inner: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        call: CallOnTheWire,
+        inner: httpx2.AsyncBaseTransport | None = None,
+        *,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
         self._call = call
+        self._max_bytes = max_bytes
         self._inner = inner or httpx2.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -104,12 +113,32 @@ class ExactTransport(httpx2.AsyncBaseTransport):
             self._call.status = 503
             # An answer, so that the SDK fails this call and not the whole connection.
             return httpx2.Response(503, request=request)
+        response.stream = _Bounded(cast("httpx2.AsyncByteStream", response.stream), self._max_bytes)
         self._call.status = response.status_code
         self._call.retry_after = response.headers.get("retry-after", "")
         return response
 
     async def aclose(self) -> None:
         """Close what really sends."""
+        await self._inner.aclose()
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """An answer's body that ends with an error where it has no end."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int) -> None:
+        self._inner = inner
+        self._max_bytes = max_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._max_bytes
+        async for chunk in self._inner:
+            left -= len(chunk)
+            if left < 0:
+                raise httpx2.ReadError(f"the answer has more than {self._max_bytes:,} bytes")
+            yield chunk
+
+    async def aclose(self) -> None:
         await self._inner.aclose()
 
 

@@ -19,7 +19,7 @@ from mcpaudit_lab.replay.tools import ToolFacts, misfits
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.workbench import Lab
 
-__all__ = ["AllowLike", "Allowed", "EventsLike", "make_plan"]
+__all__ = ["AllowLike", "Allowed", "EventsLike", "make_plan", "refuse_event"]
 
 EventsLike: TypeAlias = "Iterable[Event | str] | Event | str"
 AllowLike: TypeAlias = "Allowed | str | Iterable[str] | None"
@@ -150,7 +150,10 @@ class _Planner:
         if refusal is not None:
             return PlanItem(event, refusal, Outgoing(None, None))
         outgoing = prepare(event, secrets=self.secrets, edit=self.edit, dialects=self.dialects)
-        refusal = self._not_whole(event, outgoing)
+        refusal = _not_whole(event, outgoing, self.dialects)
+        if refusal is None and event.id in self.uncertain:
+            detail = "it was sent before and may have run; again= sends it once more"
+            refusal = Refusal(RefusalReason.UNCERTAIN, detail)
         if refusal is not None:
             return PlanItem(event, refusal, outgoing)
         name = event.tool_name
@@ -170,18 +173,27 @@ class _Planner:
         repeatable = name in self.allowed.names or (tool is not None and tool.repeatable)
         return PlanItem(event, None, outgoing, unknown, route, repeatable)
 
-    def _not_whole(self, event: Event, outgoing: Outgoing) -> Refusal | None:
-        if outgoing.missing:
-            detail = "values were redacted; secrets= supplies them"
-            return Refusal(RefusalReason.REDACTED, detail, outgoing.missing)
-        if is_redacted(event.tool_name, dialects=self.dialects):
-            return Refusal(RefusalReason.REDACTED, "the tool's name was redacted", ("tool_name",))
-        if not isinstance(outgoing.arguments, dict | None):
-            return Refusal(RefusalReason.NOT_A_CALL, "the arguments are no object")
-        if event.id in self.uncertain:
-            detail = "it was sent before and may have run; again= sends it once more"
-            return Refusal(RefusalReason.UNCERTAIN, detail)
-        return None
+
+def refuse_event(event: Event) -> Refusal | None:
+    """Why the captured call of one event must not be sent as it is, whatever the target."""
+    refusal = _not_captured(event)
+    if refusal is None:
+        refusal = _not_whole(event, prepare(event), ALL_DIALECTS)
+    return refusal
+
+
+def _not_whole(
+    event: Event, outgoing: Outgoing, dialects: tuple[Dialect | str, ...]
+) -> Refusal | None:
+    """Why a call is not all there."""
+    if outgoing.missing:
+        detail = "values were redacted; secrets= supplies them"
+        return Refusal(RefusalReason.REDACTED, detail, outgoing.missing)
+    if is_redacted(event.tool_name, dialects=dialects):
+        return Refusal(RefusalReason.REDACTED, "the tool's name was redacted", ("tool_name",))
+    if not isinstance(outgoing.arguments, dict | None):
+        return Refusal(RefusalReason.NOT_A_CALL, "the arguments are no object")
+    return None
 
 
 def _not_captured(event: Event) -> Refusal | None:

@@ -132,7 +132,9 @@ def portal_app(
 
 
 def _routes(portal: Portal, endpoint: McpEndpoint) -> list[Route | Mount]:
-    routes: list[Route | Mount] = [
+    # Also by the mount at the end; most requests are calls, and need not try all the others first.
+    routes: list[Route | Mount] = [Route("/mcp", endpoint)]
+    routes += [
         Route(path, show, methods=["GET"])
         for path, show in http_about.public_routes(portal).items()
     ]

@@ -50,6 +50,8 @@ _INDEX_BYTES: Final = 2000
 _COMPRESSED_FROM, _COMPRESSED_TO = 50_000, 300
 # Shorter than this, a text of ASCII needs no look at its bytes.
 _SHORT: Final = 500
+# Integers that fit every column.
+_SMALL: Final = 2**31
 
 # Numbers and the like of a row.
 _OTHER_BYTES: Final = 200
@@ -209,7 +211,13 @@ class _Written:
             seen += 1
             if not always and not value:
                 exact = False
-            if kind == "text" and len(value) < _SHORT and value.isascii() and "\0" not in value:
+            # What most columns hold needs no closer look.
+            if (
+                (len(value) < _SHORT and value.isascii() and "\0" not in value)
+                if kind == "text"
+                else kind == "bool"
+                or (kind == "int" and type(value) is int and -_SMALL < value < _SMALL)
+            ):
                 values.append(value)
                 continue
             kept, same = self._column(value, spec)
