@@ -4,7 +4,8 @@
 stands in a ``text`` block right behind, and nothing else may be printed. ``console`` blocks hold
 commands behind ``$`` and what they answer; after ``export NAME=value`` the variable is set for the
 commands that follow. ``$NAME`` in a command is the variable of the process. A line that is ``…``
-stands for any lines, ``…`` in a line for any text. ``json`` blocks are JSON.
+stands for any lines, ``…`` in a line for any text. ``json`` blocks are JSON. ``bash`` blocks are
+run by a shell of their own each; what they print stands behind them, as with Python.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import io
 import os
 import re
 import shlex
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,9 +78,10 @@ class Page:
         blocks = [block for block in read_blocks(self.path) if block.info not in self.skipped]
         for block, following in zip(blocks, [*blocks[1:], None], strict=False):
             place = f"{self.path.name}, line {block.line}"
-            if block.info == "python":
+            if block.info in {"python", "bash"}:
                 shown = following.text if following and following.info == "text" else ""
-                assert_shown(self._python(block, place), shown, place)
+                run = self._python if block.info == "python" else self._bash
+                assert_shown(run(block, place), shown, place)
             elif block.info == "console":
                 self._console(block, place)
             elif block.info == "json":
@@ -97,6 +100,18 @@ class Page:
             except Exception as error:
                 raise AssertionError(f"{place}: {type(error).__name__}: {error}") from error
         return printed.getvalue()
+
+    def _bash(self, block: Block, place: str) -> str:
+        variables = {name: value for name, value in self.environment.items() if value is not None}
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.text],
+            env=os.environ | variables,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 0, f"{place}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     def _console(self, block: Block, place: str) -> None:
         for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:

@@ -21,6 +21,7 @@ from mcpaudit_lab.cli import commands
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.filters import HAS_COLUMNS, TEXT_FIELDS
 from mcpaudit_lab.lab.aggregates import BREAKDOWN_COLUMNS
+from mcpaudit_lab.server import background_portal
 from mcpaudit_lab.sql.portal_tables import ENGINE_OPTIONS, portal_tables
 
 ROOT = Path(__file__).parents[1]
@@ -35,10 +36,18 @@ def page(name: str) -> str:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_block_of_a_page_runs_and_prints_what_the_page_shows(
-    path: Path, tmp_path: Path
+    path: Path, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with contextlib.chdir(tmp_path):
-        Page(path, skipped=("sql", "sql postgresql", "sql duckdb")).run()
+    here = Page(path, skipped=("sql", "sql postgresql", "sql duckdb"))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(tmp_path))
+        if path.name == "http-api.md":
+            portal = stack.enter_context(background_portal())
+            here.environment |= {"URL": portal.url, "KEY": portal.api_key}
+        if path.name == "postgresql.md":
+            database = request.getfixturevalue("postgres_database")
+            monkeypatch.setenv("MCPAUDIT_DATABASE_URL", database)
+        here.run()
 
 
 # SQL
