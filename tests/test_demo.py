@@ -187,7 +187,7 @@ def test_the_demo_stays_on_the_loopback_and_leaves_no_file(tmp_path: Path) -> No
     assert found.stderr == b""
     assert list(tmp_path.iterdir()) == [temporary]
     assert list(temporary.iterdir()) == []
-    # Ten seconds are promised. The processor's: a machine that runs many tests at once takes longer.
+    # Ten seconds are promised; the processor's, since many tests may run at once.
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used_s < 10
 
 
