@@ -7,11 +7,11 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,7 @@ def test_the_demo_stays_on_the_loopback_and_leaves_no_file(tmp_path: Path) -> No
     )
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    began = time.monotonic()
+    used_s = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     found = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -187,8 +187,8 @@ def test_the_demo_stays_on_the_loopback_and_leaves_no_file(tmp_path: Path) -> No
     assert found.stderr == b""
     assert list(tmp_path.iterdir()) == [temporary]
     assert list(temporary.iterdir()) == []
-    # Ten seconds are promised; a machine that runs many tests at once may take longer.
-    assert time.monotonic() - began < 30
+    # Ten seconds are promised; the processor's, since many tests may run at once.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - used_s < 10
 
 
 # The portal
