@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.client.filling import Filling
 from mcpaudit_lab.client.portal_time import moment_of_us
-from mcpaudit_lab.client.question import put_question
+from mcpaudit_lab.client.question import on_summaries, put_question
 from mcpaudit_lab.client.seen import end_us
 from mcpaudit_lab.client.sse import Comment, Frame
 from mcpaudit_lab.client.stream_items import Gap, Tally
@@ -71,11 +71,13 @@ class Intake:
         self._check_us = int(check_s * 1e6)
         self._filling = Filling(portal, wanted, lag_s=lag_s, now_us=clock.now_us)
         # The reference server's stream takes no filters, and minds none; ours takes all of these.
-        self._question = put_question(wanted, reference=False)
-        self.query = self._question.query()
-        sent = self._question.sent
+        question = put_question(wanted, reference=False)
+        self.query = question.query()
+        self._checks = tuple(on_summaries(item) for item in wanted)
+        self._details = question.details
+        sent = question.sent
         # Summaries, such as frames are, say nothing about these.
-        self._asks_payload = self._question.details is not None or bool(
+        self._asks_payload = self._details is not None or bool(
             sent.params or sent.responses or sent.headers or sent.has
         )
         self._resumed_us: int | None = None
@@ -155,7 +157,7 @@ class Intake:
         self.has_brought = True
         self._filling.note_duration(event)
         if frame.id is None or not event.id:
-            if self._question.wants(event):
+            if self._matches(event):
                 unnumbered.append(event)
             return
         # Asked before the number counts as reached: where that fails, the event comes again.
@@ -174,11 +176,14 @@ class Intake:
         if event_id is not None and _is_sendable(event_id):
             self.last_id = event_id
 
+    def _matches(self, event: Event) -> bool:
+        """Whether a summary is wanted, as far as a summary can tell."""
+        return all(item.matches(event) for item in self._checks)
+
     def _wants(self, event: Event) -> bool:
-        if not self._question.wants(event):
-            return False
-        details = self._question.details
-        return details is None or details.matches(self._portal.event(event.id))
+        return self._matches(event) and (
+            self._details is None or self._details.matches(self._portal.event(event.id))
+        )
 
     def _identify(self, frames: Iterable[Event]) -> Iterator[Event]:
         """Hand out the rows of frames that have no number, and maybe no id."""

@@ -15,7 +15,7 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import TEXT_FIELDS, EventFilter, PathTest
 
-__all__ = ["Question", "filters_of", "put_question", "with_values"]
+__all__ = ["Question", "filters_of", "on_summaries", "put_question", "with_values"]
 
 # Text fields that the reference server filters by, and how long its ``q`` may be.
 _REFERENCE_FIELDS: Final = ("tool", "user", "session")
@@ -93,7 +93,7 @@ def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question
     checks: list[EventFilter] = []
     for item in found:
         if not _send_summary(item, sent, reference=reference):
-            checks.append(_summary(item))
+            checks.append(on_summaries(item))
         sent.setdefault("has", []).extend(item.has)
         for name in _PATH_FIELDS:
             for test in getattr(item, name):
@@ -158,7 +158,7 @@ def _reference_reads(test: PathTest) -> bool:
     return not isinstance(test.value, str) or test.value.isprintable()
 
 
-def _summary(item: EventFilter) -> EventFilter:
+def on_summaries(item: EventFilter) -> EventFilter:
     """What a filter asks of summaries."""
     none: dict[str, Any] = dict.fromkeys(_PAYLOAD_FIELDS)
     return with_values(item, **none, limit=None, offset=0)

@@ -79,7 +79,7 @@ class StreamRecorder:
         request: what was asked for, as text, for the lab's ledger.
         batch_events: so many events at most are stored in one transaction.
         batch_s: an event waits so long at most before it is stored.
-        most_waiting: so many events wait at most.
+        most_waiting: so many events wait at most, and one more at the end.
         retry_s: the pause after the lab could not be written.
     """
 
