@@ -17,7 +17,7 @@ from portals import CSRF, DEV, DEV_KEY, KEYS, an_event, demo_app, run_app, run_p
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.server import MemoryLogger
+from mcpaudit_lab.server import MemoryLogger, add_audit
 from mcpaudit_lab.server.app import portal_app
 from mcpaudit_lab.server.async_logger import AsyncLogger
 from mcpaudit_lab.server.godurations import format_duration, parse_duration
@@ -288,3 +288,12 @@ def test_durations_are_read_and_written_as_go_does(text: str, written: str) -> N
 @pytest.mark.parametrize("text", ["", "5", "m", "5 m", "1d", "1h-2m", "٣s", "9999999999h", "1e3s"])
 def test_what_is_no_duration_is_none(text: str) -> None:
     assert parse_duration(text) is None
+
+
+def test_a_portal_on_a_server_whose_events_go_elsewhere_is_an_error() -> None:
+    server = MCPServer("mine")
+    elsewhere, store = AsyncLogger(MemoryLogger()), AsyncLogger(MemoryLogger())
+    add_audit(server, elsewhere)
+    with pytest.raises(ValueError, match="its events go elsewhere"):
+        portal_app(server, store, {"me": DEV_KEY})
+    assert portal_app(server, elsewhere, {"me": DEV_KEY}).state.portal.logger is elsewhere

@@ -91,6 +91,9 @@ def portal_app(
 
     Returns:
         The application. ``app.state.portal`` is its :class:`~mcpaudit_lab.server.portal.Portal`.
+
+    Raises:
+        ValueError: the server is audited already, into another logger than this portal reads.
     """
     low: Server[Any] = (
         server._lowlevel_server  # noqa: SLF001 - the SDK has no public name for it yet
@@ -102,6 +105,11 @@ def portal_app(
     audit = next((item for item in low.middleware if isinstance(item, AuditMiddleware)), None)
     if audit is None:
         audit = add_audit(low, audit_logger, policy=policy)
+    elif audit.logger not in (audit_logger, logger):
+        raise ValueError(
+            "this server is audited already, and its events go elsewhere: give the portal the"
+            " logger that add_audit was given, or a new server"
+        )
     options = options or PortalOptions()
     portal = Portal(
         audit_logger,
