@@ -48,8 +48,8 @@ def troubles(browser: Browser, site: Path, pictures: Path | None, *, dark: bool)
     return found
 
 
-def check(site: Path, pictures: Path | None) -> str:
-    """Look at all pages; the message to end with, empty if all is well."""
+def check(site: Path, pictures: Path | None) -> str | None:
+    """Look at all pages; the message to end with, None if all is well."""
     pages = len(list(site.rglob("*.html")))
     if not pages:
         return f"no page in {site}: build it first"
@@ -62,7 +62,7 @@ def check(site: Path, pictures: Path | None) -> str:
             for trouble in troubles(browser, site, pictures, dark=dark)
         ]
     print(f"{pages} pages, light and dark: {len(found)} troubles")
-    return "\n".join(dict.fromkeys(found))
+    return "\n".join(dict.fromkeys(found)) or None
 
 
 if __name__ == "__main__":
