@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from replaying import captured, counting_server, lab_of, over_http, raw_process, says
 
-from mcpaudit_lab import Event, Lab
+from mcpaudit_lab import Event, Lab, LoadReport
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.errors import EventNotFound, FilterError, ReplayError
+from mcpaudit_lab.errors import EventNotFound, FilterError, LabError, ReplayError
 from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.replay import Allowed, Noise, Pace, PlanVerdict, RefusalReason
 from mcpaudit_lab.replay.mcp_failures import retry_after_s
@@ -493,3 +494,25 @@ def test_every_reason_is_on_the_page_about_replay() -> None:
     text = (DOCS / "replay.md").read_text(encoding="utf-8")
     wanted = [*RefusalReason, *PlanVerdict]
     assert [name for name in wanted if not re.search(rf"`{name}`", text)] == []
+
+
+class FullLab(Lab):
+    """A lab that takes no replays."""
+
+    def add_events(self, events: Iterable[Event], *, kind: str, **settings: Any) -> LoadReport:
+        if kind == "replay":
+            raise LabError("the disk is full")
+        return super().add_events(events, kind=kind, **settings)
+
+
+def test_a_call_whose_outcome_cannot_be_written_is_not_sent_again() -> None:
+    server, calls = counting_server()
+    with FullLab() as lab:
+        lab.add_events([captured({"a": 1})], kind="portal", name="test")
+        plan = lab.plan_replay(lab.events(), server, allow={"work"})
+        with pytest.raises(LabError, match="disk is full"):
+            plan.run()
+        run = plan.run()
+        assert run.counts() == {"uncertain": 1}
+        assert len(run.uncertain) == len(calls) == 1
+        assert reasons(lab, server, allow={"work"}) == ["uncertain"]

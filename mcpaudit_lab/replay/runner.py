@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.errors import ReplayError
@@ -28,6 +29,7 @@ _ENDED: Final = (ReplayStatus.SUCCEEDED, ReplayStatus.FAILED)
 _STOPS: Final = ("failed", "uncertain", "unsent", "refused", "changed")
 # So often in a row a target may say that it wants us to wait.
 _HOLDS_MAX: Final = 20
+_UNWRITTEN: Final = "sent, and what came of it was not written down"
 _LOST: Final = "the portal wrote an event, but does not give it now; a pull brings it"
 
 StopOn = str | Iterable[str] | Callable[[Mapping[str, Any]], object]
@@ -128,8 +130,10 @@ class _Runner:
 
     def _ask(self, state: ReplayState, item: PlanItem) -> tuple[Answer, bool]:
         self._book.sending(self._run.run_id, state.event_id, state.attempt)
-        future = self._worker.submit(self._calls.call, item.event, item.outgoing, item.route)
+        # Should the lab fail from here on, running the plan again does not send it again.
+        self._run.put(replace(state, status=str(ReplayStatus.UNCERTAIN), detail=_UNWRITTEN))
         try:
+            future = self._worker.submit(self._calls.call, item.event, item.outgoing, item.route)
             return _wait(future)
         except BaseException:
             # Nobody waits for the answer any more; it was sent all the same.
