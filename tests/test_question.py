@@ -96,6 +96,33 @@ def test_lines_are_read_as_events_are() -> None:
 
 
 @pytest.mark.parametrize(
+    ("members", "whole"),
+    [
+        (b'"payload":{"request_params":{}},"source":"mcp"', True),
+        (b'"source":"mcp","payload":{}', True),
+        (b'"p\\u0061yload":{"request_params":{}}', True),
+        (b'"source":"mcp","payload":null', False),
+        (b'"parameters":{"a":1,"payload":{"b":{}}}', False),
+        (b'"parameters":{"a":1,"payload":{}},"payload":{"request_params":{}}', True),
+        (b'"error_message":",\\"payload\\":{}}"', False),
+        (b'"source":"mcp"', False),
+    ],
+)
+def test_a_line_has_a_payload_in_whatever_order_its_members_are(
+    members: bytes, whole: bool
+) -> None:
+    begin = b'{"id":"d90d37e9-209e-4110-aa38-f2780b834e84","timestamp":"2026-11-24T03:00:00Z",'
+    row = read_line(begin + members + b"}")
+    assert row is not None
+    assert row.whole is whole
+
+
+def test_a_line_that_is_cut_inside_its_payload_is_no_row() -> None:
+    begin = b'{"id":"d90d37e9-209e-4110-aa38-f2780b834e84","timestamp":"2026-11-24T03:00:00Z"'
+    assert read_line(begin + b',"payload":{"request_params":{"a":') is None
+
+
+@pytest.mark.parametrize(
     "line",
     [
         b"",
