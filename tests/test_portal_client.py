@@ -239,6 +239,18 @@ def test_what_changes_nothing_is_asked_again_and_what_calls_is_not() -> None:
         assert len(asked) == 1
 
 
+def test_asking_again_logs_nothing_and_leaves_others_logs_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(PortalUnavailable):
+        client(httpx2.Response(503, text="starting")).me()
+    assert "stamina" not in {record.name for record in caplog.records}
+    logging.getLogger("stamina").warning("another's")
+    assert [record.message for record in caplog.records if record.name == "stamina"] == [
+        "another's"
+    ]
+
+
 def test_nobody_there_says_so_and_that_nothing_was_sent() -> None:
     def refuse(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("[Errno 111] Connection refused", request=request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +40,6 @@ def pull(
     from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
 
-    # Its retries are no news: what fails in the end says so itself.
-    logging.getLogger("stamina").addHandler(logging.NullHandler())
     with PortalClient(url) as portal, Lab(lab_path) as lab:
         report = lab.pull(portal, *filters, payloads=payloads)
         if as_json:

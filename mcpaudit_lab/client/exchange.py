@@ -5,6 +5,7 @@ Every error is raised where no frame below it holds a request's headers.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,13 @@ _MOST_WAIT_S: Final = 30.0
 # An answer that is not streamed may take so many times the time limit of one read.
 _PATIENCE: Final = 10
 
+_RETRIED: Final = "mcpaudit_lab.client"
+
 _T = TypeVar("_T")
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return getattr(record, "stamina.callable", "") != _RETRIED
 
 
 class _CutOff(BadAnswer):
@@ -205,13 +212,15 @@ class Exchange:
             failed = error
         import stamina
 
+        # Its own logger would write to a notebook's stderr; others' retries are logged as ever.
+        logging.getLogger("stamina").addFilter(_is_of_others)
         retries = stamina.retry_context(
             on=self._pause,
             attempts=self._attempts,
             timeout=None,
             wait_initial=self._backoff_s,
             wait_jitter=self._backoff_s,
-        )
+        ).with_name(_RETRIED, (), {})
         for attempt in retries:
             with attempt:
                 if attempt.num == 1:
