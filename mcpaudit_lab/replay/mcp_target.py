@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from mcpaudit_lab.client.credentials import SecretHeaders
 from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.replay.pace import DEFAULT_PACE, Pace
 from mcpaudit_lab.replay.tools import ToolFacts, facts_of
@@ -61,7 +62,7 @@ class McpTarget:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.server = server
-        self.headers = dict(headers or {})
+        self.headers = SecretHeaders(headers or {})
         self.mode = mode
         self.timeout_s = timeout_s
         self.http_transport = transport
