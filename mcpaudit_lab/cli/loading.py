@@ -60,7 +60,7 @@ def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool)
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
     with Lab(lab_path) as lab:
-        return _print_report(lab, lab.load(inputs, strict=strict), as_json)
+        return _print_report(lab, lab.load(inputs, strict=strict), as_json, from_files=True)
 
 
 @click.command()
@@ -85,7 +85,7 @@ def load_database(
         return _print_report(lab, lab.load_database(url, *filters, strict=strict), as_json)
 
 
-def _print_report(lab: Lab, report: LoadReport, as_json: bool) -> int:
+def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bool = False) -> int:
     if as_json:
         print_json(report.to_dict())
     else:
@@ -95,6 +95,11 @@ def _print_report(lab: Lab, report: LoadReport, as_json: bool) -> int:
         say(f"The lab {lab.path} holds {lab.events().count():,} events.")
         if report.rejected:
             say(f"Look at what was rejected: mcpaudit-lab rejects --lab {lab.path}")
+        if report.lines == report.rejected + report.blank and from_files:
+            say(
+                "No line of it is an audit event. An export comes from a portal's "
+                "/api/v1/portal/audit/export; `mcpaudit-lab pull URL` fetches what a portal has."
+            )
     return LOOK if report.rejected else FOUND
 
 
