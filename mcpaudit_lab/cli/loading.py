@@ -28,15 +28,31 @@ __all__ = ["demo", "load", "load_database", "rejects", "sources", "write"]
     help="Keep the sample in this lab, to go on with; otherwise it is in memory.",
 )
 @click.option("--keep", is_flag=True, help="Leave the portal serving at the end, until Ctrl-C.")
-def demo(*, lab_path: Path | None, keep: bool) -> int:
+@click.option(
+    "--notebook", is_flag=True, help="In place of that, JupyterLab on a tour, until Ctrl-C."
+)
+@click.option("--browser/--no-browser", default=True, help="With --notebook: open one, or not.")
+def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) -> int:
     """Show what this is about: a portal at work, and a recorded sample.
 
     Starts a portal on a free loopback port, calls its tools, loads what it recorded, replays a
     call, is refused another, and compares; then walks through a sample that comes with the
     package. Takes seconds, needs no network, and leaves no file unless told to.
 
-    Exit status: 0, also where Ctrl-C or SIGTERM ends a portal that was kept.
+    With --notebook it opens JupyterLab on a copy of the tour, in a temporary folder, while a portal
+    runs that PortalClient() finds; all of it is gone at the end.
+
+    Exit status: 0, also where Ctrl-C or SIGTERM ends a portal that was kept, or JupyterLab.
     """
+    if notebook:
+        if keep or lab_path is not None:
+            raise click.UsageError("--notebook goes without --lab and --keep")
+        from mcpaudit_lab.demo.notebook import run_notebook
+
+        status = run_notebook(open_output(), browser=browser)
+        if status:
+            raise Trouble(f"JupyterLab ended with status {status}; what it said stands above")
+        return FOUND
     from mcpaudit_lab.demo import run_demo
 
     run_demo(open_output(), lab_path, keep=keep)
