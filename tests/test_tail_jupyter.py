@@ -267,9 +267,12 @@ tail.wait(1)
     assert "application/vnd.jupyter.widget-view+json" in shown
     printed = notebook.cells[2].outputs[0].text
     for text in (shown["text/plain"], printed):
-        first, row = text.splitlines()
+        first, row = text.splitlines()[:2]
         assert first.startswith("Tail of a test: live · 1 received")
         assert row.startswith("03:00:01.000    ok       echo")
+    # What somebody reads who has no widgets, and only they.
+    assert "pip install jupyterlab-widgets" in shown["text/plain"]
+    assert "pip install" not in printed
 
 
 # A thousand events a second from the kernel's own process, without a portal.

@@ -28,15 +28,31 @@ __all__ = ["demo", "load", "load_database", "rejects", "sources", "write"]
     help="Keep the sample in this lab, to go on with; otherwise it is in memory.",
 )
 @click.option("--keep", is_flag=True, help="Leave the portal serving at the end, until Ctrl-C.")
-def demo(*, lab_path: Path | None, keep: bool) -> int:
+@click.option(
+    "--notebook", is_flag=True, help="In place of that, JupyterLab on a tour, until Ctrl-C."
+)
+@click.option("--browser/--no-browser", default=True, help="With --notebook: open one, or not.")
+def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) -> int:
     """Show what this is about: a portal at work, and a recorded sample.
 
     Starts a portal on a free loopback port, calls its tools, loads what it recorded, replays a
     call, is refused another, and compares; then walks through a sample that comes with the
     package. Takes seconds, needs no network, and leaves no file unless told to.
 
-    Exit status: 0, also where Ctrl-C or SIGTERM ends a portal that was kept.
+    With --notebook it opens JupyterLab on a copy of the tour, in a temporary folder, while a portal
+    runs that PortalClient() finds; all of it is gone at the end.
+
+    Exit status: 0, also where Ctrl-C or SIGTERM ends a portal that was kept, or JupyterLab.
     """
+    if notebook:
+        if keep or lab_path is not None:
+            raise click.UsageError("--notebook goes without --lab and --keep")
+        from mcpaudit_lab.demo.notebook import run_notebook
+
+        status = run_notebook(open_output(), browser=browser)
+        if status:
+            raise Trouble(f"JupyterLab ended with status {status}; what it said stands above")
+        return FOUND
     from mcpaudit_lab.demo import run_demo
 
     run_demo(open_output(), lab_path, keep=keep)
@@ -60,7 +76,7 @@ def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool)
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
     with Lab(lab_path) as lab:
-        return _print_report(lab, lab.load(inputs, strict=strict), as_json)
+        return _print_report(lab, lab.load(inputs, strict=strict), as_json, from_files=True)
 
 
 @click.command()
@@ -85,7 +101,7 @@ def load_database(
         return _print_report(lab, lab.load_database(url, *filters, strict=strict), as_json)
 
 
-def _print_report(lab: Lab, report: LoadReport, as_json: bool) -> int:
+def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bool = False) -> int:
     if as_json:
         print_json(report.to_dict())
     else:
@@ -95,6 +111,11 @@ def _print_report(lab: Lab, report: LoadReport, as_json: bool) -> int:
         say(f"The lab {lab.path} holds {lab.events().count():,} events.")
         if report.rejected:
             say(f"Look at what was rejected: mcpaudit-lab rejects --lab {lab.path}")
+        if report.lines == report.rejected + report.blank and from_files:
+            say(
+                "No line of it is an audit event. An export comes from a portal's "
+                "/api/v1/portal/audit/export; `mcpaudit-lab pull URL` fetches what a portal has."
+            )
     return LOOK if report.rejected else FOUND
 
 

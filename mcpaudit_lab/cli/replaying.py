@@ -276,6 +276,11 @@ def _say_run(run: ReplayRun) -> None:
     say(f"{counts or 'nothing to do'}")
     if run.stopped:
         say(f"Stopped: {run.stopped}. The same command goes on.")
+        if set(run.counts()) <= {"unsent", "refused"}:
+            say(
+                "Nothing was sent. Is a server there, is it the URL of its MCP endpoint (often with"
+                " /mcp at its end), and does it want a key (--target-header NAME=VARIABLE)?"
+            )
     if run.uncertain:
         say("Uncertain calls were sent and may have run; --again ID sends one once more.")
 

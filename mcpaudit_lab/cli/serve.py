@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
+from mcpaudit_lab.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from mcpaudit_lab.server.api_keys import ApiKeys
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _PORT: Final = 8080
+_NEXT: Final = {
+    errno.EADDRINUSE: "Another program listens there: give --port another number, or 0 for any.",
+    errno.EADDRNOTAVAIL: "--host takes a name or address of this machine, such as 127.0.0.1.",
+    errno.EACCES: "Ports below 1024 need rights: give --port another number, or 0 for any.",
+}
 
 
 @click.command()
@@ -152,7 +159,23 @@ def serve(
         )
     except ValueError as error:
         raise Trouble(str(error)) from None
+    except StoreUnavailable as error:
+        raise Trouble(f"the database: {error}\n{_check_of(database)}") from None
+    except OSError as error:
+        # getaddrinfo's numbers, of names that are not known, are negative.
+        number = error.errno or 0
+        why = _NEXT.get(errno.EADDRNOTAVAIL if number < 0 else number)
+        if why is None:
+            raise
+        raise Trouble(f"cannot listen on {host}, port {port}: {error.strerror}\n{why}") from None
     return LOOK if status.rejected or status.dropped else FOUND
+
+
+def _check_of(database: str) -> str:
+    """What to look at where a database does not open."""
+    if database.startswith("sqlite"):
+        return "Is its folder there, and may you write to it? The file itself is made."
+    return "Does it run, are host and password right, and may this user make tables?"
 
 
 def _collect(api_keys: tuple[str, ...], file: Path | None) -> ApiKeys:

@@ -34,6 +34,19 @@ _NEXT: Final[dict[type, str]] = {
 }
 
 
+# What is missing and how to give it, by the parameter's name.
+_MISSING: Final = {
+    "lab_path": (
+        "\nName the lab, --lab FILE, or once: export MCPAUDIT_LAB=FILE. "
+        "To make one with a sample in it: mcpaudit-lab demo --lab demo.duckdb."
+    ),
+    "database": (
+        "\nGive --database sqlite:///audit.db, or a PostgreSQL's URL in MCPAUDIT_DATABASE_URL."
+    ),
+    "url": "\nA URL is missing, or the environment variable that --help names.",
+}
+
+
 class Trouble(click.ClickException):
     """Something that ends the command with status 2, and what to do about it."""
 
@@ -65,6 +78,12 @@ class CommandGroup(click.Group):
                 raise
             click.echo("interrupted", err=True)
             ctx.exit(_INTERRUPTED)
+        except click.MissingParameter as error:
+            named = error.param.name if error.param else None
+            if named not in _MISSING:
+                raise
+            said = _MISSING[named]
+            raise click.MissingParameter(said, ctx=error.ctx, param=error.param) from None
         except _known_errors() as error:
             raise Trouble(_explain(error)) from None
         ctx.exit(status if isinstance(status, int) else FOUND)

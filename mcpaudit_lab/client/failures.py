@@ -65,7 +65,8 @@ def failure_of(
         hint = (
             "it wants a key: pass api_key=, or set MCPAUDIT_API_KEY"
             if asked_with == "no key"
-            else f"it does not know this {asked_with}; was it revoked, or is it another portal's?"
+            else f"it does not know this {asked_with}; was it revoked, or is it another portal's? "
+            "Pass one that it knows, as api_key= or in MCPAUDIT_API_KEY"
         )
         return Unauthorized(f"the portal at {url} refused{said} ({hint})", status=401, text=text)
     if status == 403 and _is_csrf(headers, text):
@@ -76,7 +77,7 @@ def failure_of(
             text=text,
         )
     if status == 404:
-        hint = "" if text else " (is there a portal at this URL?)"
+        hint = "" if text else f" (is there a portal at this URL?{_shorter(url)})"
         message = f"the portal at {url} has no {path}{said}{hint}"
         return PortalNotFound(message, status=404, text=text)
     if status == 429:
@@ -89,6 +90,8 @@ def failure_of(
     elif status >= 500:
         kind = PortalUnavailable
     message = f"the portal at {url} answered {status} to {path}{said}"
+    if status in (400, 405) and not is_replay and (shorter := _shorter(url)):
+        message += f" (is it a portal?{shorter})"
     return kind(message, status=status, text=text)
 
 
@@ -111,6 +114,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if not _SECONDS.fullmatch(text):
         return None
     return min(max(1.0, math.ceil(float(text))), _MOST_WAIT_S)
+
+
+def _shorter(url: str) -> str:
+    """A guess for a URL that leads into a portal, such as that of its MCP endpoint."""
+    ours = re.match(r"(.+?)/(?:mcp|api|portal)(?:/|$)", url)
+    return f" Its URL has nothing behind it: {ours[1]}" if ours else ""
 
 
 def _is_csrf(headers: Mapping[str, str], text: str) -> bool:

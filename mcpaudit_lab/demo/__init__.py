@@ -30,7 +30,12 @@ def run_demo(console: Console, lab_path: Path | None = None, *, keep: bool = Fal
         RuntimeError: the portal does not start.
     """
     from mcpaudit_lab.demo.live import keep_serving, live_portal, say_ended, show_portal
+    from mcpaudit_lab.lab import Lab
 
+    if lab_path is not None:
+        # What cannot be kept is said before anything is shown.
+        with Lab(lab_path):
+            pass
     with live_portal() as portal:
         show_portal(console, portal)
         show_sample(console, lab_path)

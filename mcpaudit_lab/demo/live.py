@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.lab import Lab
     from mcpaudit_lab.server.background import BackgroundPortal
 
-__all__ = ["keep_serving", "live_portal", "say_ended", "show_portal"]
+__all__ = ["keep_serving", "live_portal", "say_ended", "show_portal", "told_to_end"]
 
 # Tool and arguments: one with a structure, one with a seed, one that reports progress, two that
 # fail, each in a way of its own, and one whose arguments hold a secret.
@@ -166,11 +166,8 @@ def keep_serving(console: Console, portal: BackgroundPortal) -> None:
         console: where to print.
         portal: it is running.
     """
-    told = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
     # First: whoever reads the lines below may send one at once.
-    earlier = [signal.signal(number, lambda *_: told.set()) for number in numbers]
-    try:
+    with told_to_end() as told:
         show_step(console, "The portal serves on, until Ctrl-C")
         show_lines(
             console,
@@ -194,6 +191,16 @@ def keep_serving(console: Console, portal: BackgroundPortal) -> None:
             'portal.tryit("echo", {"message": "hello"})',
         )
         told.wait()
+
+
+@contextmanager
+def told_to_end() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, and do no more than that. Only in the main thread."""
+    told = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    earlier = [signal.signal(number, lambda *_: told.set()) for number in numbers]
+    try:
+        yield told
     finally:
         for number, handler in zip(numbers, earlier, strict=True):
             signal.signal(number, handler)

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["Tail", "TailStatus", "WatchedStream"]
 
 _TEXT_ROWS: Final = 20
+# Stands below the text that a front end without widgets shows in the table's place.
+_NO_FRONT_END: Final = (
+    "(As of when the cell ran. For a table that moves: pip install jupyterlab-widgets where the "
+    "notebook's server runs, then reload the page. Or print(tail) again.)"
+)
 
 
 class WatchedStream(Protocol):
@@ -284,7 +289,7 @@ class Tail:
             from mcpaudit_lab.widgets.tail_view import TailView
 
             self._view = TailView(self, self._state, loop)
-        return {**self._view.mimebundle(), "text/plain": str(self)}
+        return {**self._view.mimebundle(), "text/plain": f"{self}\n{_NO_FRONT_END}"}
 
 
 def _counted(count: int, noun: str) -> str:
