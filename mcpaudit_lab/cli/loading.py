@@ -93,6 +93,8 @@ def _print_report(lab: Lab, report: LoadReport, as_json: bool) -> int:
 
         print_load(open_output(), report)
         say(f"The lab {lab.path} holds {lab.events().count():,} events.")
+        if report.rejected and report.rejected == report.lines - report.blank:
+            say("No line is an audit event: is this an export of a portal, or events that it gave?")
         if report.rejected:
             say(f"Look at what was rejected: mcpaudit-lab rejects --lab {lab.path}")
     return LOOK if report.rejected else FOUND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -152,6 +153,13 @@ def serve(
         )
     except ValueError as error:
         raise Trouble(str(error)) from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise Trouble(
+            f"something listens on port {port} of {host} already\n"
+            "End it, or give another: --port NUMBER, or --port 0 for a free one."
+        ) from None
     return LOOK if status.rejected or status.dropped else FOUND
 
 

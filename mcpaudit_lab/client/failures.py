@@ -88,7 +88,8 @@ def failure_of(
         kind = ReplayRefused
     elif status >= 500:
         kind = PortalUnavailable
-    message = f"the portal at {url} answered {status} to {path}{said}"
+    hint = " (a portal's URL is the one without /mcp)" if url.endswith("/mcp") else ""
+    message = f"the portal at {url} answered {status} to {path}{said}{hint}"
     return kind(message, status=status, text=text)
 
 
