@@ -66,7 +66,8 @@ def _expand(text: str) -> list[Path]:
     if path.is_dir():
         files = sorted(child for child in path.rglob("*") if _is_export(child))
         if not files:
-            raise SourceError(f"no exports in the folder {text!r} (looked for {_SUFFIXES})")
+            looked_for = ", ".join(_SUFFIXES)
+            raise SourceError(f"no exports in the folder {text!r} (looked for {looked_for})")
         return files
     if path.exists():
         return [path]

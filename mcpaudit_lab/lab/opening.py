@@ -43,6 +43,7 @@ def open_lab(path: Path | None) -> duckdb.DuckDBPyConnection:
             connection = duckdb.connect(str(path))
         except duckdb.IOException as error:
             raise _explain(path, str(error)) from None
+        _refuse_data(connection, path)
         keep_private(path)
     # The session's zone colours what DuckDB shows of times; evidence is shown in UTC.
     connection.execute("set global TimeZone = 'UTC'")
@@ -69,6 +70,17 @@ def _make(path: Path) -> None:
                 path.hardlink_to(fresh)
     except OSError as error:
         raise LabError(f"cannot make the lab {str(path)!r}: {error.strerror}") from error
+
+
+def _refuse_data(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Refuse a database that has no file: what is put into it would be gone in the end.
+
+    DuckDB opens a CSV, JSON or Parquet file as a view in memory, and says nothing.
+    """
+    query = "select path from duckdb_databases() where database_name = current_database()"
+    if read_value(connection, query) is None:
+        connection.close()
+        raise LabVersionError(f"{str(path)!r} is not a lab")
 
 
 def keep_private(path: Path) -> None:
