@@ -1,9 +1,12 @@
 """Pictures of every object as a notebook shows it: light and dark, 400 and 1000 pixels wide.
 
     python docs/pictures.py [FOLDER]
+    python docs/pictures.py --readme
 
 They go to ``build/pictures`` unless told otherwise, which git ignores: look at them after a change
-of how something looks. What they show is the sample that comes with the package.
+of how something looks. What they show is the sample that comes with the package. The second form
+makes the two that the README shows, in ``docs/pictures``: the tail in JupyterLab at a portal that
+is called meanwhile, and a comparison.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import base64
 import math
 import struct
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -20,11 +24,12 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from browser import launched, watched_page
+from jupyter_pages import jupyter_server, open_notebook
 
-from mcpaudit_lab import Event, Lab, Payload
+from mcpaudit_lab import Event, Lab, Payload, PortalClient
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.redaction import redacted_paths
-from mcpaudit_lab.server import demo_server
+from mcpaudit_lab.server import background_portal, demo_server
 
 _PROGRESS = ("9be46480-fa19-4c60-9b50-8878b96f2759", "8018d3b4-cd22-45b1-9d01-22395b791694")
 
@@ -132,5 +137,53 @@ def write_plots(lab: Lab, folder: Path) -> None:
                 print(path)
 
 
+def write_readme_pictures(folder: Path) -> None:
+    """Write the tail and the comparison as the README shows them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with launched() as browser:
+        with Lab() as lab, watched_page(browser, width=860) as watched:
+            lab.load(sample_files())
+            shown = lab.compare(*_PROGRESS)._repr_html_()
+            watched.page.set_content(page_of(shown, dark=False))
+            watched.page.locator("body > *").last.screenshot(path=folder / "comparison.png")
+        with (
+            tempfile.TemporaryDirectory() as name,
+            background_portal() as served,
+            PortalClient(served.url, served.api_key) as portal,
+            jupyter_server(Path(name)) as jupyter,
+        ):
+            start = f"from mcpaudit_lab import *\nportal = PortalClient({served.url!r}, "
+            cells = (f"{start}{served.api_key!r})", "portal.tail()")
+            with open_notebook(browser, jupyter, "tail.ipynb", *cells, height=1400) as notebook:
+                notebook.run(0)
+                notebook.run(1)
+                output = notebook.cell(1)
+                output.get_by_text("live ·").first.wait_for()
+                for tool, arguments in _CALLS:
+                    portal.tryit(tool, arguments)
+                rows = output.locator(".mcpaudit-tail tbody tr")
+                output.get_by_text(f"{len(_CALLS)} received").first.wait_for()
+                rows.filter(has_text="disk").first.locator("td.text").click()
+                output.get_by_role("group", name="audit event, error, tool").wait_for()
+                area = output.locator(".jp-OutputArea-output").first
+                area.screenshot(path=folder / "tail.png")
+    for picture in ("tail.png", "comparison.png"):
+        print(folder / picture, (folder / picture).stat().st_size)
+
+
+# What the tail shows: calls with an answer, with progress, with a secret, and two that fail.
+_CALLS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("echo", {"message": "hello", "extras": {"user": {"id": "alice"}}}),
+    ("lorem", {"words": 12, "seed": "demo"}),
+    ("progress", {"steps": 3, "step_ms": 20}),
+    ("flaky", {"fail_rate": 1.0, "seed": "demo"}),
+    ("echo", {"message": "let me in", "extras": {"password": "correct horse"}}),
+    ("error", {"message": "the disk is on fire", "as_tool": True}),
+)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else Path("build") / "pictures")
+    if sys.argv[1:] == ["--readme"]:
+        write_readme_pictures(Path(__file__).with_name("pictures"))
+    else:
+        main(Path(sys.argv[1]) if sys.argv[1:] else Path("build") / "pictures")
