@@ -441,7 +441,7 @@ def test_misuse_of_the_command_line_is_told(words: list[str], told: str, tmp_pat
 def test_check_tells_drift_from_the_same_and_writes_junit(tmp_path: Path) -> None:
     server, _ = counting_server(lambda arguments: says(f"{arguments.get('n')}!"))
     same = captured({"n": 1}, result=says("1!", isError=False))
-    drifted = captured({"n": 2}, number=1, result=says("two\x1b[31m", isError=False))
+    drifted = captured({"n": 2}, number=1, result=says("two\x1b[31m", isError=True))
     gone = captured({}, tool="gone", number=2)
     redacted = captured({"token": "***"}, number=3)
     junit = tmp_path / "junit.xml"
@@ -457,11 +457,13 @@ def test_check_tells_drift_from_the_same_and_writes_junit(tmp_path: Path) -> Non
         assert bad.exit_code == 1
         assert "1 the same, 2 drifted, 0 without an answer, 1 not checked" in bad.output
         assert "\x1b" not in bad.output
+        # A detail of several lines stands in one line of the table, without escapes.
+        assert "value summary.success: false -> true; value response" in bad.output
         # Not even an attempt of what is not allowed.
         nothing = command("check", str(case), "--target", url, "--tool", "work")
         assert nothing.exit_code == 2
         noise = tmp_path / "noise.json"
-        Noise({"work": ["response.content"]}).save(noise)
+        Noise({"work": ["response", "summary"]}).save(noise)
         quiet = command(
             *("check", str(case), "--target", url, "--allow", "work", "--tool", "work"),
             *("--noise", str(noise), "--json"),

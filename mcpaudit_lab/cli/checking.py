@@ -17,6 +17,7 @@ from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.replay.check import CaseResult
     from mcpaudit_lab.tables import Column
 
 __all__ = ["check"]
@@ -76,7 +77,7 @@ def check(
         for result in results:
             print_json(result.to_dict())
     else:
-        told = [result.to_dict() for result in results if result.outcome != "same"]
+        told = [_row(result) for result in results if result.outcome != "same"]
         print_rows(told, _check_columns(), as_json=False)
         say(
             f"{counts['same']} the same, {counts['drift']} drifted, {counts['error']} without an"
@@ -85,6 +86,12 @@ def check(
     if not any(counts.values()):
         raise Trouble("Nothing was checked; `plan` with the same options says why.")
     return LOOK if counts["drift"] or counts["error"] else FOUND
+
+
+def _row(result: CaseResult) -> dict[str, Any]:
+    """The same in one line, as a table shows it."""
+    detail = "; ".join(" ".join(line.split()) for line in result.detail.splitlines())
+    return {**result.to_dict(), "detail": detail}
 
 
 @contextmanager
