@@ -169,6 +169,16 @@ def test_a_digest_is_data_where_somebody_says_so() -> None:
     assert len(calls) == 1
 
 
+def test_a_portals_own_mark_is_no_data_whatever_somebody_says() -> None:
+    event = captured({"password": "[Redacted]"})
+    server, calls = counting_server()
+    with lab_of(event) as lab:
+        plan = lab.plan_replay([event], server, allow="all", dialects=())
+        assert [item.refusal.reason for item in plan.items if item.refusal] == ["redacted"]
+        assert plan.run().finished
+    assert len(calls) == 0
+
+
 def test_arguments_or_a_tools_name_that_are_a_mark_as_a_whole_are_refused() -> None:
     server, calls = counting_server(name="[redacted]")
     with lab_of(captured("[redacted]"), captured({}, tool="[redacted]", number=1)) as lab:

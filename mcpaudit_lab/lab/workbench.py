@@ -271,7 +271,8 @@ class Lab(LabReader):
                 copy of the arguments and gives new ones.
             via_tryit: have a portal call the lab's copy by Try-It where it has no equal event.
             again: ids of events to send although an earlier sending is uncertain.
-            dialects: what counts as redacted; None for every dialect there is.
+            dialects: what counts as redacted beside ``[redacted]``, which always does; None for
+                every dialect there is.
 
         Raises:
             ReplayError: the target is none, an event has no id, an edit cannot be made.

@@ -100,7 +100,8 @@ def make_plan(
         secrets=secrets,
         edit=edit,
         via_tryit=via_tryit,
-        dialects=tuple(dialects),
+        # A portal's own mark is one whatever is chosen: it is never sent out.
+        dialects=(Dialect.BRACKETS, *dialects),
     )
     items = tuple(planner.examine(event) for event in chosen)
     return ReplayPlan(
