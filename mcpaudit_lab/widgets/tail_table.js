@@ -230,6 +230,7 @@ class View {
 
   focused(event) {
     const line = event.target.closest("tr");
+    if (!line) return;
     this.activeKey = Number(line.dataset.key);
     this.tabStop(this.activeKey);
   }
@@ -240,6 +241,8 @@ class View {
 
   click(event) {
     const line = event.target.closest("tr");
+    // A row that was drawn anew under the pointer: the click is the table body's.
+    if (!line) return;
     const key = Number(line.dataset.key);
     // Whoever marks text in a cell wants to copy it.
     if (String(document.getSelection()) !== "") return;
