@@ -29,6 +29,7 @@ __all__ = [
     "EVENT_COLUMNS",
     "LOAD_COLUMNS",
     "OUTCOMES",
+    "PLAN_COLUMNS",
     "REJECT_COLUMNS",
     "REPLAY_COLUMNS",
     "SOURCE_COLUMNS",
@@ -145,6 +146,13 @@ EVENT_COLUMNS: Final = (
     Column("duration_ms", "ms", right=True),
     Column("user_subject", "user", least=8),
     Column("id", is_id=True),
+)
+PLAN_COLUMNS: Final = (
+    Column("event_id", "event", is_id=True),
+    Column("tool_name", "tool", least=8),
+    Column("verdict", styles={"ready": "green", "refused": "red", "unknown": "magenta"}),
+    Column("reason"),
+    Column("detail", least=12),
 )
 REPLAY_COLUMNS: Final = (
     Column("tool_name", "tool", least=8),

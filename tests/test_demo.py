@@ -211,14 +211,23 @@ def test_the_demo_calls_a_portal_and_loads_what_it_recorded(demo: str) -> None:
     assert "6 calls, 6 events. The tool that reports progress sent 3 notifications." in live
 
 
-def test_the_demo_replays_a_call_and_is_refused_another(demo: str) -> None:
-    assert re.search(r"^lorem +equal +0 +0 ", demo, re.MULTILINE)
-    assert "400: original event has redacted parameter values" in demo
+def test_the_demo_plans_what_it_replays_and_says_why_not_the_rest(demo: str) -> None:
+    live = demo.partition("\nThe recorded sample")[0]
+    planned = re.findall(r"^[-0-9a-f]{36} +(\w+) +(ready|refused)(?: +(\w+))?", live, re.MULTILINE)
+    assert planned == [
+        ("echo", "ready", ""),
+        ("lorem", "ready", ""),
+        ("progress", "refused", "not_allowed"),
+        ("error", "refused", "not_allowed"),
+        ("flaky", "refused", "not_allowed"),
+        ("echo", "refused", "redacted"),
+    ]
+    assert re.findall(r"^(\w+) +equal +0 +0 ", live, re.MULTILINE) == ["echo", "lorem"]
     assert "correct horse" not in demo
 
 
 def test_the_portal_of_the_demo_ends_and_has_lost_nothing(demo: str) -> None:
-    assert demo.endswith("The portal has ended: 7 events stored, 0 left in the queue, 0 lost.\n")
+    assert demo.endswith("The portal has ended: 8 events stored, 0 left in the queue, 0 lost.\n")
     url = re.search(r"http://127\.0\.0\.1:\d+", demo)
     assert url is not None
     with pytest.raises(httpx2.ConnectError):
@@ -253,11 +262,11 @@ def test_a_portal_that_is_kept_serves_until_it_is_told_to_end(
             if line.startswith("curl ") and "/events" in line:
                 words = shlex.split(line)
                 name, _, value = words[2].partition(": ")
-                assert httpx2.get(words[3], headers={name: value}).json()["total"] == 8
+                assert httpx2.get(words[3], headers={name: value}).json()["total"] == 9
         process.send_signal(number)
         rest = process.stdout.read()
         assert process.wait(30) == 0
-    assert "The portal has ended: 8 events stored, 0 left in the queue, 0 lost." in rest
+    assert "The portal has ended: 9 events stored, 0 left in the queue, 0 lost." in rest
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,10 +9,11 @@ import pytest
 from portals import an_event
 from tail_sources import QueueSource
 
-from mcpaudit_lab import FilterError, Lab
+from mcpaudit_lab import FilterError, Lab, PortalClient
 from mcpaudit_lab.client.stream_items import StreamCounters
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.errors import PortalUnavailable
+from mcpaudit_lab.server import background_portal
 from mcpaudit_lab.widgets.tail import Tail
 from mcpaudit_lab.widgets.tail_frame import events_frame
 
@@ -70,6 +71,21 @@ def test_one_can_wait_for_the_connection() -> None:
         source.stop()
         assert not tail.wait(1)
         assert not tail.wait_live()
+
+
+def test_who_stops_is_not_told_that_the_portal_hung_up() -> None:
+    with (
+        background_portal() as served,
+        PortalClient(served.url, served.api_key) as portal,
+        portal.tail() as tail,
+    ):
+        assert tail.wait_live()
+        # The first may come by the look back; the second comes by the open connection.
+        for count in (1, 2):
+            portal.tryit("whoami")
+            assert tail.wait(count, timeout_s=10)
+        tail.stop()
+        assert (tail.status.state, tail.status.problem) == ("stopped", "")
 
 
 def test_what_the_stream_raises_is_said_and_ends_it() -> None:

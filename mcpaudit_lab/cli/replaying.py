@@ -202,9 +202,11 @@ def plan(
 
     Exit status: 1 if any is refused, or there is none.
     """
+    from mcpaudit_lab.tables import PLAN_COLUMNS
+
     with where() as target:
         made = planned(lab, target, ids, filters, options)
-    print_frame(made.df(), _plan_columns(), as_json=as_json)
+    print_frame(made.df(), PLAN_COLUMNS, as_json=as_json)
     if not as_json:
         for line in made.describe().splitlines()[: 1 + bool(made.wait_s) + len(made.warnings)]:
             say(line)
@@ -283,18 +285,6 @@ def _say_run(run: ReplayRun) -> None:
             )
     if run.uncertain:
         say("Uncertain calls were sent and may have run; --again ID sends one once more.")
-
-
-def _plan_columns() -> tuple[Column, ...]:
-    from mcpaudit_lab.tables import Column
-
-    return (
-        Column("event_id", "event", is_id=True),
-        Column("tool_name", "tool", least=8),
-        Column("verdict", styles={"ready": "green", "refused": "red", "unknown": "magenta"}),
-        Column("reason"),
-        Column("detail", least=12),
-    )
 
 
 def _run_columns() -> tuple[Column, ...]:

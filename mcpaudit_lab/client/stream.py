@@ -247,4 +247,6 @@ class EventStream:
             why = f"nothing came for {self._silence_s:g} s"
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             why = f"the connection broke: {visible(str(error))}"
-        self._problem = why
+        # To stop is to break the connection from this side, which is no problem.
+        if not self._interruption.is_set():
+            self._problem = why

@@ -1,4 +1,4 @@
-"""A portal at work: real calls over HTTP, loaded, replayed, refused, compared.
+"""A portal at work: real calls over HTTP, pulled, planned, replayed, compared.
 
 Everything goes the way it would go elsewhere: an MCP client calls the tools, the portal writes to
 SQLite, its API is asked for what it wrote.
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.demo.printing import say, show_lines, show_step
-from mcpaudit_lab.errors import ReplayRefused
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.replay.plan import ReplayPlan
     from mcpaudit_lab.server.background import BackgroundPortal
 
 __all__ = ["keep_serving", "live_portal", "say_ended", "show_portal", "told_to_end"]
@@ -55,7 +55,7 @@ def live_portal() -> Iterator[BackgroundPortal]:
 
 
 def show_portal(console: Console, portal: BackgroundPortal) -> None:
-    """Call the tools of a portal, then load, replay and compare what it recorded.
+    """Call the tools of a portal, then pull, replay and compare what it recorded.
 
     Args:
         console: where to print.
@@ -79,9 +79,8 @@ def show_portal(console: Console, portal: BackgroundPortal) -> None:
         PortalClient(portal.url, portal.api_key, transport=httpx2.HTTPTransport()) as client,
         Lab() as lab,
     ):
-        _load(console, client, lab)
-        _replay(console, client, lab)
-        _refusal(console, client, lab)
+        _pull(console, client, lab)
+        _replay(console, _plan(console, client, lab), lab)
 
 
 async def _call_tools(url: str, headers: dict[str, str]) -> None:
@@ -102,15 +101,15 @@ async def _call_tools(url: str, headers: dict[str, str]) -> None:
             await client.call_tool(name, arguments, progress_callback=heard)
 
 
-def _load(console: Console, client: PortalClient, lab: Lab) -> None:
+def _pull(console: Console, client: PortalClient, lab: Lab) -> None:
     from mcpaudit_lab.tables import EVENT_COLUMNS, event_row, print_table, records
 
     show_step(
         console,
-        "Loaded into a lab, with requests, results and notifications",
-        'lab.add_events(portal.export(payloads=True), kind="portal", name=portal.url)',
+        "Pulled into a lab, with requests, results and notifications",
+        "lab.pull(portal)",
     )
-    report = lab.add_events(client.export(payloads=True), kind="portal", name=client.url)
+    report = lab.pull(client, progress=False)
     columns = [column.key for column in EVENT_COLUMNS if column.key != "outcome"]
     frame = lab.events().df(columns=[*columns, "success", "error_category"])
     print_table(console, EVENT_COLUMNS, map(event_row, records(frame.sort_values("ts"))))
@@ -119,34 +118,32 @@ def _load(console: Console, client: PortalClient, lab: Lab) -> None:
     ).fetchall()
     say(
         console,
-        f"{len(_CALLS)} calls, {report.loaded} events. The tool that reports progress sent "
+        f"{len(_CALLS)} calls, {report.new} events. The tool that reports progress sent "
         f"{kept[0][0]} notifications.",
     )
 
 
-def _replay(console: Console, client: PortalClient, lab: Lab) -> None:
-    from mcpaudit_lab.tables import REPLAY_COLUMNS, print_table, replay_rows
+def _plan(console: Console, client: PortalClient, lab: Lab) -> ReplayPlan:
+    from mcpaudit_lab.tables import PLAN_COLUMNS, print_table, records
 
-    (original,) = lab.events(tool="lorem").ids()
-    show_step(console, "The portal makes a call again", f'portal.replay("{original[:8]}…")')
-    answer = client.replay(original)
-    replayed = client.event(answer.replay_event_id)
-    lab.add_events([replayed], kind="portal", name=client.url)
-    print_table(console, REPLAY_COLUMNS, replay_rows(lab.compare_replays()))
-    say(console, "The same seed, the same words: everything that came back is equal.")
-
-
-def _refusal(console: Console, client: PortalClient, lab: Lab) -> None:
-    (secret,) = lab.events(params={"extras.password": "[redacted]"}).ids()
     show_step(
         console,
-        "and refuses another, whose password was never stored",
-        f'portal.post_replay("{secret[:8]}…")',
+        "What would be called again, and why not the rest: nothing has been called yet",
+        'plan = lab.plan_replay(lab.events(), portal, allow={"echo", "lorem"})',
     )
-    try:
-        client.post_replay(secret)
-    except ReplayRefused as refused:
-        say(console, f"{refused.status}: {refused.text}")
+    plan = lab.plan_replay(lab.events(), client, allow={"echo", "lorem"})
+    print_table(console, PLAN_COLUMNS, records(plan.df()))
+    say(console, "A password that was never stored is not sent again, unless secrets= supplies it.")
+    return plan
+
+
+def _replay(console: Console, plan: ReplayPlan, lab: Lab) -> None:
+    from mcpaudit_lab.tables import REPLAY_COLUMNS, print_table, replay_rows
+
+    show_step(console, "The portal makes the calls that are ready again", "plan.run()")
+    plan.run(progress=False)
+    print_table(console, REPLAY_COLUMNS, replay_rows(lab.compare_replays()))
+    say(console, "The same arguments and the same seed: everything that came back is equal.")
 
 
 def say_ended(console: Console, portal: BackgroundPortal) -> None:
