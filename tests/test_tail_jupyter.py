@@ -233,7 +233,8 @@ def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
         assert tail.rows.first.get_attribute("data-key") == first
         tail.button("Go on").click()
         tail.page.wait_for_function(
-            "key => document.querySelector('.mcpaudit-tail tbody tr').dataset.key > key", arg=first
+            "key => Number(document.querySelector('.mcpaudit-tail tbody tr').dataset.key) > key",
+            arg=int(first or 0),
         )
         assert tail.rows.count() <= 201
         tail.button("Stop").click()
