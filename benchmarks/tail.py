@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests")]
 
 from browser import launched  # noqa: E402 - the tests' helpers are in another folder
-from jupyter_pages import JupyterServer, NotebookPage, jupyter_server, open_notebook  # noqa: E402
+from jupyter_pages import JupyterServer, NotebookPage, jupyter_server, open_notebook  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

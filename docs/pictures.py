@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -34,7 +35,7 @@ from mcpaudit_lab.server import background_portal, demo_server
 _PROGRESS = ("9be46480-fa19-4c60-9b50-8878b96f2759", "8018d3b4-cd22-45b1-9d01-22395b791694")
 
 
-def objects(lab: Lab) -> Iterator[tuple[str, object]]:
+def objects(lab: Lab) -> Iterator[tuple[str, Any]]:
     """Every object that has a look of its own, by name."""
     yield "event", lab.event(_PROGRESS[0])
     failed = lab.events(tool="error", success=False, has="response_result")
@@ -103,7 +104,7 @@ def main(folder: Path) -> None:
         report = lab.load(sample_files())
         write_plots(lab, folder)
         for name, shown in chain([("load-report", report)], objects(lab)):
-            html = shown._repr_html_()  # type: ignore[attr-defined]
+            html = shown._repr_html_()
             for dark in (False, True):
                 for width in (400, 1000):
                     path = folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"

@@ -231,7 +231,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         check=False,
     )
     if listed.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("git lists the files to look at, and this is no checkout")
     hosts = "|".join(["pypi" + r"\.org", "python" + r"hosted\.org", "registry\\.npm" + "js"])
     wrong = re.compile(rf"{hosts}|/wo" + r"rk/|/tm" + r"p/[a-z]+/")
     for name in listed.stdout.split("\n"):

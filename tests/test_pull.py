@@ -102,7 +102,7 @@ def test_late_arrivals_are_found_wherever_they_are() -> None:
     server = ReferencePortal(numbered(2600))
     with Lab() as lab, client_of(server) as portal:
         lab.pull(portal, payloads=False)
-        late = [an_event(1300.5), an_event(10.5), an_event(2599.5)]  # type: ignore[arg-type]
+        late = [an_event(1300.5), an_event(10.5), an_event(2599.5)]
         server.store(*late)
         server.asked.clear()
         report = lab.pull(portal, payloads=False)
@@ -164,7 +164,7 @@ def test_an_export_that_breaks_again_and_again_comes_to_its_end() -> None:
         assert report.complete
         assert (report.new, report.duplicates, lab.events().count()) == (300, 0, 300)
         server.breaks_after = 0
-        server.store(an_event(301), an_event(0.5))  # type: ignore[arg-type]
+        server.store(an_event(301), an_event(0.5))
         with pytest.raises(BadAnswer, match="cut off"):
             lab.pull(portal, payloads=False)
 

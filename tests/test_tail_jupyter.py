@@ -248,8 +248,8 @@ def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
 
 
 def test_a_notebook_run_without_a_front_end_has_the_text(tmp_path: Path) -> None:
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat", reason="pip install 'mcpaudit-lab[test]'")
+    nbclient = pytest.importorskip("nbclient", reason="pip install 'mcpaudit-lab[test]'")
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
