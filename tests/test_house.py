@@ -222,6 +222,17 @@ def test_every_error_is_in_the_tree_that_the_docstring_draws() -> None:
     assert all(issubclass(getattr(errors, name), errors.McpAuditError) for name in classes)
 
 
+def test_what_is_not_checked_says_why() -> None:
+    silent = re.compile(
+        r"# (?:no" + r"qa: [A-Z0-9, ]+|type: ig" + r"nore\[[a-z, -]+\]|pragma: no " + r"cover)\s*$"
+        r"|(?:\.skip|import" + r'orskip)\((?:"\w+")?\)'
+    )
+    for folder in ("mcpaudit_lab", "tests", "docs", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+                assert not silent.search(line), f"{path}:{number} gives no reason"
+
+
 def test_nothing_names_a_machine_or_a_registry() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
