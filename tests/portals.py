@@ -83,7 +83,7 @@ def url_of(http: httpx2.AsyncClient, path: str) -> str:
     return f"{str(http.base_url).rstrip('/')}{path}"
 
 
-def an_event(number: int = 0, **members: Any) -> Event:
+def an_event(number: float = 0, **members: Any) -> Event:
     """An event so many seconds after :data:`START`, with other members where they are given."""
     values = {
         "id": str(uuid4()),

@@ -102,7 +102,7 @@ def test_late_arrivals_are_found_wherever_they_are() -> None:
     server = ReferencePortal(numbered(2600))
     with Lab() as lab, client_of(server) as portal:
         lab.pull(portal, payloads=False)
-        late = [an_event(1300.5), an_event(10.5), an_event(2599.5)]  # type: ignore[arg-type]
+        late = [an_event(1300.5), an_event(10.5), an_event(2599.5)]
         server.store(*late)
         server.asked.clear()
         report = lab.pull(portal, payloads=False)
@@ -164,7 +164,7 @@ def test_an_export_that_breaks_again_and_again_comes_to_its_end() -> None:
         assert report.complete
         assert (report.new, report.duplicates, lab.events().count()) == (300, 0, 300)
         server.breaks_after = 0
-        server.store(an_event(301), an_event(0.5))  # type: ignore[arg-type]
+        server.store(an_event(301), an_event(0.5))
         with pytest.raises(BadAnswer, match="cut off"):
             lab.pull(portal, payloads=False)
 
@@ -241,6 +241,23 @@ def test_what_the_portal_deleted_stays_in_the_lab() -> None:
         assert (report.gone, report.new, report.missing, report.complete) == (10, 1, 0, True)
         assert lab.events().count() == 41
         assert lab.pull(portal).gone == 0
+
+
+def test_what_the_portal_deletes_meanwhile_hides_no_late_arrival() -> None:
+    events = numbered(300)
+    server = ReferencePortal(list(events))
+    late = an_event(295, duration_ms=2000)
+
+    def change(_: Any) -> None:
+        if server.asked["detail"] == 298 and late not in server.events:
+            server.delete(events[10].id)  # listed by then
+            server.store(late)
+
+    server.before = change
+    with Lab() as lab, client_of(server) as portal:
+        report = lab.pull(portal)
+        assert (report.new, report.gone, report.missing, report.complete) == (301, 1, 0, True)
+        assert late.id in ids_of(lab)
 
 
 def test_since_begins_there_and_a_limit_is_refused() -> None:

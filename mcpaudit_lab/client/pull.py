@@ -6,6 +6,10 @@ they are read. So a pull trusts counts: for a window of time the portal says how
 and the lab's log how many of them it has listed. Where the two are equal nothing is read; where
 they differ the window is split until what is missing is small, and that is read again. A first
 pull, one that goes on after an interrupt, and one that looks for late arrivals are all the same.
+
+Counts have a limit. Where, between two pulls, a portal deletes as many events as arrive late in one
+window, the two hide each other until one of the counts changes again. New, recent and old events
+are counted apart for that reason: what arrives late is recent, what is deleted is old.
 """
 
 from __future__ import annotations
@@ -139,17 +143,13 @@ class Pull:
                 if not self._report.listed:
                     raise
                 stopped = str(error)
+                missing = max(0, self._report.expected - self._known())
+                self._report = replace(self._report, missing=missing)
                 break
             left -= 1
-        missing = max(0, self._report.expected - self._known())
-        if not stopped and not missing:
+        if not stopped and not self._report.missing:
             self._log.mark(complete=True)
-        return replace(
-            self._report,
-            missing=missing,
-            stopped=stopped,
-            seconds=time.monotonic() - started,
-        )
+        return replace(self._report, stopped=stopped, seconds=time.monotonic() - started)
 
     # Windows
 
@@ -159,9 +159,12 @@ class Pull:
             self._settle_window(window)
         if self._payloads:
             self._complete_payloads()
-        total = self._count(self._window)
-        self._report = replace(self._report, expected=total)
-        return total == self._known()
+        counts = [(self._count(item), self._log.seen(item).count) for item in self._first_windows()]
+        # Lines that are no events have no time, and so no window.
+        missing = sum(max(0, there - here) for there, here in counts) - len(self._bad)
+        expected = sum(there for there, _ in counts)
+        self._report = replace(self._report, expected=expected, missing=max(0, missing))
+        return not missing and all(there >= here for there, here in counts)
 
     def _known(self) -> int:
         """How many rows of the whole window were listed, those that are no events included."""
@@ -170,7 +173,7 @@ class Pull:
     def _first_windows(self) -> Iterator[Window]:
         """What is new, what is recent enough for late arrivals, and what is old: newest first.
 
-        Asked for apart, so that old events which a portal deletes do not hide as many late ones.
+        Counted apart, so that old events which a portal deletes do not hide as many late ones.
         """
         first, last = self._window
         seen = self._log.seen(self._window)
