@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +51,10 @@ _BATCH_DETAILS: Final = 200
 _ROUNDS: Final = 4
 # What is looked at again is longer than the longest call by so much.
 _MARGIN: Final = timedelta(minutes=1)
+# A row may say that its call took years; what is so long ago is not recent.
+_LONGEST_MS: Final = 24 * 3600 * 1000
+# The time that Go writes where there is none.
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # So many payloads and more come by an export rather than one by one.
 _MANY: Final = 500
@@ -180,8 +184,8 @@ class Pull:
         if seen.first is None or seen.last is None:
             yield self._window
             return
-        overlap = timedelta(milliseconds=self._log.longest_ms()) + _MARGIN
-        cuts = [seen.last, seen.last - overlap, seen.first - _MICROSECOND]
+        overlap = timedelta(milliseconds=min(self._log.longest_ms(), _LONGEST_MS)) + _MARGIN
+        cuts = [seen.last, _before(seen.last, overlap), _before(seen.first, _MICROSECOND)]
         for cut in cuts:
             inside = (first is None or cut >= first) and (last is None or cut < last)
             if inside:
@@ -199,7 +203,7 @@ class Pull:
             return
         if not total:
             self._forget(window, ())
-        elif not seen.count or total <= PAGE_ROWS or first == last:
+        elif not seen.count or total <= PAGE_ROWS or (first or _BEGINNING) == last:
             self._read(window, again=seen.count > 0)
         else:
             cut = self._log.cut(window)
@@ -357,6 +361,10 @@ def pull_events(
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         return pull.run(advance)
+
+
+def _before(moment: datetime, span: timedelta) -> datetime:
+    return moment - min(span, moment - _BEGINNING)
 
 
 def _question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
