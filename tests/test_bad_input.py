@@ -445,3 +445,23 @@ def test_text_files_and_utf16_are_refused(tmp_path: Path) -> None:
         Lab().load(file)
     with pytest.raises(TypeError, match="a path or an open file"):
         Lab().load([5])  # type: ignore[list-item]  # the mistake
+
+
+def test_a_file_whose_name_is_not_utf_8_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
+    path.write_text(f"{line()}\nno event\n", encoding="utf-8")
+    with Lab() as lab:
+        report = lab.load(path)
+        assert (report.loaded, report.rejected) == (1, 1)
+        assert lab.load(path).duplicates == 1
+        assert [Path(name).name for name in lab.sources()["name"]] == ["caf\ufffd.jsonl"]
+        assert [Path(name).name for name in lab.rejects()["file"]] == ["caf\ufffd.jsonl"]
+        with pytest.raises(SourceError):
+            lab.provenance(ID)
+
+
+def test_where_events_came_from_may_be_any_text() -> None:
+    with Lab() as lab:
+        event = Event.from_json(line())
+        lab.add_events([event], kind="tail", name="a\ud800", request="b\ud800")
+        assert lab.sources()[["name", "request"]].to_numpy().tolist() == [["a\ufffd", "b\ufffd"]]

@@ -274,6 +274,11 @@ def test_a_filter_on_a_lone_surrogate_finds_that_event_alone() -> None:
     assert lab.events(tool="a\ud800").breakdown()["count"].to_list() == [1]
 
 
+def test_a_column_that_names_a_lone_surrogate_is_refused() -> None:
+    with pytest.raises(FilterError, match="lone surrogate"):
+        lab_of(call(1)).events().df(["param.a\ud800"])
+
+
 # Threads
 
 

@@ -28,6 +28,7 @@ from mcpaudit_lab import (
     Unauthorized,
 )
 from mcpaudit_lab.client import EventStream, Gap
+from mcpaudit_lab.client.portal_time import PortalClock
 
 NOW_S = 1_795_500_000.0
 
@@ -498,3 +499,10 @@ def test_stop_ends_a_pause() -> None:
     stream.stop()
     thread.join(1)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Tue, 24 Nov 2026 03:00:00 +9999999999999999"])
+def test_a_date_that_is_none_sets_no_clock(date: str) -> None:
+    clock = PortalClock(lambda: NOW_S)
+    clock.learn(httpx2.Response(200, headers={"date": date}))
+    assert clock.now_us() == clock.here_us()

@@ -145,6 +145,34 @@ def test_a_rate_limit_waits_a_second_at_least(wait: str) -> None:
     assert caught.value.retry_after_s == max(1, int(recording.answer.headers["retry-after"]))
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"key":"x","count":1e999,"errors":0}',
+        '{"key":"x","count":99999999999999999999,"errors":0}',
+        '{"key":"x","count":-1,"errors":0}',
+        '{"key":"x","count":{},"errors":0}',
+        '{"key":"x","errors":0}',
+        "7",
+    ],
+)
+def test_figures_that_are_none_are_a_bad_answer(row: str) -> None:
+    answer = f'{{"by":"tool","breakdown":[{row}]}}'
+    portal = client(lambda _: httpx2.Response(200, text=answer))
+    with pytest.raises(BadAnswer, match="figures are not"):
+        portal.breakdown("tool")
+    points = row.replace('"key":"x"', '"time":"2026-11-24T03:00:00Z","avg_duration_ms":1')
+    portal = client(lambda _: httpx2.Response(200, text=f'{{"points":[{points}]}}'))
+    with pytest.raises(BadAnswer, match="figures are not"):
+        portal.timeseries("1m")
+
+
+def test_a_key_that_no_frame_holds_is_shown_without_its_lone_surrogate() -> None:
+    answer = r'{"breakdown":[{"key":"a\ud800","count":1,"errors":0}]}'
+    shares = client(lambda _: httpx2.Response(200, text=answer)).breakdown("tool")
+    assert list(shares["key"]) == ["a\ufffd"]
+
+
 def test_figures_are_frames_with_the_columns_of_a_lab() -> None:
     def give(request: httpx2.Request) -> httpx2.Response:
         which = "timeseries-default" if "timeseries" in request.url.path else "breakdown-tool"

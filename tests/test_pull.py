@@ -243,6 +243,37 @@ def test_what_the_portal_deleted_stays_in_the_lab() -> None:
         assert lab.pull(portal).gone == 0
 
 
+def test_what_the_portal_deletes_meanwhile_hides_no_late_arrival() -> None:
+    events = numbered(300)
+    server = ReferencePortal(list(events))
+    late = an_event(295, duration_ms=2000)
+
+    def change(_: Any) -> None:
+        if server.asked["detail"] == 298 and late not in server.events:
+            server.delete(events[10].id)  # listed by then
+            server.store(late)
+
+    server.before = change
+    with Lab() as lab, client_of(server) as portal:
+        report = lab.pull(portal)
+        assert (report.new, report.gone, report.missing, report.complete) == (301, 1, 0, True)
+        assert late.id in ids_of(lab)
+
+
+def test_the_ends_of_the_calendar_are_times_like_others() -> None:
+    # The first is what Go writes where there is no time.
+    ends = ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z")
+    timeless = [an_event(0, timestamp=ends[0]) for _ in range(1100)]
+    last = an_event(0, timestamp=ends[1], duration_ms=2**62)
+    server = ReferencePortal([*numbered(5), *timeless, last], zone=UTC)
+    with Lab() as lab, client_of(server) as portal:
+        assert lab.pull(portal, payloads=False).complete
+        assert lab.pull(portal, payloads=False).listed == 0
+        server.store(an_event(0, timestamp=ends[0]), an_event(0, timestamp=ends[1]))
+        report = lab.pull(portal, payloads=False)
+        assert (report.new, report.expected, report.complete) == (2, 1108, True)
+
+
 def test_since_begins_there_and_a_limit_is_refused() -> None:
     start = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
     server = ReferencePortal(numbered(60))

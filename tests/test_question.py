@@ -65,7 +65,9 @@ def test_what_is_sent_and_what_is_checked_mean_what_was_asked(
     for event in RECORDED[::3]:
         wanted = all(item.matches(event) for item in filters)
         listed = question.sent.matches(event)
-        assert (listed and question.wants_detail(event)) == wanted
+        checked = question.wants(event)
+        complete = question.details is None or question.details.matches(event)
+        assert (listed and checked and complete) == wanted
         if question.whole:
             assert listed == wanted
 

@@ -6,7 +6,6 @@ reads. A page of HTML is not shown at all, since it is not the portal that speak
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -81,7 +80,7 @@ def failure_of(
         message = f"the portal at {url} has no {path}{said}{hint}"
         return PortalNotFound(message, status=404, text=text)
     if status == 429:
-        wait_s = retry_after(headers) or 1.0
+        wait_s = _retry_after_s(headers)
         message = f"the portal at {url} wants no more for now{said} (wait {wait_s:g} s)"
         return RateLimited(message, text=text, retry_after_s=wait_s)
     kind: Callable[..., PortalError] = PortalError
@@ -105,15 +104,13 @@ def redirect_failure(status: int, headers: Mapping[str, str], *, url: str) -> Ba
     )
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a ``Retry-After`` header: 1 at least; None where there is none.
+def _retry_after_s(headers: Mapping[str, str]) -> float:
+    """The seconds of a ``Retry-After`` header: 1 at least, also where there is none.
 
     A date in it is not read: portals send seconds.
     """
     text = headers.get("retry-after", "").strip()
-    if not _SECONDS.fullmatch(text):
-        return None
-    return min(max(1.0, math.ceil(float(text))), _MOST_WAIT_S)
+    return min(max(1.0, float(text)), _MOST_WAIT_S) if _SECONDS.fullmatch(text) else 1.0
 
 
 def _shorter(url: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import BadAnswer, FilterError, RecordError
 from mcpaudit_lab.events import parse_time
+from mcpaudit_lab.jsontext import replace_surrogates
 from mcpaudit_lab.lab.aggregates import bucket_of
 
 if TYPE_CHECKING:
@@ -71,11 +72,18 @@ def shares_frame(value: dict[str, Any]) -> pd.DataFrame:
 
 def _point(row: dict[str, Any]) -> tuple[Any, ...]:
     time = parse_time(row["time"])
-    return time, int(row["count"]), int(row["errors"]), float(row["avg_duration_ms"])
+    return time, _count(row, "count"), _count(row, "errors"), float(row["avg_duration_ms"])
 
 
 def _share(row: dict[str, Any]) -> tuple[Any, ...]:
-    return str(row["key"]), int(row["count"]), int(row["errors"])
+    return replace_surrogates(str(row["key"])), _count(row, "count"), _count(row, "errors")
+
+
+def _count(row: dict[str, Any], name: str) -> int:
+    count = int(row[name])
+    if not 0 <= count < 2**63:
+        raise ValueError(count)
+    return count
 
 
 def _rows(
@@ -83,6 +91,6 @@ def _rows(
 ) -> list[tuple[Any, ...]]:
     try:
         return [read(row) for row in rows or ()]
-    except (KeyError, TypeError, ValueError, RecordError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecordError):
         pass
     raise BadAnswer("the portal's figures are not what a portal says", status=200)

@@ -45,7 +45,7 @@ class PortalClock:
         """Set it by an answer: a response hook of an ``httpx2.Client``."""
         try:
             date = parsedate_to_datetime(response.headers.get("date", ""))
-        except ValueError:
+        except (ValueError, OverflowError):
             return
         ahead_s = date.timestamp() - self._clock()
         self._ahead_us = 0 if abs(ahead_s) < _AGREE_S else int(ahead_s * 1e6)

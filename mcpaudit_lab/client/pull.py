@@ -6,6 +6,10 @@ they are read. So a pull trusts counts: for a window of time the portal says how
 and the lab's log how many of them it has listed. Where the two are equal nothing is read; where
 they differ the window is split until what is missing is small, and that is read again. A first
 pull, one that goes on after an interrupt, and one that looks for late arrivals are all the same.
+
+Counts have a limit. Where, between two pulls, a portal deletes as many events as arrive late in one
+window, the two hide each other until one of the counts changes again. New, recent and old events
+are counted apart for that reason: what arrives late is recent, what is deleted is old.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +51,10 @@ _BATCH_DETAILS: Final = 200
 _ROUNDS: Final = 4
 # What is looked at again is longer than the longest call by so much.
 _MARGIN: Final = timedelta(minutes=1)
+# A row may say that its call took years; what is so long ago is not recent.
+_LONGEST_MS: Final = 24 * 3600 * 1000
+# The time that Go writes where there is none.
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # So many payloads and more come by an export rather than one by one.
 _MANY: Final = 500
@@ -139,17 +147,13 @@ class Pull:
                 if not self._report.listed:
                     raise
                 stopped = str(error)
+                missing = max(0, self._report.expected - self._known())
+                self._report = replace(self._report, missing=missing)
                 break
             left -= 1
-        missing = max(0, self._report.expected - self._known())
-        if not stopped and not missing:
+        if not stopped and not self._report.missing:
             self._log.mark(complete=True)
-        return replace(
-            self._report,
-            missing=missing,
-            stopped=stopped,
-            seconds=time.monotonic() - started,
-        )
+        return replace(self._report, stopped=stopped, seconds=time.monotonic() - started)
 
     # Windows
 
@@ -159,9 +163,12 @@ class Pull:
             self._settle_window(window)
         if self._payloads:
             self._complete_payloads()
-        total = self._count(self._window)
-        self._report = replace(self._report, expected=total)
-        return total == self._known()
+        counts = [(self._count(item), self._log.seen(item).count) for item in self._first_windows()]
+        # Lines that are no events have no time, and so no window.
+        missing = sum(max(0, there - here) for there, here in counts) - len(self._bad)
+        expected = sum(there for there, _ in counts)
+        self._report = replace(self._report, expected=expected, missing=max(0, missing))
+        return not missing and all(there >= here for there, here in counts)
 
     def _known(self) -> int:
         """How many rows of the whole window were listed, those that are no events included."""
@@ -170,15 +177,15 @@ class Pull:
     def _first_windows(self) -> Iterator[Window]:
         """What is new, what is recent enough for late arrivals, and what is old: newest first.
 
-        Asked for apart, so that old events which a portal deletes do not hide as many late ones.
+        Counted apart, so that old events which a portal deletes do not hide as many late ones.
         """
         first, last = self._window
         seen = self._log.seen(self._window)
         if seen.first is None or seen.last is None:
             yield self._window
             return
-        overlap = timedelta(milliseconds=self._log.longest_ms()) + _MARGIN
-        cuts = [seen.last, seen.last - overlap, seen.first - _MICROSECOND]
+        overlap = timedelta(milliseconds=min(self._log.longest_ms(), _LONGEST_MS)) + _MARGIN
+        cuts = [seen.last, _before(seen.last, overlap), _before(seen.first, _MICROSECOND)]
         for cut in cuts:
             inside = (first is None or cut >= first) and (last is None or cut < last)
             if inside:
@@ -196,7 +203,7 @@ class Pull:
             return
         if not total:
             self._forget(window, ())
-        elif not seen.count or total <= PAGE_ROWS or first == last:
+        elif not seen.count or total <= PAGE_ROWS or (first or _BEGINNING) == last:
             self._read(window, again=seen.count > 0)
         else:
             cut = self._log.cut(window)
@@ -354,6 +361,10 @@ def pull_events(
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         return pull.run(advance)
+
+
+def _before(moment: datetime, span: timedelta) -> datetime:
+    return moment - min(span, moment - _BEGINNING)
 
 
 def _question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:

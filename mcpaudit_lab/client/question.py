@@ -48,10 +48,6 @@ class Question:
         """Whether a summary is wanted, as far as a summary can tell."""
         return all(item.matches(event) for item in self.checks)
 
-    def wants_detail(self, event: Event) -> bool:
-        """Whether an event with its payload is wanted."""
-        return self.wants(event) and (self.details is None or self.details.matches(event))
-
     def between(self, from_: Any, to: Any) -> Question:
         """The same question about a window of time, both ends inclusive; None leaves an end."""
         bounds = {name: at for name, at in (("from_", from_), ("to", to)) if at is not None}

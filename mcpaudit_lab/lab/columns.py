@@ -10,6 +10,7 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.filter_values import canonical_header, split_path
 from mcpaudit_lab.frames import json_values
+from mcpaudit_lab.jsontext import replace_surrogates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,8 @@ def column_list(columns: Sequence[str] | None, *, payloads: bool) -> ChosenColum
     params: dict[str, Any] = {}
     paths: list[str] = []
     for number, name in enumerate(names):
+        if replace_surrogates(name) != name:
+            raise FilterError(f"no column {name!r}: a column cannot hold a lone surrogate")
         expression = _EVENTS.get(name) or _PAYLOADS.get(name)
         if expression is None:
             expression = _path(name, f"c{number}", params)

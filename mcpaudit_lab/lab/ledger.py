@@ -123,7 +123,7 @@ def add_rejects(
     table = pa.table(
         {
             "source_id": pa.array([source_id] * len(rows), pa.int32()),
-            "file": pa.array([name] * len(rows), pa.string()),
+            "file": pa.array([replace_surrogates(name)] * len(rows), pa.string()),
             "line": pa.array([reject.line for reject in rows], pa.int64()),
             "byte_offset": pa.array([reject.byte_offset for reject in rows], pa.int64()),
             "reason": pa.array([str(reject.reason) for reject in rows], pa.string()),
@@ -147,11 +147,14 @@ def add_source(
     The same bytes under the same name again are no new source: what they brought is entered under
     the one that is there, so that the same load twice adds nothing.
     """
+    # A file's name need not be UTF-8, and what was asked may be any text.
+    name = replace_surrogates(report.name)
+    request = None if request is None else replace_surrogates(request)
     known = read_value(
         connection,
         "select min(id) from sources where kind = $kind and name = $name and sha256 = $sha256"
         " and request is not distinct from $request",
-        {"kind": kind, "name": report.name, "sha256": report.sha256, "request": request},
+        {"kind": kind, "name": name, "sha256": report.sha256, "request": request},
     )
     if known is not None:
         ids = {"old": known, "new": source_id}
@@ -167,7 +170,7 @@ def add_source(
     connection.execute(
         "insert into sources values ($id, $kind, $name, $request, $sha256, $bytes, $lines, $loaded,"
         " $merged, $duplicates, $rejected, $blank, now())",
-        {"id": source_id, "kind": kind, "request": request, **asdict(report)},
+        {**asdict(report), "id": source_id, "kind": kind, "name": name, "request": request},
     )
 
 

@@ -31,6 +31,7 @@ _TABLES = (
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_BEGINNING_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _FOREVER_US = 2**62
 _WINDOW = "pull_id = $pull and ts_us between $first and $last"
 
@@ -111,7 +112,7 @@ class PullLog:
         if last < bounds["last"]:
             cut = last
         elif first > bounds["first"]:
-            cut = first - 1
+            cut = max(first - 1, _BEGINNING_US)
         return _EPOCH + cut * _MICROSECOND
 
     def longest_ms(self) -> int:
