@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.events import Event, parse_id
-from mcpaudit_lab.lab.replay_states import ReplayBook
+from mcpaudit_lab.lab.replay_states import SENT_BEFORE, ReplayBook
 from mcpaudit_lab.redaction import Dialect, is_redacted
 from mcpaudit_lab.replay.arguments import ALL_DIALECTS, Edit, Outgoing, Secrets, prepare
 from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
@@ -154,8 +154,7 @@ class _Planner:
         outgoing = prepare(event, secrets=self.secrets, edit=self.edit, dialects=self.dialects)
         refusal = _not_whole(event, outgoing, self.dialects)
         if refusal is None and event.id in self.uncertain:
-            detail = "it was sent before and may have run; again= sends it once more"
-            refusal = Refusal(RefusalReason.UNCERTAIN, detail)
+            refusal = Refusal(RefusalReason.UNCERTAIN, SENT_BEFORE)
         if refusal is not None:
             return PlanItem(event, refusal, outgoing)
         name = event.tool_name
