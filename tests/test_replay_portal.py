@@ -171,6 +171,19 @@ def test_single_replays_of_a_portal_are_refused_as_a_plan_would() -> None:
         assert plan.items[0].refusal.paths == ("password",)
 
 
+def test_what_a_portal_redacted_inside_a_text_is_not_replayed_by_anybody() -> None:
+    calls = [("echo", {"message": '{"user":"bob","password":"hunter2"}'})]
+    with portal_with_calls("", calls) as (client, lab, events):
+        with pytest.raises(ReplayRefused, match="message"):
+            client.replay(events[0].id)
+        with pytest.raises(ReplayRefused, match="redacted parameter values"):
+            client.post_replay(events[0].id)
+        plan = lab.plan_replay(events, client, allow="all")
+        assert plan.items[0].refusal is not None
+        assert plan.items[0].refusal.paths == ("message",)
+        assert [event.source for event in client.events()] == ["portal-tryit"]
+
+
 def test_an_audited_server_can_be_asked_by_its_mcp_endpoint_too() -> None:
     with (
         background_portal() as portal,

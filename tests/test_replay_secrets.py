@@ -57,12 +57,17 @@ PLAIN = st.recursive(
 
 @st.composite
 def marked(draw: st.DrawFn) -> dict[str, Any]:
-    """Arguments with a mark somewhere: as a value or a key, in objects and lists, at any depth."""
+    """Arguments with a mark somewhere: a value or a key, in objects, lists and JSON in texts."""
     mark = draw(MARKS)
     value: Any = {mark: draw(PLAIN)} if draw(st.booleans()) else mark
     for _ in range(draw(st.integers(0, 6))):
-        if draw(st.booleans()):
+        kind = draw(st.sampled_from(["list", "object", "JSON", "JSON Lines"]))
+        if kind == "list":
             value = [*draw(st.lists(PLAIN, max_size=2)), value, *draw(st.lists(PLAIN, max_size=2))]
+        elif kind == "JSON":
+            value = json.dumps({"k": value}, ensure_ascii=draw(st.booleans()))
+        elif kind == "JSON Lines":
+            value = "\n".join(map(json.dumps, [{}, value, {"k": value}]))
         else:
             value = {**draw(st.dictionaries(st.text(max_size=3), PLAIN, max_size=2)), "k": value}
     return {**draw(st.dictionaries(st.text(max_size=3), PLAIN, max_size=2)), "top": value}
@@ -186,6 +191,43 @@ def test_arguments_or_a_tools_name_that_are_a_mark_as_a_whole_are_refused() -> N
         assert [item.refusal.reason for item in plan.items if item.refusal] == ["redacted"] * 2
         assert plan.run().finished
     assert len(calls) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"password":"\u005bredacted]"}',
+        '{"password":"[redacted]","password":"x"}',
+        '"[redacted]"',
+        '["<redacted:id>"]',
+        '{"a":1}\n{"password":"[redacted]"}\n',
+    ],
+)
+def test_a_mark_in_a_text_that_is_json_is_one(text: str) -> None:
+    assert prepare(captured({"body": text})).missing == ("body",)
+
+
+@pytest.mark.parametrize("text", ["the [redacted] here", '["the [redacted] here"]', "[redacted"])
+def test_a_text_about_a_mark_is_data(text: str) -> None:
+    assert prepare(captured({"body": text})).missing == ()
+
+
+def test_a_text_with_marks_inside_is_supplied_whole_and_what_is_new_in_it_is_secret() -> None:
+    event = captured({"body": '{"user":"bob","password":"[redacted]"}'})
+    outgoing = prepare(event, secrets={"body": '{"user":"bob","password":"hunter2"}'})
+    assert outgoing.arguments == {"body": '{"user":"bob","password":"hunter2"}'}
+    assert outgoing.kept == event.parameters
+    assert outgoing.scrubber.clean("bob has hunter2") == "bob has [redacted]"
+    assert prepare(event, secrets={"body": '{"password":"[redacted]"}'}).missing == ("body",)
+    edited = prepare(event, edit={"body": '{"user":"bob","password":"hunter2"}'})
+    assert "hunter2" not in json.dumps(edited.kept)
+
+
+def test_an_edit_that_replaces_arguments_that_are_a_mark_as_a_whole_is_secret() -> None:
+    outgoing = prepare(captured("[redacted]"), edit=lambda *_: {"password": "hunter2"})
+    assert outgoing.arguments == {"password": "hunter2"}
+    assert outgoing.kept == "[redacted]"
+    assert outgoing.scrubber.clean_text("hunter2") == "[redacted]"
 
 
 # What is supplied
