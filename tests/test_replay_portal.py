@@ -244,6 +244,8 @@ CASES: list[tuple[str, Answer]] = [
     ("uncertain", lambda _: httpx2.Response(200, html="<h1>Hello</h1>")),
     ("uncertain", lambda _: httpx2.Response(200, content=b'{"success":tr')),
     ("uncertain", says_json(503, {"error": "try later"})),
+    ("uncertain", says_json(502, {"success": False, "errors": [{"code": 7}]})),
+    ("uncertain", says_json(200, {"success": True, "replay_event_id": "7"})),
     ("refused", says_json(503, {"error": "MCP server is not available"})),
     ("refused", says_json(400, {"error": 'tool "work" is not registered'})),
     ("refused", says_json(404, {"error": "event not found"})),
@@ -273,6 +275,35 @@ def test_what_a_portal_did_not_answer_well_is_told_apart(status: str, answer: An
         assert all(seconds >= 1 for seconds in slept)
         assert {request.url.host for request in posts} == {"portal.test"}
         assert "hunter2" not in f"{run!r}{run.df().to_json()}"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        ("failed", says_json(502, {"error": 'calling "tools/call": no'})),
+        ("uncertain", says_json(502, {"message": "no healthy upstream"})),
+        ("uncertain", says_json(502, {"error": "Bad Gateway", "status": 502})),
+        ("uncertain", says_json(502, {"error": {"code": 502}})),
+        ("uncertain", says_json(502, ["no"])),
+        ("uncertain", says_json(200, {"status": "ok"})),
+        ("succeeded", says_json(200, {"content": []})),
+        ("failed", says_json(200, {"content": [], "isError": True})),
+    ],
+)
+def test_only_what_a_portal_itself_says_of_a_tryit_is_an_outcome(
+    status: str, answer: Answer
+) -> None:
+    event = captured({"n": 1})
+    posts: list[httpx2.Request] = []
+    transport = fake_portal(event, answer, posts)
+    with (
+        PortalClient("http://portal.test", "k", transport=transport, backoff_s=0) as client,
+        lab_of(event) as lab,
+    ):
+        target = PortalTarget(client, mcp_paths=())
+        run = lab.plan_replay(lab.events(), target, allow={"work"}, edit={"n": 2}).run()
+        assert [state.status for state in run.states] == [status]
+        assert [request.url.path for request in posts] == ["/api/v1/admin/tryit/work"]
 
 
 def test_a_502_of_the_portal_itself_is_an_answer() -> None:
