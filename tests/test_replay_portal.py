@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from replaying import captured, counting_server, lab_of, says
+from replaying import captured, counting_server, lab_of, says, served
 
 from mcpaudit_lab import Event, Lab, PortalClient
-from mcpaudit_lab.errors import ReplayRefused
+from mcpaudit_lab.errors import PortalNotFound, ReplayRefused
 from mcpaudit_lab.replay import Pace
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.replay.portal_target import PortalTarget
@@ -349,6 +349,27 @@ def test_nothing_is_asked_of_a_target_for_no_events() -> None:
         assert list(plan.df().columns)[:2] == ["event_id", "ts"]
         assert len(plan.run().df()) == 0
     assert posts == []
+
+
+def test_nothing_goes_around_a_transport_that_was_passed_in() -> None:
+    event = captured({"n": 1})
+    called: list[str] = []
+
+    async def hear(scope: Any, _: Any, send: Any) -> None:
+        called.append(scope["path"])
+        await send({"type": "http.response.start", "status": 404})
+        await send({"type": "http.response.body"})
+
+    with served(hear) as url, lab_of(event) as lab:
+        transport = fake_portal(event, says_json(500, {}), [])
+        with PortalClient(url, "hunter2", transport=transport, backoff_s=0) as client:
+            plan = lab.plan_replay(lab.events(), client, allow="all")
+            assert plan.items[0].unknown
+            assert called == []
+        with PortalClient(url, "hunter2", attempts=1) as client, pytest.raises(PortalNotFound):
+            lab.plan_replay(lab.events(), client, allow="all")
+    # What has no transport of its own does ask there.
+    assert called[:1] == ["/mcp"]
 
 
 def test_a_server_of_this_process_is_no_portal() -> None:

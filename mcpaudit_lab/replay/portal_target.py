@@ -40,7 +40,8 @@ class PortalTarget:
     Args:
         client: the portal.
         mcp_paths: where its MCP endpoint may be; it says what the tools take and do. ``()`` does
-            not ask there.
+            not ask there. Nor is it asked where the client has a transport of its own, which these
+            requests, and the key in them, would go around.
     """
 
     transport = "http"
@@ -64,7 +65,7 @@ class PortalTarget:
         Raises:
             PortalError: the portal does not answer.
         """
-        for path in self._mcp_paths:
+        for path in () if self.client.transport else self._mcp_paths:
             endpoint = McpTarget(f"{self.client.url}{path}", headers=self.client.headers())
             found = endpoint.tools()
             if found is not None:
