@@ -335,6 +335,26 @@ def test_what_was_supplied_is_kept_nowhere(
     assert not any(spelling.encode() in stored for spelling in SPELLINGS)
 
 
+def test_a_tool_that_repeats_what_another_call_gave_it_is_scrubbed_too() -> None:
+    given: list[Any] = []
+
+    def remembering(arguments: dict[str, Any]) -> Any:
+        given.extend(arguments.values())
+        return {"content": [{"type": "text", "text": f"so far: {given}"}]}
+
+    server, _ = counting_server(remembering)
+    first, second = captured({"password": "[redacted]"}), captured({"n": 7}, number=1)
+    with lab_of(first, second) as lab:
+        secrets = {"password": "hunter2"}
+        plan = lab.plan_replay(lab.events(), server, allow="all", secrets=secrets)
+        assert "for 1 calls" in plan.warnings[0]
+        run = plan.run()
+        assert run.counts() == {"succeeded": 2}
+        told = [lab.event(state.replay_id).to_json() for state in run.states]
+        assert not any("hunter2" in text for text in told)
+        assert "so far: ['[redacted]', 7]" in told[1]
+
+
 def test_an_error_that_quotes_the_secret_is_scrubbed() -> None:
     def quoting(arguments: dict[str, Any]) -> Any:
         raise ValueError(f"no such password: {arguments['password']!r}")

@@ -37,7 +37,9 @@ class Outgoing:
         kept: what may be kept of it: the same with the redaction marks where values were supplied.
         missing: the redacted places that nobody supplies; a call with any is never sent.
         modified: whether it is another call than the captured one.
-        scrubber: takes what was supplied out of what comes back.
+        supplied: the secrets that were filled in.
+        scrubber: takes what was supplied out of what comes back. A plan's calls have one together:
+            a tool may repeat what an earlier call gave it.
         exposed: supplied places that a portal with the usual rules would store in clear.
     """
 
@@ -45,6 +47,7 @@ class Outgoing:
     kept: Any = field(repr=False)
     missing: tuple[str, ...] = ()
     modified: bool = False
+    supplied: tuple[Any, ...] = field(default=(), repr=False)
     scrubber: Scrubber = field(default_factory=Scrubber)
     exposed: tuple[str, ...] = ()
 
@@ -96,6 +99,7 @@ def prepare(
         kept=scrubber.clean(kept),
         missing=tuple(dict.fromkeys(map(format_path, left))),
         modified=bool(supplied) or not same(changed, captured, spelling=True),
+        supplied=tuple(supplied),
         scrubber=scrubber,
         exposed=tuple(
             format_path(path)

@@ -125,9 +125,9 @@ class PortalCalls:
 
     def call(self, event: Event, outgoing: Outgoing, route: str) -> Answer:
         """Send one call and wait for its end. Whatever goes wrong is an answer."""
-        if route == REPLAY and not outgoing.modified:
-            return _asked(lambda: self._replay(event))
-        return _asked(lambda: self._try_it(event, outgoing)).scrubbed(outgoing.scrubber)
+        as_it_is = route == REPLAY and not outgoing.modified
+        answer = _asked(lambda: self._replay(event) if as_it_is else self._try_it(event, outgoing))
+        return answer.scrubbed(outgoing.scrubber)
 
     def fetch(self, replay_id: str) -> Event | None:
         """The event of a replay; None where the portal does not give it now."""

@@ -42,9 +42,9 @@ class Scrubber:
     def __init__(self, secrets: Iterable[Any] = ()) -> None:
         leaves = [leaf for secret in secrets for leaf in _leaves(secret)]
         texts = {leaf for leaf in leaves if isinstance(leaf, str)}
-        numbers = [leaf for leaf in leaves if not isinstance(leaf, str | bool | None)]
-        texts |= {text for text in map(dumps, numbers) if len(text) >= _NUMBER_MIN}
-        self._numbers = numbers
+        numbers = {dumps(leaf): leaf for leaf in leaves if not isinstance(leaf, str | bool | None)}
+        texts |= {text for text in numbers if len(text) >= _NUMBER_MIN}
+        self._numbers = list(numbers.values())
         spellings = {form for text in texts for form in _spellings(text)}
         longest_first = sorted(spellings, key=len, reverse=True)
         # The mark itself first: a secret may be a part of it.
