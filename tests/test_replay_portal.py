@@ -159,6 +159,11 @@ def test_a_portals_429_is_honoured() -> None:
         assert len([seconds for seconds in slept if seconds > 1]) == 20
         assert not run.finished
         assert "stopped" in repr(run)
+        # A function that would go on does not ask for each call that is left, either.
+        slept.clear()
+        again = plan.run(rate="1000/s", sleep=slept.append, stop_on=lambda _: False)
+        assert again.counts() == {"succeeded": 5, "limited": 1, "waiting": 1}
+        assert len([seconds for seconds in slept if seconds > 1]) == 20
 
 
 def test_single_replays_of_a_portal_are_refused_as_a_plan_would() -> None:

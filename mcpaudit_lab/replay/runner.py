@@ -199,7 +199,9 @@ def _worker() -> Iterator[ThreadPoolExecutor]:
 def _stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
     """A function that says why to stop after a call; an empty text for going on."""
     if callable(stop_on):
-        return lambda run, state: "stop_on says so" if stop_on(run.row(state)) else ""
+        return lambda run, state: (
+            "stop_on says so" if stop_on(run.row(state)) else _no_way_there(state)
+        )
     names = {stop_on} if isinstance(stop_on, str) else set(stop_on)
     if names - set(_STOPS):
         raise ReplayError(f"stop_on is a function, or of: {', '.join(_STOPS)}")
@@ -209,9 +211,13 @@ def _stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
             return f"a call {state.status}"
         if "changed" in names and run.row(state)["comparison"] == "changed":
             return "a result changed"
-        # The next call would not get there either.
-        if state.status in (ReplayStatus.UNSENT, ReplayStatus.LIMITED):
-            return state.detail or state.status
-        return ""
+        return _no_way_there(state)
 
     return stops
+
+
+def _no_way_there(state: ReplayState) -> str:
+    """Why the next call would not get there either."""
+    if state.status in (ReplayStatus.UNSENT, ReplayStatus.LIMITED):
+        return state.detail or state.status
+    return ""
