@@ -487,6 +487,17 @@ def test_an_edit_that_replaces_a_mark_is_as_secret_as_what_is_supplied() -> None
     assert "hunter2" not in repr(outgoing)
 
 
+@pytest.mark.parametrize("value", [b"hunter2", {"hunter2"}, float("nan"), [object()]])
+def test_what_is_no_json_is_not_sent_as_something_else(value: Any) -> None:
+    with pytest.raises(ReplayError, match="edit= gave") as edited:
+        prepare(captured({"a": 1}), edit={"a": value})
+    with pytest.raises(ReplayError, match="edit= gave"):
+        prepare(captured({"a": 1}), edit=lambda *_: {"a": value})
+    with pytest.raises(ReplayError, match="secrets= gave") as supplied:
+        prepare(captured({"a": "***"}), secrets=lambda *_: value)
+    assert "hunter2" not in f"{edited.value}{supplied.value}"
+
+
 def test_an_edit_that_brings_a_mark_is_refused() -> None:
     assert prepare(captured({"a": 1}), edit={"a": "***"}).missing == ("a",)
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.jsonpaths import Path, format_path
-from mcpaudit_lab.jsontext import same
+from mcpaudit_lab.jsontext import dumps, same
 from mcpaudit_lab.redaction import Dialect, marked_texts, marks_of, redacted_paths
 from mcpaudit_lab.replay.scrubbing import Scrubber, text_leaves
 from mcpaudit_lab.sanitize import REDACTED, Sanitizer, copy_json
@@ -71,7 +71,7 @@ def prepare(
         dialects: what counts as redacted.
 
     Raises:
-        ReplayError: an edit that gives no object, or that cannot be made.
+        ReplayError: an edit that gives no object, or that cannot be made; a value that is no JSON.
     """
     captured = _captured(event)
     marks = tuple(dialects)
@@ -136,22 +136,34 @@ def _edited(event: Event, captured: Any, edit: Edit | None) -> Any:
         changed = edit(event, copy_json(captured or {}))  # type: ignore[arg-type]  # an object, or the function sees what else it is
         if not isinstance(changed, dict):
             raise ReplayError("the edit gave no arguments: a function gives a dict")
-        return copy_json(changed)
+        return copy_json(_as_json(changed, "edit="))
     if not isinstance(captured, dict | None):
         return captured
-    return {**(captured or {}), **edit}
+    return {**(captured or {}), **_as_json(dict(edit), "edit=")}
 
 
 def _supplied(event: Event, path: Path, secrets: Secrets | None) -> Any:
     if secrets is None:
         return None
     text = format_path(path)
-    if callable(secrets):
-        return secrets(event, text)
-    if text in secrets:
-        return secrets[text]
     keys = [part for part in path if isinstance(part, str)]
-    return secrets.get(keys[-1]) if keys else None
+    if callable(secrets):
+        value = secrets(event, text)
+    elif text in secrets:
+        value = secrets[text]
+    else:
+        value = secrets.get(keys[-1]) if keys else None
+    return _as_json(value, "secrets=")
+
+
+def _as_json(value: Any, option: str) -> Any:
+    """The value itself, if it is JSON: what stands for anything else is no value to call with."""
+    try:
+        dumps(value)
+    except (TypeError, ValueError):
+        # Its words may hold the value.
+        raise ReplayError(f"{option} gave a {type(value).__name__} that is no JSON") from None
+    return value
 
 
 class _Absent:
