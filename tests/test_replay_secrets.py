@@ -219,6 +219,11 @@ def test_a_text_with_marks_inside_is_supplied_whole_and_what_is_new_in_it_is_sec
     assert outgoing.kept == event.parameters
     assert outgoing.scrubber.clean("bob has hunter2") == "bob has [redacted]"
     assert prepare(event, secrets={"body": '{"password":"[redacted]"}'}).missing == ("body",)
+    lines = captured({"body": '{"user":"bob"}\n{"inner":"{\\"token\\":\\"***\\"}"}'})
+    text = '{"user":"bob"}\n{"inner":"{\\"token\\":\\"hunter2\\"}"}'
+    outgoing = prepare(lines, secrets={"body": text})
+    assert outgoing.arguments == {"body": text}
+    assert outgoing.scrubber.clean("bob has hunter2") == "bob has [redacted]"
     edited = prepare(event, edit={"body": '{"user":"bob","password":"hunter2"}'})
     assert "hunter2" not in json.dumps(edited.kept)
 
