@@ -14,7 +14,8 @@ sha256      ``sha256:`` and 64 hex digits               no: may be plain data
 ==========  ==========================================  ====================
 
 Only a whole string is a mark. In ``"token=[redacted]"`` somebody replaced a part of a text; what is
-left of it is data, and two such texts can be compared.
+left of it is data, and two such texts can be compared. A text that is JSON itself may have marks
+inside, since portals look into such texts: :func:`marked_texts` finds these.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["DEFAULT_DIALECTS", "Dialect", "Marks", "is_redacted", "marks_of", "redacted_paths"]
+from mcpaudit_lab.errors import RecordError
+from mcpaudit_lab.jsontext import loads
+
+__all__ = [
+    "DEFAULT_DIALECTS",
+    "Dialect",
+    "Marks",
+    "is_redacted",
+    "marked_texts",
+    "marks_of",
+    "redacted_paths",
+]
 
 
 class Dialect(StrEnum):
@@ -115,7 +127,51 @@ def redacted_paths(
     Raises:
         ValueError: for a name that is no dialect.
     """
-    is_mark = marks_of(dialects).is_mark
+    return _paths_where(tree, marks_of(dialects).is_mark)
+
+
+def marked_texts(
+    tree: Any, *, dialects: Iterable[Dialect | str] = DEFAULT_DIALECTS, keys: bool = False
+) -> list[tuple[str | int, ...]]:
+    """Where in a JSON tree a text is itself JSON, or JSON Lines, with redacted values inside.
+
+    Args:
+        tree: the tree.
+        dialects: what counts as redacted.
+        keys: whether a key inside that is a mark counts, too.
+
+    Returns:
+        The paths of the texts, as :func:`redacted_paths` gives them.
+
+    Raises:
+        ValueError: for a name that is no dialect.
+    """
+    marks = marks_of(dialects)
+    return _paths_where(tree, lambda text: _is_marked_json(text, marks, keys))
+
+
+_STRING = re.compile(r'("(?:[^"\\]|\\.)*+")(\s*:)?')
+
+
+def _is_marked_json(text: str, marks: Marks, keys: bool) -> bool:
+    if text.lstrip(" \t\r\n")[:1] not in ("{", "[", '"'):
+        return False
+    lowered = text.lower()
+    # An escape may spell a letter of a mark.
+    if "\\u" not in text and not any(hint in lowered for hint in marks.hints):
+        return False
+    try:
+        loads(text)
+    except RecordError:
+        lines = text.split("\n")
+        return len(lines) > 1 and any(_is_marked_json(line, marks, keys) for line in lines)
+    # Not its values as they are read: of a key that is there twice that would be only one.
+    strings = (str(loads(found[1])) for found in _STRING.finditer(text) if keys or not found[2])
+    return any(marks.is_mark(string) or _is_marked_json(string, marks, keys) for string in strings)
+
+
+def _paths_where(tree: Any, is_mark: Callable[[str], object]) -> list[tuple[str | int, ...]]:
+    """Where in a JSON tree there are such strings, in document order."""
     found: list[tuple[str | int, ...]] = []
     path: list[str | int] = []
     open_containers: list[Iterator[tuple[str | int, Any]]] = []

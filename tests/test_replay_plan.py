@@ -19,7 +19,7 @@ from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.replay import Allowed, Noise, Pace, PlanVerdict, RefusalReason
 from mcpaudit_lab.replay.mcp_failures import retry_after_s
 from mcpaudit_lab.replay.pace import Pacer, parse_pace
-from mcpaudit_lab.replay.tools import facts_of, misfits
+from mcpaudit_lab.replay.tools import facts_of, schema_check
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -135,18 +135,18 @@ def test_arguments_that_no_longer_fit_are_refused_with_the_place() -> None:
     ],
 )
 def test_a_schema_that_is_none_vouches_for_nothing_and_nothing_is_fetched(schema: Any) -> None:
-    assert misfits(schema, {"a": 1}) is None
+    assert schema_check(schema)({"a": 1}) is None
     server, _ = counting_server(schema={"type": "object", **schema} if "$ref" in schema else None)
     assert server is not None
 
 
 def test_numbers_of_the_record_are_numbers_for_a_schema() -> None:
     schema = {"properties": {"n": {"type": "integer"}, "x": {"multipleOf": 0.5}}}
-    assert misfits(schema, loads('{"n":1e3,"x":1.50}')) == []
+    assert schema_check(schema)(loads('{"n":1e3,"x":1.50}')) == []
     deep: Any = {}
     for _ in range(5000):
         deep = {"a": deep}
-    assert misfits({"properties": {}}, deep) is None
+    assert schema_check({"properties": {}})(deep) is None
 
 
 def test_what_is_known_of_a_tool_that_says_nothing() -> None:

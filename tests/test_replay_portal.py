@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from replaying import captured, counting_server, lab_of, says
+from replaying import captured, counting_server, lab_of, says, served
 
 from mcpaudit_lab import Event, Lab, PortalClient
-from mcpaudit_lab.errors import ReplayRefused
+from mcpaudit_lab.errors import PortalNotFound, ReplayRefused
 from mcpaudit_lab.replay import Pace
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.replay.portal_target import PortalTarget
@@ -159,6 +159,11 @@ def test_a_portals_429_is_honoured() -> None:
         assert len([seconds for seconds in slept if seconds > 1]) == 20
         assert not run.finished
         assert "stopped" in repr(run)
+        # A function that would go on does not ask for each call that is left, either.
+        slept.clear()
+        again = plan.run(rate="1000/s", sleep=slept.append, stop_on=lambda _: False)
+        assert again.counts() == {"succeeded": 5, "limited": 1, "waiting": 1}
+        assert len([seconds for seconds in slept if seconds > 1]) == 20
 
 
 def test_single_replays_of_a_portal_are_refused_as_a_plan_would() -> None:
@@ -169,6 +174,19 @@ def test_single_replays_of_a_portal_are_refused_as_a_plan_would() -> None:
         plan = lab.plan_replay(events, client, allow="all")
         assert plan.items[0].refusal is not None
         assert plan.items[0].refusal.paths == ("password",)
+
+
+def test_what_a_portal_redacted_inside_a_text_is_not_replayed_by_anybody() -> None:
+    calls = [("echo", {"message": '{"user":"bob","password":"hunter2"}'})]
+    with portal_with_calls("", calls) as (client, lab, events):
+        with pytest.raises(ReplayRefused, match="message"):
+            client.replay(events[0].id)
+        with pytest.raises(ReplayRefused, match="redacted parameter values"):
+            client.post_replay(events[0].id)
+        plan = lab.plan_replay(events, client, allow="all")
+        assert plan.items[0].refusal is not None
+        assert plan.items[0].refusal.paths == ("message",)
+        assert [event.source for event in client.events()] == ["portal-tryit"]
 
 
 def test_an_audited_server_can_be_asked_by_its_mcp_endpoint_too() -> None:
@@ -231,6 +249,8 @@ CASES: list[tuple[str, Answer]] = [
     ("uncertain", lambda _: httpx2.Response(200, html="<h1>Hello</h1>")),
     ("uncertain", lambda _: httpx2.Response(200, content=b'{"success":tr')),
     ("uncertain", says_json(503, {"error": "try later"})),
+    ("uncertain", says_json(502, {"success": False, "errors": [{"code": 7}]})),
+    ("uncertain", says_json(200, {"success": True, "replay_event_id": "7"})),
     ("refused", says_json(503, {"error": "MCP server is not available"})),
     ("refused", says_json(400, {"error": 'tool "work" is not registered'})),
     ("refused", says_json(404, {"error": "event not found"})),
@@ -260,6 +280,35 @@ def test_what_a_portal_did_not_answer_well_is_told_apart(status: str, answer: An
         assert all(seconds >= 1 for seconds in slept)
         assert {request.url.host for request in posts} == {"portal.test"}
         assert "hunter2" not in f"{run!r}{run.df().to_json()}"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        ("failed", says_json(502, {"error": 'calling "tools/call": no'})),
+        ("uncertain", says_json(502, {"message": "no healthy upstream"})),
+        ("uncertain", says_json(502, {"error": "Bad Gateway", "status": 502})),
+        ("uncertain", says_json(502, {"error": {"code": 502}})),
+        ("uncertain", says_json(502, ["no"])),
+        ("uncertain", says_json(200, {"status": "ok"})),
+        ("succeeded", says_json(200, {"content": []})),
+        ("failed", says_json(200, {"content": [], "isError": True})),
+    ],
+)
+def test_only_what_a_portal_itself_says_of_a_tryit_is_an_outcome(
+    status: str, answer: Answer
+) -> None:
+    event = captured({"n": 1})
+    posts: list[httpx2.Request] = []
+    transport = fake_portal(event, answer, posts)
+    with (
+        PortalClient("http://portal.test", "k", transport=transport, backoff_s=0) as client,
+        lab_of(event) as lab,
+    ):
+        target = PortalTarget(client, mcp_paths=())
+        run = lab.plan_replay(lab.events(), target, allow={"work"}, edit={"n": 2}).run()
+        assert [state.status for state in run.states] == [status]
+        assert [request.url.path for request in posts] == ["/api/v1/admin/tryit/work"]
 
 
 def test_a_502_of_the_portal_itself_is_an_answer() -> None:
@@ -305,6 +354,27 @@ def test_nothing_is_asked_of_a_target_for_no_events() -> None:
         assert list(plan.df().columns)[:2] == ["event_id", "ts"]
         assert len(plan.run().df()) == 0
     assert posts == []
+
+
+def test_nothing_goes_around_a_transport_that_was_passed_in() -> None:
+    event = captured({"n": 1})
+    called: list[str] = []
+
+    async def hear(scope: Any, _: Any, send: Any) -> None:
+        called.append(scope["path"])
+        await send({"type": "http.response.start", "status": 404})
+        await send({"type": "http.response.body"})
+
+    with served(hear) as url, lab_of(event) as lab:
+        transport = fake_portal(event, says_json(500, {}), [])
+        with PortalClient(url, "hunter2", transport=transport, backoff_s=0) as client:
+            plan = lab.plan_replay(lab.events(), client, allow="all")
+            assert plan.items[0].unknown
+            assert called == []
+        with PortalClient(url, "hunter2", attempts=1) as client, pytest.raises(PortalNotFound):
+            lab.plan_replay(lab.events(), client, allow="all")
+    # What has no transport of its own does ask there.
+    assert called[:1] == ["/mcp"]
 
 
 def test_a_server_of_this_process_is_no_portal() -> None:

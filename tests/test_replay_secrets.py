@@ -57,12 +57,17 @@ PLAIN = st.recursive(
 
 @st.composite
 def marked(draw: st.DrawFn) -> dict[str, Any]:
-    """Arguments with a mark somewhere: as a value or a key, in objects and lists, at any depth."""
+    """Arguments with a mark somewhere: a value or a key, in objects, lists and JSON in texts."""
     mark = draw(MARKS)
     value: Any = {mark: draw(PLAIN)} if draw(st.booleans()) else mark
     for _ in range(draw(st.integers(0, 6))):
-        if draw(st.booleans()):
+        kind = draw(st.sampled_from(["list", "object", "JSON", "JSON Lines"]))
+        if kind == "list":
             value = [*draw(st.lists(PLAIN, max_size=2)), value, *draw(st.lists(PLAIN, max_size=2))]
+        elif kind == "JSON":
+            value = json.dumps({"k": value}, ensure_ascii=draw(st.booleans()))
+        elif kind == "JSON Lines":
+            value = "\n".join(map(json.dumps, [{}, value, {"k": value}]))
         else:
             value = {**draw(st.dictionaries(st.text(max_size=3), PLAIN, max_size=2)), "k": value}
     return {**draw(st.dictionaries(st.text(max_size=3), PLAIN, max_size=2)), "top": value}
@@ -188,6 +193,48 @@ def test_arguments_or_a_tools_name_that_are_a_mark_as_a_whole_are_refused() -> N
     assert len(calls) == 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"password":"\u005bredacted]"}',
+        '{"password":"[redacted]","password":"x"}',
+        '"[redacted]"',
+        '["<redacted:id>"]',
+        '{"a":1}\n{"password":"[redacted]"}\n',
+    ],
+)
+def test_a_mark_in_a_text_that_is_json_is_one(text: str) -> None:
+    assert prepare(captured({"body": text})).missing == ("body",)
+
+
+@pytest.mark.parametrize("text", ["the [redacted] here", '["the [redacted] here"]', "[redacted"])
+def test_a_text_about_a_mark_is_data(text: str) -> None:
+    assert prepare(captured({"body": text})).missing == ()
+
+
+def test_a_text_with_marks_inside_is_supplied_whole_and_what_is_new_in_it_is_secret() -> None:
+    event = captured({"body": '{"user":"bob","password":"[redacted]"}'})
+    outgoing = prepare(event, secrets={"body": '{"user":"bob","password":"hunter2"}'})
+    assert outgoing.arguments == {"body": '{"user":"bob","password":"hunter2"}'}
+    assert outgoing.kept == event.parameters
+    assert outgoing.scrubber.clean("bob has hunter2") == "bob has [redacted]"
+    assert prepare(event, secrets={"body": '{"password":"[redacted]"}'}).missing == ("body",)
+    lines = captured({"body": '{"user":"bob"}\n{"inner":"{\\"token\\":\\"***\\"}"}'})
+    text = '{"user":"bob"}\n{"inner":"{\\"token\\":\\"hunter2\\"}"}'
+    outgoing = prepare(lines, secrets={"body": text})
+    assert outgoing.arguments == {"body": text}
+    assert outgoing.scrubber.clean("bob has hunter2") == "bob has [redacted]"
+    edited = prepare(event, edit={"body": '{"user":"bob","password":"hunter2"}'})
+    assert "hunter2" not in json.dumps(edited.kept)
+
+
+def test_an_edit_that_replaces_arguments_that_are_a_mark_as_a_whole_is_secret() -> None:
+    outgoing = prepare(captured("[redacted]"), edit=lambda *_: {"password": "hunter2"})
+    assert outgoing.arguments == {"password": "hunter2"}
+    assert outgoing.kept == "[redacted]"
+    assert outgoing.scrubber.clean_text("hunter2") == "[redacted]"
+
+
 # What is supplied
 
 
@@ -291,6 +338,26 @@ def test_what_was_supplied_is_kept_nowhere(
         assert not any(spelling in text for spelling in SPELLINGS)
     stored = path.read_bytes()
     assert not any(spelling.encode() in stored for spelling in SPELLINGS)
+
+
+def test_a_tool_that_repeats_what_another_call_gave_it_is_scrubbed_too() -> None:
+    given: list[Any] = []
+
+    def remembering(arguments: dict[str, Any]) -> Any:
+        given.extend(arguments.values())
+        return {"content": [{"type": "text", "text": f"so far: {given}"}]}
+
+    server, _ = counting_server(remembering)
+    first, second = captured({"password": "[redacted]"}), captured({"n": 7}, number=1)
+    with lab_of(first, second) as lab:
+        secrets = {"password": "hunter2"}
+        plan = lab.plan_replay(lab.events(), server, allow="all", secrets=secrets)
+        assert "for 1 calls" in plan.warnings[0]
+        run = plan.run()
+        assert run.counts() == {"succeeded": 2}
+        told = [lab.event(state.replay_id).to_json() for state in run.states]
+        assert not any("hunter2" in text for text in told)
+        assert "so far: ['[redacted]', 7]" in told[1]
 
 
 def test_an_error_that_quotes_the_secret_is_scrubbed() -> None:
@@ -423,6 +490,17 @@ def test_an_edit_that_replaces_a_mark_is_as_secret_as_what_is_supplied() -> None
     assert outgoing.kept == {"password": "[redacted]", "a": 1}
     assert outgoing.scrubber.clean_text("hunter2!") == "[redacted]!"
     assert "hunter2" not in repr(outgoing)
+
+
+@pytest.mark.parametrize("value", [b"hunter2", {"hunter2"}, float("nan"), [object()]])
+def test_what_is_no_json_is_not_sent_as_something_else(value: Any) -> None:
+    with pytest.raises(ReplayError, match="edit= gave") as edited:
+        prepare(captured({"a": 1}), edit={"a": value})
+    with pytest.raises(ReplayError, match="edit= gave"):
+        prepare(captured({"a": 1}), edit=lambda *_: {"a": value})
+    with pytest.raises(ReplayError, match="secrets= gave") as supplied:
+        prepare(captured({"a": "***"}), secrets=lambda *_: value)
+    assert "hunter2" not in f"{edited.value}{supplied.value}"
 
 
 def test_an_edit_that_brings_a_mark_is_refused() -> None:

@@ -13,7 +13,7 @@ class ReplayAnswer:
     """What came of a replay.
 
     Attributes:
-        replay_event_id: the id of the new event; empty where the portal did not say.
+        replay_event_id: the id of the new event.
         replayed_from: the id of the original.
         result: the CallToolResult, or None where the call raised.
         success: whether the call succeeded; False also where the result says ``isError``.

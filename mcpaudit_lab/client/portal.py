@@ -9,7 +9,7 @@ from mcpaudit_lab.client.answers import ReplayAnswer, ToolAnswer
 from mcpaudit_lab.client.counting import PortalCounter
 from mcpaudit_lab.client.question import filters_of
 from mcpaudit_lab.client.reading import AUDIT_PATH
-from mcpaudit_lab.errors import BadAnswer, ReplayRefused
+from mcpaudit_lab.errors import BadAnswer, RecordError, ReplayRefused
 from mcpaudit_lab.events import parse_id
 from mcpaudit_lab.terminal import visible
 
@@ -102,16 +102,19 @@ class PortalClient(PortalCounter):
 
         Raises:
             PortalUnavailable: the portal is away. Where ``sent`` is true the tool may have run.
+            BadAnswer: the answer is none of a portal's; the tool may have run.
         """
         body = {"arguments": {} if arguments is None else arguments}
         target = f"/api/v1/admin/tryit/{quote(tool, safe='')}"
         answer = self._exchange.ask("POST", target, body, also=(502,))
         value = answer.json(target)
-        if not isinstance(value, dict):
+        found = value if isinstance(value, dict) else {}
+        if answer.status == 502 and found.keys() == {"error"} and isinstance(found["error"], str):
+            return ToolAnswer(None, True, visible(found["error"]), 502)
+        # A gateway has JSON of its own: what became of the call behind it is not known.
+        if answer.status == 502 or not isinstance(found.get("content"), list):
             raise BadAnswer("the answer to Try-It is no result", status=answer.status)
-        if answer.status == 502:
-            return ToolAnswer(None, True, visible(str(value.get("error") or "")), 502)
-        return ToolAnswer(value, bool(value.get("isError")), "", answer.status)
+        return ToolAnswer(found, bool(found.get("isError")), "", answer.status)
 
     def replay(self, event_id: str) -> ReplayAnswer:
         """Have the portal call again what an event recorded; audited, as ``portal-replay``.
@@ -144,9 +147,13 @@ class PortalClient(PortalCounter):
         value = answer.json(target)
         if not isinstance(value, dict) or not isinstance(value.get("success"), bool):
             raise BadAnswer("the answer to a replay is none", status=answer.status)
+        try:
+            replay_id = parse_id(str(value.get("replay_event_id")))
+        except RecordError:
+            raise BadAnswer("the answer names no event of a replay", status=answer.status) from None
         result = value.get("result")
         return ReplayAnswer(
-            replay_event_id=str(value.get("replay_event_id") or ""),
+            replay_event_id=replay_id,
             replayed_from=str(value.get("replayed_from") or ""),
             result=result if isinstance(result, dict) else None,
             success=value["success"],

@@ -61,7 +61,7 @@ class PortalReader:
         # Nothing below may have them among its variables.
         del api_key, bearer
         self.url = base_url(os.environ.get("MCPAUDIT_URL", "") if url is None else url)
-        self._transport = transport
+        self.transport = transport
         self._max_answer_bytes = max_answer_bytes
         self._is_reference: bool | None = None
         self._is_apart = False
@@ -88,7 +88,7 @@ class PortalReader:
                 "X-Requested-With": "mcpaudit-lab",
             },
             timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, connect_s)),
-            transport=self._transport,
+            transport=self.transport,
             follow_redirects=False,
             event_hooks=hooks,
         )
@@ -171,7 +171,7 @@ class PortalReader:
     def close(self) -> None:
         """Close the connections. A second time does nothing."""
         # A transport that was passed in is closed by the client it was passed to.
-        if not (self._is_apart and self._transport):
+        if not (self._is_apart and self.transport):
             self.http.close()
 
     def __enter__(self) -> Self:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from mcpaudit_lab.lab.reading import LabReader
 
-__all__ = ["PlannedCall", "ReplayBook", "ReplayState"]
+__all__ = ["SENT_BEFORE", "UNWRITTEN", "PlannedCall", "ReplayBook", "ReplayState"]
+
+SENT_BEFORE: Final = "it was sent before and may have run; again= sends it once more"
+UNWRITTEN: Final = "sent, and what came of it was not written down"
 
 _TABLE: Final = (
     "create table if not exists replays (run_id varchar, digest varchar, place integer,"
@@ -24,7 +27,9 @@ _TABLE: Final = (
     " status varchar, replay_id varchar, detail varchar, duration_ms bigint,"
     " sent_at timestamptz, ended_at timestamptz)"
 )
-_COLUMNS: Final = "digest, event_id::varchar, attempt, status, replay_id, detail, duration_ms"
+_COLUMNS: Final = "event_id::varchar, attempt, digest, status, replay_id, detail, duration_ms"
+# A row that was sent again stays as it was; the call has another one then.
+_CURRENT: Final = "run_id = $run and status <> 'abandoned'"
 _OPEN: Final = ("waiting", "unsent", "limited")
 
 
@@ -35,6 +40,7 @@ class ReplayState:
     Attributes:
         event_id: the original.
         attempt: which call of the same event it is, from 1.
+        digest: which call of its run it is; edited, the same event is another call.
         status: how far it came.
         replay_id: the event that records it, or an empty text.
         detail: why it failed, or an empty text.
@@ -43,6 +49,7 @@ class ReplayState:
 
     event_id: str
     attempt: int
+    digest: str
     status: str
     replay_id: str = ""
     detail: str = ""
@@ -107,23 +114,19 @@ class ReplayBook:
         """Go on with a run that was not finished, or begin one.
 
         A run goes on if it has calls left to send, and any of these calls among its own. What it
-        did not have is added to it; what else it has is left as it is.
+        did not have is added to it; what else it has is left as it is. What another run has sent
+        there with no outcome known is not to be sent by this one either.
 
         Args:
             target: where the calls go.
             calls: in their order.
 
         Returns:
-            The run's id, and how far each of the calls is, in their order. What a dead process left
-            as ``sent`` is ``uncertain`` now.
+            The run's id, and how far each of the calls is, in their order.
         """
         run_id = self._open_run_of(target, calls) or str(uuid4())
-        self._cursor().execute(
-            "update replays set status = 'uncertain', detail = 'the process ended meanwhile'"
-            " where run_id = $run and status = 'sent'",
-            {"run": run_id},
-        )
-        known = self._states(run_id)
+        known = self.resume(run_id)
+        uncertain = self.uncertain(target)
         new = [
             (
                 run_id,
@@ -134,17 +137,27 @@ class ReplayBook:
                 call.tool_name,
                 target,
                 call.modified,
+                *(("uncertain", SENT_BEFORE) if call.event_id in uncertain else ("waiting", "")),
             )
             for place, call in enumerate(call for call in calls if call.digest not in known)
         ]
         if new:
             self._cursor().executemany(
                 "insert into replays (run_id, digest, place, event_id, attempt, tool_name, target,"
-                " modified, status) values (?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
+                " modified, status, detail) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 new,
             )
         known = self._states(run_id)
         return run_id, [known[call.digest] for call in calls]
+
+    def resume(self, run_id: str) -> dict[str, ReplayState]:
+        """How far each call of a run is, by digest. What was left as ``sent`` is ``uncertain``."""
+        self._cursor().execute(
+            "update replays set status = 'uncertain', detail = $detail"
+            " where run_id = $run and status = 'sent'",
+            {"run": run_id, "detail": UNWRITTEN},
+        )
+        return self._states(run_id)
 
     def _open_run_of(self, target: str, calls: Sequence[PlannedCall]) -> str:
         row = (
@@ -168,17 +181,26 @@ class ReplayBook:
         """The rows of a run by what they call."""
         rows = (
             self._cursor()
-            .execute(f"select {_COLUMNS} from replays where run_id = $run", {"run": run_id})
+            .execute(f"select {_COLUMNS} from replays where {_CURRENT}", {"run": run_id})
             .fetchall()
         )
         return {
-            digest: ReplayState(event_id, attempt, status, replay_id or "", detail or "", ms)
-            for digest, event_id, attempt, status, replay_id, detail, ms in rows
+            digest: ReplayState(
+                event_id, attempt, digest, status, replay_id or "", detail or "", ms
+            )
+            for event_id, attempt, digest, status, replay_id, detail, ms in rows
         }
 
-    def sending(self, run_id: str, event_id: str, attempt: int) -> None:
-        """A call is about to leave."""
-        self._set(run_id, event_id, attempt, "status = 'sent', sent_at = now()", {})
+    def claim(self, run_id: str, state: ReplayState) -> ReplayState | None:
+        """A call is about to leave; None if it may, else how far somebody else's sending came."""
+        claimed = self._set(
+            run_id,
+            state,
+            "status = 'sent', sent_at = now()",
+            " and status in (select unnest($open))",
+            {"open": list(_OPEN)},
+        )
+        return None if claimed else self._states(run_id).get(state.digest, state)
 
     def ended(self, run_id: str, state: ReplayState) -> None:
         """A call came to an end, or was put off."""
@@ -192,13 +214,15 @@ class ReplayBook:
             "status = $status, replay_id = $replay, detail = $detail, duration_ms = $ms,"
             " ended_at = now()"
         )
-        self._set(run_id, state.event_id, state.attempt, change, values)
+        self._set(run_id, state, change, "", values)
 
     def _set(
-        self, run_id: str, event_id: str, attempt: int, change: str, values: dict[str, Any]
-    ) -> None:
-        self._cursor().execute(
-            f"update replays set {change} where run_id = $run and event_id = $event::uuid"
-            " and attempt = $attempt",
-            {"run": run_id, "event": event_id, "attempt": attempt, **values},
+        self, run_id: str, state: ReplayState, change: str, where: str, values: dict[str, Any]
+    ) -> bool:
+        """Change the row of a call; gives whether there was one."""
+        rows = self._cursor().execute(
+            f"update replays set {change} where {_CURRENT} and digest = $digest{where}"
+            " returning true",
+            {"run": run_id, "digest": state.digest, **values},
         )
+        return bool(rows.fetchall())

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.jsonpaths import Path, format_path
-from mcpaudit_lab.jsontext import same
-from mcpaudit_lab.redaction import Dialect, marks_of, redacted_paths
-from mcpaudit_lab.replay.scrubbing import Scrubber
+from mcpaudit_lab.jsontext import dumps, same
+from mcpaudit_lab.redaction import Dialect, marked_texts, marks_of, redacted_paths
+from mcpaudit_lab.replay.scrubbing import Scrubber, text_leaves
 from mcpaudit_lab.sanitize import REDACTED, Sanitizer, copy_json
 
 __all__ = ["ALL_DIALECTS", "Edit", "Outgoing", "Secrets", "prepare"]
@@ -37,7 +37,9 @@ class Outgoing:
         kept: what may be kept of it: the same with the redaction marks where values were supplied.
         missing: the redacted places that nobody supplies; a call with any is never sent.
         modified: whether it is another call than the captured one.
-        scrubber: takes what was supplied out of what comes back.
+        supplied: the secrets that were filled in.
+        scrubber: takes what was supplied out of what comes back. A plan's calls have one together:
+            a tool may repeat what an earlier call gave it.
         exposed: supplied places that a portal with the usual rules would store in clear.
     """
 
@@ -45,6 +47,7 @@ class Outgoing:
     kept: Any = field(repr=False)
     missing: tuple[str, ...] = ()
     modified: bool = False
+    supplied: tuple[Any, ...] = field(default=(), repr=False)
     scrubber: Scrubber = field(default_factory=Scrubber)
     exposed: tuple[str, ...] = ()
 
@@ -62,41 +65,41 @@ def prepare(
         event: the event.
         secrets: the redacted values: by path, or by the last key of the path; or a function that
             is called with the event and the path as text and gives the value, or None for none.
+            A text that is JSON with marks inside is one value: the whole text is supplied.
         edit: arguments to change, by name; or a function that is called with the event and a copy
             of the arguments and gives the new ones.
         dialects: what counts as redacted.
 
     Raises:
-        ReplayError: an edit that gives no object, or that cannot be made.
+        ReplayError: an edit that gives no object, or that cannot be made; a value that is no JSON.
     """
     captured = _captured(event)
     marks = tuple(dialects)
-    before = {format_path(path): path for path in redacted_paths(captured, dialects=marks)}
     changed = _edited(event, captured, edit)
     arguments, kept = copy_json(changed), copy_json(changed)
     supplied: list[Any] = []
     places: list[Path] = []
     # A mark that an edit has replaced was as secret as one that was filled in.
-    for path in before.values():
+    for path in _marked(captured, marks):
         value = _value_at(changed, path)
-        if value is not _ABSENT and not (isinstance(value, str) and marks_of(marks).is_mark(value)):
-            supplied.append(value)
+        if value is not _ABSENT and not (isinstance(value, str) and _marked(value, marks)):
+            supplied += _secrets_of(value, _value_at(captured, path))
             places.append(path)
-            _put(kept, path, REDACTED)
-    for path in redacted_paths(arguments, dialects=marks):
+            kept = _with(kept, path, REDACTED)
+    for path in _marked(arguments, marks):
         value = _supplied(event, path, secrets)
         if value is not None and path:
-            supplied.append(value)
+            supplied += _secrets_of(value, _value_at(arguments, path))
             places.append(path)
-            _put(arguments, path, copy_json(value))
-    left = redacted_paths(arguments, dialects=marks)
-    left += _marked_keys(arguments, marks)
+            arguments = _with(arguments, path, copy_json(value))
+    left = _marked(arguments, marks) + _marked_keys(arguments, marks)
     scrubber = Scrubber(supplied)
     return Outgoing(
         arguments=arguments,
         kept=scrubber.clean(kept),
         missing=tuple(dict.fromkeys(map(format_path, left))),
         modified=bool(supplied) or not same(changed, captured, spelling=True),
+        supplied=tuple(supplied),
         scrubber=scrubber,
         exposed=tuple(
             format_path(path)
@@ -104,6 +107,20 @@ def prepare(
             if not any(isinstance(part, str) and _RULES.is_secret(part) for part in path)
         ),
     )
+
+
+def _marked(tree: Any, dialects: tuple[Dialect | str, ...]) -> list[Path]:
+    """Where a value is a mark, or a text that is JSON with marks inside."""
+    inside = marked_texts(tree, dialects=dialects, keys=True)
+    return redacted_paths(tree, dialects=dialects) + inside
+
+
+def _secrets_of(value: Any, redacted: str) -> list[Any]:
+    """What of a supplied value is secret: all of it, and of JSON in a text what is new in it."""
+    if not isinstance(value, str):
+        return [value]
+    known = list(text_leaves(redacted))
+    return [value, *(leaf for leaf in text_leaves(value) if leaf not in known)]
 
 
 def _captured(event: Event) -> Any:
@@ -119,22 +136,34 @@ def _edited(event: Event, captured: Any, edit: Edit | None) -> Any:
         changed = edit(event, copy_json(captured or {}))  # type: ignore[arg-type]  # an object, or the function sees what else it is
         if not isinstance(changed, dict):
             raise ReplayError("the edit gave no arguments: a function gives a dict")
-        return copy_json(changed)
+        return copy_json(_as_json(changed, "edit="))
     if not isinstance(captured, dict | None):
         return captured
-    return {**(captured or {}), **edit}
+    return {**(captured or {}), **_as_json(dict(edit), "edit=")}
 
 
 def _supplied(event: Event, path: Path, secrets: Secrets | None) -> Any:
     if secrets is None:
         return None
     text = format_path(path)
-    if callable(secrets):
-        return secrets(event, text)
-    if text in secrets:
-        return secrets[text]
     keys = [part for part in path if isinstance(part, str)]
-    return secrets.get(keys[-1]) if keys else None
+    if callable(secrets):
+        value = secrets(event, text)
+    elif text in secrets:
+        value = secrets[text]
+    else:
+        value = secrets.get(keys[-1]) if keys else None
+    return _as_json(value, "secrets=")
+
+
+def _as_json(value: Any, option: str) -> Any:
+    """The value itself, if it is JSON: what stands for anything else is no value to call with."""
+    try:
+        dumps(value)
+    except (TypeError, ValueError):
+        # Its words may hold the value.
+        raise ReplayError(f"{option} gave a {type(value).__name__} that is no JSON") from None
+    return value
 
 
 class _Absent:
@@ -155,10 +184,15 @@ def _value_at(tree: Any, path: Path) -> Any:
     return tree
 
 
-def _put(tree: Any, path: Path, value: Any) -> None:
+def _with(tree: Any, path: Path, value: Any) -> Any:
+    """The tree with a value put into it; the value itself where it is the whole."""
+    if not path:
+        return value
+    inner = tree
     for part in path[:-1]:
-        tree = tree[part]
-    tree[path[-1]] = value
+        inner = inner[part]
+    inner[path[-1]] = value
+    return tree
 
 
 def _marked_keys(tree: Any, dialects: Iterable[Dialect | str]) -> list[Path]:

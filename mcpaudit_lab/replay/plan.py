@@ -165,7 +165,8 @@ class ReplayPlan:
                 or a :class:`Pace`. A target's 429 is honoured all the same.
             stop_on: stop after a call that ``failed``, is ``uncertain``, ``unsent`` or
                 ``refused``, or whose result ``changed``; or a function that is called with each
-                row of the run's frame.
+                row of the run's frame. It stops all the same where the target cannot be reached, or
+                goes on to want us to wait.
             repeat: how often each call is sent, to learn what differs between two calls of the
                 same: :attr:`ReplayRun.noise`. Tools that neither say that they are idempotent or
                 read-only nor are named in ``allow`` are called once.

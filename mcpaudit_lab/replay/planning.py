@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.events import Event, parse_id
-from mcpaudit_lab.lab.replay_states import ReplayBook
+from mcpaudit_lab.lab.replay_states import SENT_BEFORE, ReplayBook
 from mcpaudit_lab.redaction import Dialect, is_redacted
 from mcpaudit_lab.replay.arguments import ALL_DIALECTS, Edit, Outgoing, Secrets, prepare
 from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
 from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
+from mcpaudit_lab.replay.scrubbing import Scrubber
 from mcpaudit_lab.replay.targets import Target, TargetLike, target_of
 from mcpaudit_lab.replay.tools import ToolFacts, schema_check
 
@@ -103,7 +104,7 @@ def make_plan(
         # A portal's own mark is one whatever is chosen: it is never sent out.
         dialects=(Dialect.BRACKETS, *dialects),
     )
-    items = tuple(planner.examine(event) for event in chosen)
+    items = _scrubbed_together([planner.examine(event) for event in chosen])
     return ReplayPlan(
         lab,
         where,
@@ -154,8 +155,7 @@ class _Planner:
         outgoing = prepare(event, secrets=self.secrets, edit=self.edit, dialects=self.dialects)
         refusal = _not_whole(event, outgoing, self.dialects)
         if refusal is None and event.id in self.uncertain:
-            detail = "it was sent before and may have run; again= sends it once more"
-            refusal = Refusal(RefusalReason.UNCERTAIN, detail)
+            refusal = Refusal(RefusalReason.UNCERTAIN, SENT_BEFORE)
         if refusal is not None:
             return PlanItem(event, refusal, outgoing)
         name = event.tool_name
@@ -234,9 +234,20 @@ def _not_captured(event: Event) -> Refusal | None:
     return None
 
 
+def _scrubbed_together(items: list[PlanItem]) -> tuple[PlanItem, ...]:
+    """The items, each with all that is supplied for any of them to be taken out of its answer."""
+    supplied = [value for item in items if not item.refusal for value in item.outgoing.supplied]
+    if not supplied:
+        return tuple(items)
+    scrubber = Scrubber(supplied)
+    return tuple(
+        replace(item, outgoing=replace(item.outgoing, scrubber=scrubber)) for item in items
+    )
+
+
 def _warnings(items: Iterable[PlanItem], target: Target) -> tuple[str, ...]:
     sent = [item for item in items if item.refusal is None]
-    supplied = [item for item in sent if item.outgoing.scrubber]
+    supplied = [item for item in sent if item.outgoing.supplied]
     if not supplied:
         return ()
     exposed = sorted({path for item in supplied for path in item.outgoing.exposed})

@@ -40,7 +40,8 @@ class PortalTarget:
     Args:
         client: the portal.
         mcp_paths: where its MCP endpoint may be; it says what the tools take and do. ``()`` does
-            not ask there.
+            not ask there. Nor is it asked where the client has a transport of its own, which these
+            requests, and the key in them, would go around.
     """
 
     transport = "http"
@@ -64,7 +65,7 @@ class PortalTarget:
         Raises:
             PortalError: the portal does not answer.
         """
-        for path in self._mcp_paths:
+        for path in () if self.client.transport else self._mcp_paths:
             endpoint = McpTarget(f"{self.client.url}{path}", headers=self.client.headers())
             found = endpoint.tools()
             if found is not None:
@@ -124,9 +125,9 @@ class PortalCalls:
 
     def call(self, event: Event, outgoing: Outgoing, route: str) -> Answer:
         """Send one call and wait for its end. Whatever goes wrong is an answer."""
-        if route == REPLAY and not outgoing.modified:
-            return _asked(lambda: self._replay(event))
-        return _asked(lambda: self._try_it(event, outgoing)).scrubbed(outgoing.scrubber)
+        as_it_is = route == REPLAY and not outgoing.modified
+        answer = _asked(lambda: self._replay(event) if as_it_is else self._try_it(event, outgoing))
+        return answer.scrubbed(outgoing.scrubber)
 
     def fetch(self, replay_id: str) -> Event | None:
         """The event of a replay; None where the portal does not give it now."""

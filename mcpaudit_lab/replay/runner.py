@@ -13,7 +13,7 @@ from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.lab.ledger import request_text
 from mcpaudit_lab.lab.progress import progress_bar
-from mcpaudit_lab.lab.replay_states import PlannedCall, ReplayBook, ReplayState
+from mcpaudit_lab.lab.replay_states import UNWRITTEN, PlannedCall, ReplayBook, ReplayState
 from mcpaudit_lab.replay.answers import Answer, ReplayStatus, event_of
 from mcpaudit_lab.replay.pace import Pace, Pacer, parse_pace
 from mcpaudit_lab.replay.run import ReplayRun
@@ -29,7 +29,6 @@ _ENDED: Final = (ReplayStatus.SUCCEEDED, ReplayStatus.FAILED)
 _STOPS: Final = ("failed", "uncertain", "unsent", "refused", "changed")
 # So often in a row a target may say that it wants us to wait.
 _HOLDS_MAX: Final = 20
-_UNWRITTEN: Final = "sent, and what came of it was not written down"
 _LOST: Final = "the portal wrote an event, but does not give it now; a pull brings it"
 
 StopOn = str | Iterable[str] | Callable[[Mapping[str, Any]], object]
@@ -77,6 +76,10 @@ def run_plan(
 def _begin(plan: ReplayPlan, book: ReplayBook, repeat: int) -> ReplayRun:
     if plan.begun is not None:
         plan.begun.check_repeat(repeat)
+        # The same plan made anew may have gone on with it meanwhile.
+        known = book.resume(plan.begun.run_id)
+        for state in plan.begun.states:
+            plan.begun.put(known.get(state.digest, state))
         return plan.begun
     if plan.again:
         book.settle(plan.target.name, plan.again)
@@ -121,6 +124,9 @@ class _Runner:
         item = self._run.item(state)
         for hold in range(_HOLDS_MAX + 1):
             self._pacer.wait()
+            if (known := self._book.claim(self._run.run_id, state)) is not None:
+                self._run.put(known)
+                return known, False
             answer, interrupted = self._ask(state, item)
             done = self._note(state, item, answer)
             if answer.status is not ReplayStatus.LIMITED or interrupted or hold == _HOLDS_MAX:
@@ -129,9 +135,8 @@ class _Runner:
         return done, interrupted
 
     def _ask(self, state: ReplayState, item: PlanItem) -> tuple[Answer, bool]:
-        self._book.sending(self._run.run_id, state.event_id, state.attempt)
         # Should the lab fail from here on, running the plan again does not send it again.
-        self._run.put(replace(state, status=str(ReplayStatus.UNCERTAIN), detail=_UNWRITTEN))
+        self._run.put(replace(state, status=str(ReplayStatus.UNCERTAIN), detail=UNWRITTEN))
         try:
             future = self._worker.submit(self._calls.call, item.event, item.outgoing, item.route)
             return _wait(future)
@@ -146,7 +151,13 @@ class _Runner:
         if answer.status in _ENDED:
             replay_id, detail = self._keep(state, item, answer)
         ms = None if answer.started is None else answer.duration_ms
-        done = ReplayState(state.event_id, state.attempt, str(answer.status), replay_id, detail, ms)
+        done = replace(
+            state,
+            status=str(answer.status),
+            replay_id=replay_id,
+            detail=detail,
+            duration_ms=ms,
+        )
         self._book.ended(self._run.run_id, done)
         self._run.put(done)
         return done
@@ -188,7 +199,9 @@ def _worker() -> Iterator[ThreadPoolExecutor]:
 def _stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
     """A function that says why to stop after a call; an empty text for going on."""
     if callable(stop_on):
-        return lambda run, state: "stop_on says so" if stop_on(run.row(state)) else ""
+        return lambda run, state: (
+            "stop_on says so" if stop_on(run.row(state)) else _no_way_there(state)
+        )
     names = {stop_on} if isinstance(stop_on, str) else set(stop_on)
     if names - set(_STOPS):
         raise ReplayError(f"stop_on is a function, or of: {', '.join(_STOPS)}")
@@ -198,9 +211,13 @@ def _stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
             return f"a call {state.status}"
         if "changed" in names and run.row(state)["comparison"] == "changed":
             return "a result changed"
-        # The next call would not get there either.
-        if state.status in (ReplayStatus.UNSENT, ReplayStatus.LIMITED):
-            return state.detail or state.status
-        return ""
+        return _no_way_there(state)
 
     return stops
+
+
+def _no_way_there(state: ReplayState) -> str:
+    """Why the next call would not get there either."""
+    if state.status in (ReplayStatus.UNSENT, ReplayStatus.LIMITED):
+        return state.detail or state.status
+    return ""

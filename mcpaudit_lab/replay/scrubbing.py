@@ -20,7 +20,7 @@ from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.jsontext import dumps, has_duplicate_keys, loads, same
 from mcpaudit_lab.sanitize import REDACTED
 
-__all__ = ["Scrubber"]
+__all__ = ["Scrubber", "scrubbed_logs", "text_leaves"]
 
 # A number so short stands for too many other things to be looked for inside texts.
 _NUMBER_MIN = 4
@@ -42,9 +42,9 @@ class Scrubber:
     def __init__(self, secrets: Iterable[Any] = ()) -> None:
         leaves = [leaf for secret in secrets for leaf in _leaves(secret)]
         texts = {leaf for leaf in leaves if isinstance(leaf, str)}
-        numbers = [leaf for leaf in leaves if not isinstance(leaf, str | bool | None)]
-        texts |= {text for text in map(dumps, numbers) if len(text) >= _NUMBER_MIN}
-        self._numbers = numbers
+        numbers = {dumps(leaf): leaf for leaf in leaves if not isinstance(leaf, str | bool | None)}
+        texts |= {text for text in numbers if len(text) >= _NUMBER_MIN}
+        self._numbers = list(numbers.values())
         spellings = {form for text in texts for form in _spellings(text)}
         longest_first = sorted(spellings, key=len, reverse=True)
         # The mark itself first: a secret may be a part of it.
@@ -123,6 +123,23 @@ def _leaves(value: Any) -> Iterator[Any]:
             pending.extend(item)
         elif item != "":
             yield item
+
+
+def text_leaves(text: str) -> Iterator[Any]:
+    """The texts and numbers in a text that is JSON or JSON Lines, at any level; else nothing."""
+    if text.lstrip(" \t\r\n")[:1] not in _JSON_STARTS:
+        return
+    try:
+        leaves = list(_leaves(loads(text)))
+    except RecordError:
+        lines = text.split("\n")
+        for line in lines if len(lines) > 1 else ():
+            yield from text_leaves(line)
+        return
+    for leaf in leaves:
+        yield leaf
+        if isinstance(leaf, str):
+            yield from text_leaves(leaf)
 
 
 def _spellings(text: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from mcpaudit_lab.jsonpaths import format_path
 from mcpaudit_lab.jsontext import JsonDecimal
 
-__all__ = ["ToolFacts", "facts_of", "misfits", "schema_check"]
+__all__ = ["ToolFacts", "facts_of", "schema_check"]
 
 _MISFITS_MAX = 5
 
@@ -66,11 +66,6 @@ def facts_of(tool: Mapping[str, Any]) -> ToolFacts:
         schema=schema if isinstance(schema, dict) else None,
         annotations=annotations if isinstance(annotations, dict) else {},
     )
-
-
-def misfits(schema: Mapping[str, Any], arguments: Any) -> list[tuple[str, str]] | None:
-    """Where arguments do not fit an input schema; :func:`schema_check` says more."""
-    return schema_check(schema)(arguments)
 
 
 def schema_check(schema: Mapping[str, Any]) -> Callable[[Any], list[tuple[str, str]] | None]:

@@ -16,7 +16,7 @@ import anyio
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.redaction import redacted_paths
+from mcpaudit_lab.redaction import marked_texts, redacted_paths
 from mcpaudit_lab.server.answers import answer_json, answer_unauthorized, go_quote
 from mcpaudit_lab.server.headers import first_value, read_headers
 from mcpaudit_lab.server.identity import Origin
@@ -97,7 +97,8 @@ async def _check(caller: InProcessCaller, original: Event) -> Mapping[str, Any] 
     params = original.payload.request_params if original.payload is not None else None
     if not params and not _had_no_arguments(original):
         raise Refused(400, "original event has no captured request params; cannot replay")
-    if redacted_paths(params):
+    # Our own rules look into texts that are JSON, so that there may be marks in them, too.
+    if redacted_paths(params) or marked_texts(params):
         raise Refused(
             400,
             "original event has redacted parameter values; replay would not exercise the same "

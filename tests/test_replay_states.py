@@ -1,0 +1,95 @@
+"""What a lab remembers of calls: nothing is sent twice, whichever plan asks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from replaying import captured, counting_server, lab_of
+
+from mcpaudit_lab import Event, Lab
+
+SENT = "update replays set status = 'uncertain' where event_id = $id::uuid"
+
+
+def events(count: int) -> list[Event]:
+    return [captured({"n": n}, number=n) for n in range(count)]
+
+
+def sent(calls: Any) -> list[Any]:
+    return [found["n"] for found in calls.arguments]
+
+
+def lose_the_answer(lab: Lab, event: Event) -> None:
+    lab.connection.execute(SENT, {"id": event.id})
+
+
+def test_two_plans_of_the_same_calls_send_each_call_once() -> None:
+    server, calls = counting_server()
+    with lab_of(*(given := events(3))) as lab:
+        first = lab.plan_replay(given, server, allow="all")
+        assert first.run(limit=1).counts() == {"succeeded": 1, "waiting": 2}
+        assert lab.plan_replay(given, server, allow="all").run().counts() == {"succeeded": 3}
+        assert first.run().counts() == {"succeeded": 3}
+    assert sent(calls) == [0, 1, 2]
+
+
+def test_a_call_that_another_run_takes_meanwhile_is_left_to_it() -> None:
+    server, calls = counting_server()
+    with lab_of(*(given := events(3))) as lab:
+        first = lab.plan_replay(given, server, allow="all")
+        second = lab.plan_replay(given, server, allow="all")
+        first.run(limit=0)
+
+        def other_runs(_: object) -> bool:
+            second.run()
+            return False
+
+        assert first.run(stop_on=other_runs).counts() == {"succeeded": 3}
+    assert sent(calls) == [0, 1, 2]
+
+
+def test_a_plan_made_before_a_call_became_uncertain_does_not_send_it_either() -> None:
+    server, calls = counting_server()
+    with lab_of(*(given := events(1))) as lab:
+        first = lab.plan_replay(given, server, allow="all")
+        second = lab.plan_replay(given, server, allow="all")
+        first.run()
+        lose_the_answer(lab, given[0])
+        run = second.run()
+        assert run.counts() == {"uncertain": 1}
+        assert "again=" in run.states[0].detail
+        again = lab.plan_replay(given, server, allow="all", again=run.uncertain)
+        assert again.run().counts() == {"succeeded": 1}
+        assert lab.plan_replay(given, server, allow="all").counts()["refused"] == 0
+    assert len(calls) == 2
+
+
+def test_what_is_sent_again_is_sent_again_in_an_unfinished_run_too() -> None:
+    server, calls = counting_server()
+    with lab_of(*(given := events(3))) as lab:
+        first = lab.plan_replay(given, server, allow="all")
+        first.run(limit=1)
+        lose_the_answer(lab, given[0])
+        plan = lab.plan_replay(given, server, allow="all", again=[given[0].id])
+        assert plan.run().counts() == {"succeeded": 3}
+        assert first.run().counts() == {"succeeded": 3}
+        rows = lab.sql("select status from replays where attempt = 1").fetchall()
+        assert sorted(rows) == [("abandoned",), *[("succeeded",)] * 3]
+    assert sent(calls) == [0, 0, 1, 2]
+
+
+def test_an_edited_call_beside_the_captured_one_has_an_outcome_of_its_own() -> None:
+    server, calls = counting_server()
+    with lab_of(*(given := events(2))) as lab:
+        first = lab.plan_replay(given, server, allow="all").run(limit=1)
+        plan = lab.plan_replay(given, server, allow="all", edit=_ten_more_than_none)
+        run = plan.run()
+        assert run.run_id == first.run_id
+        rows = lab.sql("select modified, replay_id from replays order by place").fetchall()
+        assert [modified for modified, _ in rows] == [False, False, True]
+        assert len({replay_id for _, replay_id in rows}) == 3
+    assert sent(calls) == [0, 10, 1]
+
+
+def _ten_more_than_none(_: Event, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"n": arguments["n"] or 10}
