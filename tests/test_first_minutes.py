@@ -92,7 +92,18 @@ def test_an_address_of_another_machine_is_no_place_to_listen(host: str) -> None:
 def test_a_database_that_does_not_open_says_what_to_look_at() -> None:
     said = stopped("serve", "--database", "sqlite:///no/such/folder/a.db", "--api-key", "me=a-key")
     assert "unable to open database file Is its folder there" in said
-    assert "MCPAUDIT_DATABASE_URL" in stopped("serve")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("serve", "sqlite:///audit.db or the like, or a PostgreSQL's URL in MCPAUDIT_DATABASE_URL"),
+        ("load-database", "a PostgreSQL's URL in MCPAUDIT_DATABASE_URL"),
+        ("pull", "such as http://localhost:8080, or set MCPAUDIT_URL"),
+    ],
+)
+def test_a_url_that_is_missing_is_said_with_where_it_may_stand(command: str, hint: str) -> None:
+    assert hint in stopped(command)
 
 
 @pytest.mark.parametrize(
