@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from portals import an_event
 
 from mcpaudit_lab import Lab
 from mcpaudit_lab.cli import commands
@@ -145,19 +144,6 @@ def test_a_url_that_is_none_and_one_where_nobody_answers() -> None:
     assert "--target-header NAME=VARIABLE" in said
 
 
-@pytest.mark.parametrize("content", ["", "hello\n", '{"a":1}\n', '[{"id":1}]\n', "\n\n"])
-def test_a_file_that_is_no_export_says_where_exports_come_from(content: str) -> None:
-    Path("notes.txt").write_text(content)
-    said = " ".join(run("load", "notes.txt", "--lab", "a.duckdb").output.split())
-    assert "No line of it is an audit event." in said
-    assert "/api/v1/portal/audit/export" in said
-
-
-def test_an_export_says_no_such_thing() -> None:
-    Path("export.jsonl").write_text(f"{an_event().to_json()}\n")
-    assert "No line of it" not in run("load", "export.jsonl", "--lab", "a.duckdb").output
-
-
 def test_a_lab_in_use_is_told_before_the_demo_shows_anything() -> None:
     code = (
         "import sys; from mcpaudit_lab import Lab\n"
@@ -177,9 +163,7 @@ def test_a_lab_in_use_is_told_before_the_demo_shows_anything() -> None:
         other.communicate()
 
 
-def test_a_file_that_is_no_lab() -> None:
-    Path("notes.txt").write_text("hello")
-    assert "give --lab another name" in stopped("demo", "--lab", "notes.txt")
+def test_a_lab_that_is_not_there() -> None:
     said = stopped("events", "--lab", "none.duckdb")
     assert "Make one: mcpaudit-lab load FILES --lab none.duckdb" in said
 
