@@ -249,7 +249,7 @@ class AuditQueue:
 
     # --- the side of the writer -------------------------------------------------------------------
 
-    def take(self, max_events: int, max_bytes: int, pace_s: float = 0.0) -> list[Prepared]:
+    def take(self, max_events: int, max_bytes: int, pace_s: float) -> list[Prepared]:
         """Wait for events and take some, oldest first; they keep their places until settled.
 
         Args:
