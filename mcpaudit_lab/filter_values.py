@@ -23,7 +23,6 @@ __all__ = [
     "PathTest",
     "Scalar",
     "beginning_of",
-    "canonical_header",
     "fold",
     "is_exact",
     "moment_of",
@@ -37,7 +36,6 @@ Moment: TypeAlias = datetime | str | None
 Scalar: TypeAlias = str | bool | int | float | Decimal | None
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # No character beyond this one has a case.
 _LAST_CASED: Final = 0x1FFFF
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
@@ -143,16 +141,6 @@ def split_path(dotted: str, name: str) -> tuple[str, ...]:
             "(in Python, a tuple of keys takes any key)"
         )
     return path
-
-
-def canonical_header(name: str) -> str:
-    """A header's name as Go's ``net/http`` stores it: ``user-agent`` -> ``User-Agent``.
-
-    A name that is no token (RFC 9110 section 5.6.2) stays as it is.
-    """
-    if not _TOKEN.fullmatch(name):
-        return name
-    return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
 class _Folding(dict[int, str]):

@@ -40,7 +40,6 @@ from mcpaudit_lab.filter_values import (
     PathTest,
     Scalar,
     beginning_of,
-    canonical_header,
     fold,
     moment_of,
     shown,
@@ -48,6 +47,7 @@ from mcpaudit_lab.filter_values import (
     split_path,
 )
 from mcpaudit_lab.jsontext import Json
+from mcpaudit_lab.sanitize import canonical_header
 
 __all__ = [
     "HAS_COLUMNS",

@@ -95,22 +95,21 @@ def _squeeze(name: str) -> str:
 
 
 def canonical_header(name: str) -> str:
-    """A header's name as the record has it: ``x-api-key`` becomes ``X-Api-Key``.
+    """A header's name as Go's ``net/http`` and the record have it: ``X-Api-Key``.
 
     A name that is no token of RFC 9110 section 5.6.2 stays as it is.
     """
+    return _usual(name) if len(name) <= _MAX_REMEMBERED else _canonical(name)
+
+
+def _canonical(name: str) -> str:
     if _HEADER_NAME.fullmatch(name) is None:
         return name
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
-def _header(name: str) -> tuple[str, bool]:
-    """The canonical name, and whether its values are never stored."""
-    canonical = canonical_header(name)
-    return canonical, canonical.lower() in MASKED_HEADERS
-
-
-_usual_header = lru_cache(maxsize=1024)(_header)
+# The same few names come with every call.
+_usual = lru_cache(maxsize=1024)(_canonical)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +197,8 @@ class Sanitizer:
         """
         masked: dict[str, list[str]] = {}
         for name in sorted(headers):
-            canonical, is_masked = (
-                _usual_header(name) if len(name) <= _MAX_REMEMBERED else _header(name)
-            )
-            if is_masked or self.is_secret(canonical):
+            canonical = canonical_header(name)
+            if canonical.lower() in MASKED_HEADERS or self.is_secret(canonical):
                 masked[canonical] = [REDACTED]
             else:
                 masked.setdefault(canonical, []).extend(headers[name])

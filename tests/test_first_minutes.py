@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from portals import an_event
 
 from mcpaudit_lab import Lab
 from mcpaudit_lab.cli import commands
@@ -92,7 +91,18 @@ def test_an_address_of_another_machine_is_no_place_to_listen(host: str) -> None:
 def test_a_database_that_does_not_open_says_what_to_look_at() -> None:
     said = stopped("serve", "--database", "sqlite:///no/such/folder/a.db", "--api-key", "me=a-key")
     assert "unable to open database file Is its folder there" in said
-    assert "MCPAUDIT_DATABASE_URL" in stopped("serve")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("serve", "sqlite:///audit.db or the like, or a PostgreSQL's URL in MCPAUDIT_DATABASE_URL"),
+        ("load-database", "a PostgreSQL's URL in MCPAUDIT_DATABASE_URL"),
+        ("pull", "such as http://localhost:8080, or set MCPAUDIT_URL"),
+    ],
+)
+def test_a_url_that_is_missing_is_said_with_where_it_may_stand(command: str, hint: str) -> None:
+    assert hint in stopped(command)
 
 
 @pytest.mark.parametrize(
@@ -134,19 +144,6 @@ def test_a_url_that_is_none_and_one_where_nobody_answers() -> None:
     assert "--target-header NAME=VARIABLE" in said
 
 
-@pytest.mark.parametrize("content", ["", "hello\n", '{"a":1}\n', '[{"id":1}]\n', "\n\n"])
-def test_a_file_that_is_no_export_says_where_exports_come_from(content: str) -> None:
-    Path("notes.txt").write_text(content)
-    said = " ".join(run("load", "notes.txt", "--lab", "a.duckdb").output.split())
-    assert "No line of it is an audit event." in said
-    assert "/api/v1/portal/audit/export" in said
-
-
-def test_an_export_says_no_such_thing() -> None:
-    Path("export.jsonl").write_text(f"{an_event().to_json()}\n")
-    assert "No line of it" not in run("load", "export.jsonl", "--lab", "a.duckdb").output
-
-
 def test_a_lab_in_use_is_told_before_the_demo_shows_anything() -> None:
     code = (
         "import sys; from mcpaudit_lab import Lab\n"
@@ -166,9 +163,7 @@ def test_a_lab_in_use_is_told_before_the_demo_shows_anything() -> None:
         other.communicate()
 
 
-def test_a_file_that_is_no_lab() -> None:
-    Path("notes.txt").write_text("hello")
-    assert "give --lab another name" in stopped("demo", "--lab", "notes.txt")
+def test_a_lab_that_is_not_there() -> None:
     said = stopped("events", "--lab", "none.duckdb")
     assert "Make one: mcpaudit-lab load FILES --lab none.duckdb" in said
 

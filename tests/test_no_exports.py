@@ -16,7 +16,10 @@ NO_EXPORTS = {
     "notes.jsonl": b"hello world\n",
     "table.csv": b"a,b\n1,2\n",
     "other.json": b'{"a":1}\n',
+    "array.json": b'[{"id":1}]\n',
+    "notes.txt": b"hello",
 }
+NOTHING = {"empty.jsonl": b"", "blank.jsonl": b"\n\n"}
 
 
 def run(*args: object) -> Result:
@@ -24,14 +27,18 @@ def run(*args: object) -> Result:
     return CliRunner(env=unset).invoke(commands, [str(arg) for arg in args])
 
 
-@pytest.mark.parametrize("name", sorted(NO_EXPORTS))
-def test_a_file_that_is_no_export_is_called_so(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "content"), [*NO_EXPORTS.items(), *NOTHING.items()])
+def test_a_file_that_is_no_export_says_where_exports_come_from(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     path, lab = tmp_path / name, tmp_path / "case.duckdb"
-    path.write_bytes(NO_EXPORTS[name])
+    path.write_bytes(content)
     result = run("load", path, "--lab", lab)
-    assert result.exit_code == 1
+    assert result.exit_code == (1 if name in NO_EXPORTS else 0)
     assert "No line of it is an audit event." in result.output
-    assert f"mcpaudit-lab rejects --lab {lab}" in result.output
+    assert "/api/v1/portal/audit/export" in result.output
+    hint = f"mcpaudit-lab rejects --lab {lab}"
+    assert (hint in result.output) == (name in NO_EXPORTS)
 
 
 def test_a_bad_line_among_good_ones_is_no_reason_to_doubt_the_file(tmp_path: Path) -> None:
@@ -42,7 +49,7 @@ def test_a_bad_line_among_good_ones_is_no_reason_to_doubt_the_file(tmp_path: Pat
     path.write_bytes(path.read_bytes() + b"hello\n")
     result = run("load", path, "--lab", lab)
     assert result.exit_code == 1
-    assert "No line is an audit event" not in result.output
+    assert "No line of it" not in result.output
 
 
 def test_a_folder_without_exports_says_what_was_looked_for(tmp_path: Path) -> None:
@@ -64,7 +71,7 @@ def test_data_given_as_a_lab_is_refused_and_left_as_it_is(tmp_path: Path, name: 
     before = path.read_bytes()
     with pytest.raises(LabVersionError, match="is not a lab"):
         Lab(path)
-    for command in (("load", *sample_files()), ("stats",)):
+    for command in (("load", *sample_files()), ("stats",), ("demo",)):
         result = run(*command, "--lab", path)
         assert result.exit_code == 2
         assert "is not a lab\n" in result.output

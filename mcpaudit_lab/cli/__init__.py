@@ -22,7 +22,7 @@ __all__ = ["commands", "main"]
 )
 @click.version_option(__version__, prog_name="mcpaudit-lab")
 def commands() -> None:
-    """Load, query and compare the audit events of MCP servers.
+    """Load, query, compare and replay the audit events of MCP servers.
 
     Events live in a lab, a file that `load` makes. Say which with --lab, or once with the
     environment variable MCPAUDIT_LAB. Start with `mcpaudit-lab demo`.

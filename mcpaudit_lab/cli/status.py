@@ -34,16 +34,16 @@ _NEXT: Final[dict[type, str]] = {
 }
 
 
-# What is missing and how to give it, by the parameter's name.
+# What is missing and how to give it, by the environment variable that may hold it.
 _MISSING: Final = {
-    "lab_path": (
-        "\nName the lab, --lab FILE, or once: export MCPAUDIT_LAB=FILE. "
+    "MCPAUDIT_LAB": (
+        "Name the lab, --lab FILE, or once: export MCPAUDIT_LAB=FILE. "
         "To make one with a sample in it: mcpaudit-lab demo --lab demo.duckdb."
     ),
-    "database": (
-        "\nGive --database sqlite:///audit.db, or a PostgreSQL's URL in MCPAUDIT_DATABASE_URL."
+    "MCPAUDIT_DATABASE_URL": (
+        "Give sqlite:///audit.db or the like, or a PostgreSQL's URL in MCPAUDIT_DATABASE_URL."
     ),
-    "url": "\nA URL is missing, or the environment variable that --help names.",
+    "MCPAUDIT_URL": "Give the portal's, such as http://localhost:8080, or set MCPAUDIT_URL.",
 }
 
 
@@ -79,11 +79,10 @@ class CommandGroup(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(_INTERRUPTED)
         except click.MissingParameter as error:
-            named = error.param.name if error.param else None
-            if named not in _MISSING:
+            said = _MISSING.get(str(error.param.envvar)) if error.param else None
+            if said is None:
                 raise
-            said = _MISSING[named]
-            raise click.MissingParameter(said, ctx=error.ctx, param=error.param) from None
+            raise click.MissingParameter(f"\n{said}", ctx=error.ctx, param=error.param) from None
         except _known_errors() as error:
             raise Trouble(_explain(error)) from None
         ctx.exit(status if isinstance(status, int) else FOUND)

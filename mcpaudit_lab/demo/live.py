@@ -7,7 +7,6 @@ SQLite, its API is asked for what it wrote.
 from __future__ import annotations
 
 import asyncio
-import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -193,11 +192,8 @@ def keep_serving(console: Console, portal: BackgroundPortal) -> None:
 @contextmanager
 def told_to_end() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, and do no more than that. Only in the main thread."""
+    from mcpaudit_lab.server.serving import signals_call
+
     told = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    earlier = [signal.signal(number, lambda *_: told.set()) for number in numbers]
-    try:
+    with signals_call(told.set):
         yield told
-    finally:
-        for number, handler in zip(numbers, earlier, strict=True):
-            signal.signal(number, handler)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_notebook", "tour_file"]
 
+# A link to a page that does not come along with the copy; its text stays.
+_LINK: Final = re.compile(r"\[([^\[\]]+)\]\(\.\./[^()]*\)")
 _POLL_S: Final = 0.2
 _GRACE_S: Final = 10
 
@@ -61,12 +63,14 @@ def run_notebook(console: Console, *, browser: bool = True) -> int:
     ):
         folder = Path(name)
         (folder / "tour").mkdir()
-        shutil.copy(tour_file(), folder / "tour" / "tour.ipynb")
+        text = tour_file().read_text(encoding="utf-8")
+        (folder / "tour" / "tour.ipynb").write_text(_LINK.sub(r"\1", text), encoding="utf-8")
         show_step(console, "JupyterLab on a copy of the tour, until it ends or Ctrl-C")
         show_lines(
             console,
             f"The copy is {folder / 'tour' / 'tour.ipynb'}; what you want to keep, save elsewhere.",
-            f"A portal runs at {portal.url}; in the notebook, PortalClient() finds it.",
+            f"A portal runs at {portal.url}; in the notebook, PortalClient() finds it. The tour",
+            "needs none: it starts one of its own, whose calls it knows.",
         )
         environment = {
             "MCPAUDIT_URL": portal.url,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
-from mcpaudit_lab.filter_values import canonical_header, split_path
+from mcpaudit_lab.filter_values import split_path
 from mcpaudit_lab.frames import json_values
 from mcpaudit_lab.jsontext import replace_surrogates
+from mcpaudit_lab.sanitize import canonical_header
 
 if TYPE_CHECKING:
     import pandas as pd

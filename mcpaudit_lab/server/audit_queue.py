@@ -249,15 +249,16 @@ class AuditQueue:
 
     # --- the side of the writer -------------------------------------------------------------------
 
-    def take(self, max_events: int, max_bytes: int, pace_s: float = 0.0) -> list[Prepared]:
+    def take(self, max_events: int, max_bytes: int, pace_s: float) -> list[Prepared]:
         """Wait for events and take some, oldest first; they keep their places until settled.
 
         Args:
             max_events: at most so many.
             max_bytes: and about so many bytes.
-            pace_s: at least so many seconds after the last time, so that more come together: a
-                transaction costs the same for one event as for a hundred. What comes after a
-                quiet moment is given at once, and so is everything while somebody waits for it.
+            pace_s: at least so many seconds after the last time, so that more come together: alone
+                in its transaction an event costs several times as much as among many. What comes
+                after a quiet moment is given at once, and so is everything while somebody waits
+                for it.
 
         Returns:
             None of them when the queue is closed, no call has a place, and nothing is left.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from typing import Final
 
 from mcpaudit_lab.sanitize import canonical_header
 
@@ -23,19 +21,10 @@ def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
     """
     headers: dict[str, list[str]] = {}
     for name, value in raw:
-        canonical = _usual(name) if len(name) <= _LONGEST_USUAL else _canonical(name)
+        canonical = canonical_header(name.decode("latin-1"))
         if canonical != "Host":
             headers.setdefault(canonical, []).append(_text(value))
     return headers
-
-
-def _canonical(name: bytes) -> str:
-    return canonical_header(name.decode("latin-1"))
-
-
-# The same few names come with every call.
-_usual = lru_cache(maxsize=1024)(_canonical)
-_LONGEST_USUAL: Final = 64
 
 
 def _text(value: bytes) -> str:

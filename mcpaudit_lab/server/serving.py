@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from mcpaudit_lab.server.api_keys import ApiKeys
     from mcpaudit_lab.server.async_logger import LoggerStatus
     from mcpaudit_lab.server.portal import Portal, PortalOptions
-    from mcpaudit_lab.server.running import PortalServer
 
-__all__ = ["allowed_hosts_for", "serve"]
+__all__ = ["allowed_hosts_for", "serve", "signals_call"]
 
 _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
@@ -84,25 +83,23 @@ def serve(
         app = portal_on(database, server, keys, options=options, **settings)
         portal: Portal = app.state.portal
         portal_server = PortalServer(app, lambda: on_start(f"http://{shown}:{bound}"))
-        with _signals_end(portal_server):
+
+        def end() -> None:
+            portal_server.should_exit = True
+
+        # When it has ended, uvicorn raises the signals once more for whoever handled them before it
+        # did. By default that is the end of the process by a signal, which looks to a supervisor as
+        # if it had been killed: status 143 of a container, a failure where restarts are on failure.
+        with signals_call(end):
             portal_server.run([listener])
     return portal.logger.status()
 
 
 @contextmanager
-def _signals_end(running: PortalServer) -> Iterator[None]:
-    """Have SIGINT and SIGTERM end the server, and do no more than that.
-
-    When it has ended, uvicorn raises them once more for whoever handled them before it did. By
-    default that is the end of the process by a signal, which looks to a supervisor as if it had
-    been killed: status 143 of a container, a failure where restarts are on failure.
-    """
-
-    def end(*_: object) -> None:
-        running.should_exit = True
-
+def signals_call(end: Callable[[], object]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM call a function, and do no more. Only in the main thread."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    earlier = [signal.signal(number, end) for number in numbers]
+    earlier = [signal.signal(number, lambda *_: end()) for number in numbers]
     try:
         yield
     finally:
