@@ -15,6 +15,7 @@ from mcpaudit_lab.jsondiff import Change, ChangeKind
 from mcpaudit_lab.jsonpaths import Path, format_path
 from mcpaudit_lab.redaction import is_redacted
 from mcpaudit_lab.sections import known_sections
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.event_card import moment_html, outcome_of
 from mcpaudit_lab.widgets.html import (
     badge_html,
@@ -70,7 +71,7 @@ def comparison_html(comparison: Comparison) -> str:
         _section(comparison, name, section) for name, section in sections
     )
     if comparison.ignored:
-        body += note_html(f"{comparison.ignored:,} places were left aside, as asked.")
+        body += note_html(f"Left aside, as asked: {counted(comparison.ignored, 'place')}.")
     return page_html(
         _head(comparison),
         f'<div class="mal-body">{body}</div>',
@@ -124,21 +125,17 @@ def _section(comparison: Comparison, name: str, section: Section) -> str:
         value = known_sections(comparison.left)[0].get(name)
         shown = note_html("nothing on either side") if value in (None, [], {}) else _whole(value)
         return fold_html(title, shown, note="equal")
-    counts = [
-        f"{len(items):,} {word}{plural if len(items) != 1 else ''}"
-        for items, word, plural in (
-            (section.changes, "change", "s"),
-            (section.unknown, "unknown", ""),
-        )
-        if items
-    ]
+    counts = [counted(len(section.changes), "change")] if section.changes else []
+    counts += [f"{len(section.unknown):,} unknown"] if section.unknown else []
     parts = [heading_html(title, ", ".join(counts))]
     parts += [_change(change) for change in section.changes[:_CHANGES_MAX]]
     if len(section.changes) > _CHANGES_MAX:
-        parts.append(note_html(f"… {len(section.changes) - _CHANGES_MAX:,} more changes"))
+        parts.append(note_html(f"… {counted(len(section.changes) - _CHANGES_MAX, 'more change')}"))
     parts += [_unknown(comparison, path) for path in section.unknown[:_UNKNOWN_MAX]]
     if len(section.unknown) > _UNKNOWN_MAX:
-        parts.append(note_html(f"… {len(section.unknown) - _UNKNOWN_MAX:,} more unknown paths"))
+        parts.append(
+            note_html(f"… {counted(len(section.unknown) - _UNKNOWN_MAX, 'more unknown path')}")
+        )
     parts += _both(comparison, name)
     return "".join(parts)
 

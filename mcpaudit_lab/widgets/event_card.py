@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.cards import notification_parts
 from mcpaudit_lab.events import format_time
 from mcpaudit_lab.redaction import is_redacted, redacted_paths
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import (
     badge_html,
     facts_html,
@@ -135,7 +136,7 @@ def _payload(event: Event, payload: Payload) -> Iterator[str]:
     if payload.request_truncated:
         yield note_html("The request was too big and was not kept.", "warn")
     yield _tree(payload.request_params, missing="no arguments")
-    yield _redactions(payload.request_params, "argument")
+    yield _redactions(payload.request_params)
     yield heading_html("Response", _size(payload.response_size_bytes))
     if payload.response_truncated:
         yield note_html("The response was too big and was not kept.", "warn")
@@ -151,18 +152,15 @@ def _payload(event: Event, payload: Payload) -> Iterator[str]:
 
 
 def _size(size_bytes: int) -> str:
-    return f"{size_bytes:,} bytes" if size_bytes else ""
+    return counted(size_bytes, "byte") if size_bytes else ""
 
 
-def _redactions(value: Any, name: str) -> str:
-    count = len(redacted_paths(value))
+def _redactions(arguments: Any) -> str:
+    count = len(redacted_paths(arguments))
     if not count:
         return ""
-    verb = "was" if count == 1 else "were"
-    plural = "" if count == 1 else "s"
-    return note_html(
-        f"{count:,} {name}{plural} {verb} redacted: the call cannot be replayed.", "unknown"
-    )
+    told = "a plan replays the call only if secrets= supplies what is missing"
+    return note_html(f"redacted: {counted(count, 'argument')}; {told}", "unknown")
 
 
 def _notifications(event: Event, payload: Payload) -> Iterator[str]:

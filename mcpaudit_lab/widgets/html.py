@@ -21,7 +21,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 __all__ = [
     "attribute",
@@ -82,7 +82,7 @@ def text_html(text: str, *, limit: int = TEXT_MAX, lines: bool = False) -> str:
     """
     shown = _marked(text[:limit], lines)
     if len(text) > limit:
-        shown += f'<i class="mal-more">… {len(text) - limit:,} more characters</i>'
+        shown += f'<i class="mal-more">… {counted(len(text) - limit, "more character")}</i>'
     return shown
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.tables import SOURCE_COLUMNS
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import heading_html, inset_html, page_html, text_html
 from mcpaudit_lab.widgets.tables_html import rows_html
 
@@ -37,7 +38,8 @@ def overview_html(overview: Overview) -> str:
         # The day once, where it is one.
         span = f"{first} to {last[11:] if first[:10] == last[:10] else last} UTC"
     head = (
-        f'<div class="mal-head"><span class="mal-title">{counts["events"]:,} tool calls</span>'
+        '<div class="mal-head">'
+        f'<span class="mal-title">{counted(counts["events"], "tool call")}</span>'
         f'<span class="mal-small">{span}</span>'
         f'<span class="mal-small mal-push mal-data">{text_html(overview.name[-200:])}</span></div>'
     )
@@ -105,7 +107,7 @@ def _over_time(overview: Overview) -> str:
 def _bar(place: int, row: Mapping[str, Any], most: int) -> str:
     height = max(_HEIGHT * row["count"] / most, 1)
     failed = max(_HEIGHT * row["errors"] / most, 1) if row["errors"] else 0
-    title = f"{_moment(row['time'])}: {row['count']:,} calls, {row['errors']:,} failed"
+    title = f"{_moment(row['time'])}: {counted(row['count'], 'call')}, {row['errors']:,} failed"
     parts = (("mal-bar", height), ("mal-bar-fail", failed))
     rectangles = "".join(
         f'<rect class="{name}" x="{place + 0.08:.2f}" y="{_HEIGHT - tall:.2f}" width="0.84"'

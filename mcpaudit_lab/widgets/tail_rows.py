@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.events import Event, format_time
 from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     from mcpaudit_lab.client.stream_items import Gap
@@ -62,7 +62,7 @@ def _gap_text(gap: Gap) -> str:
     """In words: how much is missing, between which moments."""
     count = "an unknown number of events are"
     if gap.missed is not None:
-        count = f"{gap.missed:,} event{' is' if gap.missed == 1 else 's are'}"
+        count = f"{counted(gap.missed, 'event')} {'is' if gap.missed == 1 else 'are'}"
     bounds = f"from {format_time(gap.from_)} to {format_time(gap.to)}"
     return _cut(f"{count} missing {bounds}: {gap.reason}")
 
