@@ -142,11 +142,13 @@ LOOK = """() => {
                 if (name === 'style' && !/^width: ?[0-9.]+%;?$/.test(value)) found.tags.add(value);
             }
             const box = item.getBoundingClientRect();
-            // A wide table scrolls in a box of its own.
-            const scrolls = item.closest('.mal-scroll') && item.className !== 'mal-scroll';
-            if (!scrolls && box.width && (box.right > root.right + 1 || box.left < root.left - 1))
+            if (box.width && (box.right > root.right + 1 || box.left < root.left - 1))
                 found.wide.push(`${item.localName}.${item.className}: ${box.left} to ${box.right}`);
         }
+        // What is drawn and has no box of its own, such as a heading in narrow rows.
+        for (const item of output.querySelectorAll('.mal-scroll'))
+            if (item.scrollWidth > item.clientWidth + 1)
+                found.wide.push(`a table: ${item.scrollWidth} in ${item.clientWidth}`);
         const plain = output.cloneNode(true);
         for (const style of plain.querySelectorAll('style')) style.remove();
         found.text.push(plain.textContent);

@@ -70,6 +70,10 @@ def test_long_text_is_cut_and_says_so() -> None:
     assert attribute("x" * 400) == "x" * 300 + "…"
 
 
+def test_an_attribute_may_be_shown_and_is_as_careful_as_text() -> None:
+    assert attribute("e" + "\u0301" * 5 + '"\n') == "e" + "\u0301" * 4 + "\\u0301&quot;\\n"
+
+
 def test_line_breaks_are_kept_where_asked() -> None:
     assert text_html("a\nb\r", lines=True) == 'a\nb<span class="mal-hidden">\\r</span>'
 
