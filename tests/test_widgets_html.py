@@ -297,6 +297,23 @@ def test_changes_come_first_and_what_is_equal_folds() -> None:
     assert '"one <mark>2</mark>"' in html
 
 
+def two_texts(left: str, right: str) -> str:
+    one, other = (event_of(payload={"response_result": {"text": t}}) for t in (left, right))
+    return compare(one, other)._repr_html_()
+
+
+def test_a_text_that_is_cut_says_so_though_both_begin_alike() -> None:
+    html = two_texts("x" * 1001 + "left", "x" * 1001 + "right")
+    assert "… 925 more characters" in text_of(html)
+    assert "… 926 more characters" in text_of(html)
+
+
+def test_one_word_is_marked_in_a_long_text_and_nothing_in_texts_that_would_take_long() -> None:
+    html = two_texts("a b " * 200 + "old" + " c d" * 20, "a b " * 200 + "new" + " c d" * 20)
+    assert "a b <mark>old</mark> c d" in html
+    assert "<mark>" not in two_texts("!" * 300, "?!" * 150)
+
+
 def test_every_kind_of_change_has_its_look() -> None:
     left = {"gone": {"x": 1}, "kind": 1, "list": [1, 2, 3], "text": "aaaa", "mark": "x"}
     right = {"new": [], "kind": "1", "list": [3, 1, 2], "text": "zzzz", "mark": "[redacted]"}

@@ -41,8 +41,8 @@ _WHOLE_VALUES_MAX: Final = 300
 _NAME_MAX: Final = 120
 _PATH_MAX: Final = 300
 _TEXT_MAX: Final = 1000
-# Words of a text that are compared one by one; the time for it grows with their square.
-_WORDS_MAX: Final = 300
+# Words between what both texts begin and end with; the time to compare them grows with their cube.
+_WORDS_MAX: Final = 100
 # Texts with less in common are shown without marks.
 _ALIKE: Final = 0.3
 _WORD = re.compile(r"\w+|\s+|.", re.DOTALL)
@@ -194,21 +194,38 @@ def _value(value: Any) -> str:
 
 def _marked(left: str, right: str) -> tuple[str, str]:
     """Two texts with what differs marked, word by word, where they are alike enough."""
-    one, other = (_WORD.findall(text[: _TEXT_MAX + 1]) for text in (left, right))
     plain = (_value(left), _value(right))
-    if max(len(one), len(other)) > _WORDS_MAX or is_redacted(left) or is_redacted(right):
+    # One that is cut has to say so.
+    if max(len(left), len(right)) > _TEXT_MAX or is_redacted(left) or is_redacted(right):
+        return plain
+    one, other = _WORD.findall(left), _WORD.findall(right)
+    start = _shared(one, other)
+    end = _shared(one[start:][::-1], other[start:][::-1])
+    before, after = (
+        text_html("".join(part), lines=True) for part in (one[:start], one[len(one) - end :])
+    )
+    words = len(one) + len(other)
+    one, other = one[start : len(one) - end], other[start : len(other) - end]
+    if max(len(one), len(other)) > _WORDS_MAX:
         return plain
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    if matcher.ratio() < _ALIKE:
+    alike = 2 * (start + end) + matcher.ratio() * (len(one) + len(other))
+    if alike < _ALIKE * words:
         return plain
-    sides: tuple[list[str], list[str]] = ([], [])
+    sides: tuple[list[str], list[str]] = ([before], [before])
     for tag, *places in matcher.get_opcodes():
         for side, texts, (start, end) in zip(
             sides, (one, other), (places[:2], places[2:]), strict=True
         ):
             shown = text_html("".join(texts[start:end]), lines=True)
             side.append(f"<mark>{shown}</mark>" if shown and tag != "equal" else shown)
-    return _quoted(sides[0]), _quoted(sides[1])
+    return _quoted([*sides[0], after]), _quoted([*sides[1], after])
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """How many words both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _quoted(parts: list[str]) -> str:
