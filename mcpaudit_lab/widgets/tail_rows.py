@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Line", "line_of", "lines_text", "row_of"]
 
 _TEXT_MAX: Final = 160
-# Beside its parameters, an event as Python keeps it.
+# Beside its texts and parameters, an event as Python keeps it.
 _EVENT_BYTES: Final = 2_000
 # What the reference server writes for replays and Try-It where it knows nothing better.
 _FILLER: Final = "tool returned IsError"
@@ -55,7 +55,12 @@ def line_of(key: int, item: Event | Gap) -> Line:
     parameters = "" if item.parameters is None else dumps(item.parameters)
     why = "" if item.error_message == _FILLER else item.error_message
     glimpse = _cut(why or parameters)
-    return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters))
+    others = sum(
+        len(value if isinstance(value, str) else dumps(value))
+        for name, value in item.wire.items()
+        if name != "parameters" and isinstance(value, str | dict | list)
+    )
+    return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters) + others)
 
 
 def _gap_text(gap: Gap) -> str:
