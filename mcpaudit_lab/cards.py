@@ -94,8 +94,10 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
     if isinstance(headers, dict) and headers:
         _heading(console, "Headers")
         for name, values in headers.items():
-            joined = ", ".join(map(str, values)) if isinstance(values, list) else dumps(values)
-            console.print(Text(f"  {visible(name)}: {visible(joined)}"), soft_wrap=True)
+            # A header of HTTP is a list of texts; a record may hold anything.
+            each = values if isinstance(values, list) else [dumps(values)]
+            joined = ", ".join(item if isinstance(item, str) else dumps(item) for item in each)
+            console.print(Text(f"  {visible(name)}: {visible(_cut(joined))}"), soft_wrap=True)
     _heading(console, f"Response  {_size(payload.response_size_bytes, payload.response_truncated)}")
     _json(console, payload.response_result, missing="no result")
     if payload.response_error is not None:

@@ -34,6 +34,7 @@ _VALUE_MAX: Final = 300
 _MESSAGE_MAX: Final = 1000
 _NOTIFICATIONS_MAX: Final = 50
 _HEADERS_MAX: Final = 100
+_HEADER_VALUES_MAX: Final = 10
 # What fills in where the reference server knows nothing better.
 _FILLER: Final = "tool returned IsError"
 
@@ -198,8 +199,10 @@ def _headers(headers: dict[str, Any]) -> str:
 
 
 def _header(name: str, values: Any) -> str:
-    each = values[:_HEADERS_MAX] if isinstance(values, list) else [values]
-    shown = "<br>".join(map(_header_value, each))
+    each = values if isinstance(values, list) else [values]
+    shown = "<br>".join(map(_header_value, each[:_HEADER_VALUES_MAX]))
+    if len(each) > _HEADER_VALUES_MAX:
+        shown += note_html(f"… {len(each) - _HEADER_VALUES_MAX:,} more")
     return f"<tr><td>{_data(name)}</td><td>{shown}</td></tr>"
 
 
