@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.cards import notification_parts
 from mcpaudit_lab.events import format_time
 from mcpaudit_lab.redaction import is_redacted, redacted_paths
+from mcpaudit_lab.sections import FILLER
 from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import (
     badge_html,
@@ -35,8 +36,6 @@ _MESSAGE_MAX: Final = 1000
 _NOTIFICATIONS_MAX: Final = 50
 _HEADERS_MAX: Final = 100
 _HEADER_VALUES_MAX: Final = 10
-# What fills in where the reference server knows nothing better.
-_FILLER: Final = "tool returned IsError"
 
 
 def event_html(event: Event) -> str:
@@ -88,7 +87,7 @@ def _parts(event: Event) -> Iterator[str]:
 
 def _why(event: Event) -> str:
     """Why a call failed: a tool that fails says it in its result, if anywhere."""
-    if event.success or (event.error_message and event.error_message != _FILLER):
+    if event.success or (event.error_message and event.error_message != FILLER):
         return event.error_message
     payload = event.payload
     result = payload.response_result if payload else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.events import Event, format_time
 from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.sections import FILLER
 from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["Line", "line_of", "lines_text", "row_of"]
 _TEXT_MAX: Final = 160
 # Beside its texts and parameters, an event as Python keeps it.
 _EVENT_BYTES: Final = 2_000
-# What the reference server writes for replays and Try-It where it knows nothing better.
-_FILLER: Final = "tool returned IsError"
 _TOOL_WIDTH: Final = 20
 _USER_WIDTH: Final = 20
 
@@ -53,7 +52,7 @@ def line_of(key: int, item: Event | Gap) -> Line:
     if not isinstance(item, Event):
         return Line(key, None, item, _gap_text(item), _EVENT_BYTES)
     parameters = "" if item.parameters is None else dumps(item.parameters)
-    why = "" if item.error_message == _FILLER else item.error_message
+    why = "" if item.error_message == FILLER else item.error_message
     glimpse = _cut(why or parameters)
     others = sum(
         len(value if isinstance(value, str) else dumps(value))
