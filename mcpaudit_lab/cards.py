@@ -13,7 +13,7 @@ from mcpaudit_lab.jsonpaths import format_path
 from mcpaudit_lab.jsontext import Json, dumps
 from mcpaudit_lab.redaction import redacted_paths
 from mcpaudit_lab.tables import OUTCOMES, VERDICTS
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,8 +94,10 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
     if isinstance(headers, dict) and headers:
         _heading(console, "Headers")
         for name, values in headers.items():
-            joined = ", ".join(map(str, values)) if isinstance(values, list) else dumps(values)
-            console.print(Text(f"  {visible(name)}: {visible(joined)}"), soft_wrap=True)
+            # A header of HTTP is a list of texts; a record may hold anything.
+            each = values if isinstance(values, list) else [dumps(values)]
+            joined = ", ".join(item if isinstance(item, str) else dumps(item) for item in each)
+            console.print(Text(f"  {visible(name)}: {visible(_cut(joined))}"), soft_wrap=True)
     _heading(console, f"Response  {_size(payload.response_size_bytes, payload.response_truncated)}")
     _json(console, payload.response_result, missing="no result")
     if payload.response_error is not None:
@@ -113,7 +115,7 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
 
 
 def _size(size: int, truncated: bool) -> str:
-    parts = (f"{size:,} bytes" if size else "", "too big, not kept" if truncated else "")
+    parts = (counted(size, "byte") if size else "", "too big, not kept" if truncated else "")
     return ", ".join(filter(None, parts))
 
 
@@ -213,4 +215,6 @@ def _pretty(value: Any, before: str, depth: int, after: str = "") -> Iterator[st
 def _cut(text: str) -> str:
     if len(text) <= _TEXT_MAX:
         return text
-    return f"{text[:_TEXT_MAX]}… {len(text) - _TEXT_MAX:,} more characters; --json shows all"
+    return (
+        f"{text[:_TEXT_MAX]}… {counted(len(text) - _TEXT_MAX, 'more character')}; --json shows all"
+    )

@@ -69,7 +69,7 @@ from mcpaudit_lab.sections import (
     open_texts,
     surely_equal,
 )
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 __all__ = [
     "NOTIFICATION_NOISE",
@@ -116,7 +116,8 @@ class Section:
         return Verdict.UNKNOWN if self.unknown else Verdict.EQUAL
 
     def __repr__(self) -> str:
-        return f"Section({self.verdict}, {len(self.changes)} changes, {len(self.unknown)} unknown)"
+        changes = counted(len(self.changes), "change")
+        return f"Section({self.verdict}, {changes}, {len(self.unknown)} unknown)"
 
 
 _ALL_EQUAL: Final = MappingProxyType(dict.fromkeys(SECTIONS, Section()))
@@ -228,7 +229,7 @@ class Comparison:
             kind = f"{change.kind:{kind_width}}"
             yield f"  {kind}  {_cut(format_path(change.path), 200)}: {_shown(change, width)}"
         if len(changes) > changes_max:
-            yield f"  and {len(changes) - changes_max} more changes"
+            yield f"  and {counted(len(changes) - changes_max, 'more change')}"
         for path in unknown[:changes_max]:
             yield f"  unknown  {_cut(format_path(path), 200)}"
         if len(unknown) > changes_max:

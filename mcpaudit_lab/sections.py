@@ -17,6 +17,7 @@ from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.redaction import Marks
 
 __all__ = [
+    "FILLER",
     "NOTIFICATION_NOISE",
     "SECTIONS",
     "SUMMARY_MEMBERS",
@@ -56,7 +57,8 @@ _TRUNCATED: Final = (
     ("response_truncated", ("response", "error")),
     ("notifications_truncated", ("notifications",)),
 )
-_FILLER: Final = "tool returned IsError"
+FILLER: Final = "tool returned IsError"
+"""What the reference server writes for Try-It and replays where it knows nothing better."""
 
 
 def known_sections(event: Event) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -65,7 +67,7 @@ def known_sections(event: Event) -> tuple[dict[str, Any], tuple[str, ...]]:
     summary = {name: wire[name] for name in SUMMARY_MEMBERS if wire.get(name)}
     summary.setdefault("success", False)
     summary.setdefault("content_blocks", 0)
-    if summary.get("error_message") == _FILLER:
+    if summary.get("error_message") == FILLER:
         del summary["error_message"]
     params = wire.get("parameters")
     payload = wire.get("payload")

@@ -136,7 +136,7 @@ class Column:
     @property
     def heading(self) -> str:
         """What stands above the column."""
-        return self.title or visible(self.key)
+        return visible(self.title or self.key)
 
 
 EVENT_COLUMNS: Final = (

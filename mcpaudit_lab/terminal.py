@@ -1,4 +1,4 @@
-r"""Text from a record, made fit for a terminal.
+r"""Text for people: what comes from a record, made fit for a terminal, and numbers of things.
 
 Audit data is hostile: an escape sequence in a tool's name could recolour the screen, move the
 cursor or answer a prompt, and a bidirectional override could show ``exe.txt`` for ``txt.exe``.
@@ -6,7 +6,7 @@ cursor or answer a prompt, and a bidirectional override could show ``exe.txt`` f
 
 import re
 
-__all__ = ["visible"]
+__all__ = ["counted", "visible"]
 
 # C0 and DEL and C1; soft hyphen; Arabic letter mark, zero-width space, the directional marks,
 # embeddings, overrides and isolates; line and paragraph separator; invisible operators; the byte
@@ -27,6 +27,16 @@ def visible(text: str) -> str:
     are, so this is for showing, not for reading back.
     """
     return _HIDDEN.sub(_escape, text)
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something: ``1 call``, ``2,000 calls``.
+
+    Args:
+        count: how many.
+        noun: the word for one of them; its plural ends in ``s``.
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mcpaudit_lab import Event, Provenance, compare
+from mcpaudit_lab import Event, Payload, Provenance, compare
 from mcpaudit_lab.cards import pretty_json, print_comparison, print_event, print_provenance
 from mcpaudit_lab.jsontext import loads
 
@@ -183,3 +183,15 @@ def test_the_ledger_shows_the_raw_line_or_why_not(raw: bytes | None, note: str, 
         "  loaded    2026-11-24T00:00:00Z",
         f"  raw       {shown}",
     ]
+
+
+def test_a_header_that_is_no_text_is_json_and_a_long_one_is_cut() -> None:
+    deep: Any = None
+    for _ in range(5_000):
+        deep = [deep]
+    headers = {"Odd": [None, "x"], "Long": "y" * 3_000, "Deep": [deep]}
+    event = Event.build(timestamp="2026-11-24T00:00:00Z", tool_name="echo")
+    shown = card(event.with_payload(Payload.build(request_headers=headers)))
+    assert "  Odd: null, x\n" in shown
+    assert "more characters" in shown
+    assert "  Deep: [[[[" in shown

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import mcp_types as types
 import pytest
 from browser import Watched, watched_page
 from hostile import PAYLOADS, hostile_event
+from mcp.server import Server
+from mcp.shared.exceptions import MCPError
 from rich.console import Console
 
-from mcpaudit_lab import Lab, LoadReport, compare
+from mcpaudit_lab import Event, Lab, LoadReport, Payload, compare
 from mcpaudit_lab.cards import print_comparison, print_event
 from mcpaudit_lab.lab import FileReport
-from mcpaudit_lab.server import demo_server
 from mcpaudit_lab.tables import Column
 from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.widgets.html import style_html
 from mcpaudit_lab.widgets.tables_html import table_html
 
 if TYPE_CHECKING:
@@ -85,11 +88,16 @@ def _printed(show: Callable[[Console, Any], None], item: Any) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_has_a_raw_control_character_and_none_is_endless(name: str) -> None:
     shown = shown_of(name)
-    for text in (*shown.text, *shown.printed):
-        for line in text.split("\n"):
-            assert visible(line) == line
+    assert_clean([*shown.text, *shown.printed])
     assert max(map(len, shown.text)) < 60_000
     assert max(map(len, shown.printed)) < 400_000
+
+
+def assert_clean(texts: list[str]) -> None:
+    """There is nothing in them that a terminal would obey."""
+    for text in texts:
+        for line in text.split("\n"):
+            assert visible(line) == line
 
 
 # In a browser
@@ -130,10 +138,9 @@ TOUCH = """() => {
         for (const kind of ['mouseover', 'focus', 'pointerdown', 'toggle', 'animationstart'])
             item.dispatchEvent(new Event(kind, {bubbles: true}));
 }"""
-LOOK = """() => {
-    const found = {tags: new Set(), attributes: new Set(), urls: new Set(), wide: [], text: []};
+PARTS = """() => {
+    const found = {tags: new Set(), attributes: new Set(), urls: new Set(), text: []};
     for (const output of document.querySelectorAll('.output')) {
-        const root = output.getBoundingClientRect();
         for (const item of output.querySelectorAll('*')) {
             found.tags.add(item.localName);
             for (const {name, value} of item.attributes) {
@@ -141,11 +148,6 @@ LOOK = """() => {
                 if (name === 'src' || name === 'href') found.urls.add(value.slice(0, 22));
                 if (name === 'style' && !/^width: ?[0-9.]+%;?$/.test(value)) found.tags.add(value);
             }
-            const box = item.getBoundingClientRect();
-            // A wide table scrolls in a box of its own.
-            const scrolls = item.closest('.mal-scroll') && item.className !== 'mal-scroll';
-            if (!scrolls && box.width && (box.right > root.right + 1 || box.left < root.left - 1))
-                found.wide.push(`${item.localName}.${item.className}: ${box.left} to ${box.right}`);
         }
         const plain = output.cloneNode(true);
         for (const style of plain.querySelectorAll('style')) style.remove();
@@ -153,11 +155,28 @@ LOOK = """() => {
     }
     return {
         tags: [...found.tags], attributes: [...found.attributes], urls: [...found.urls],
-        wide: found.wide, text: found.text, height: document.documentElement.scrollHeight,
-        scrolls: document.documentElement.scrollWidth > document.documentElement.clientWidth + 1,
-        hostile: window.hostile, title: document.title, url: location.href,
+        text: found.text,
     };
 }"""
+PLACES = """() => {
+    const wide = [];
+    for (const output of document.querySelectorAll('.output')) {
+        const root = output.getBoundingClientRect();
+        for (const item of output.querySelectorAll('*')) {
+            const box = item.getBoundingClientRect();
+            if (box.width && (box.right > root.right + 1 || box.left < root.left - 1))
+                wide.push(`${item.localName}.${item.className}: ${box.left} to ${box.right}`);
+        }
+        // What is drawn and has no box of its own, such as a heading in narrow rows.
+        for (const item of output.querySelectorAll('.mal-scroll'))
+            if (item.scrollWidth > item.clientWidth + 1)
+                wide.push(`a table: ${item.scrollWidth} in ${item.clientWidth}`);
+    }
+    const page = document.documentElement;
+    if (page.scrollWidth > page.clientWidth + 1) wide.push(`the page: ${page.scrollWidth}`);
+    return wide;
+}"""
+STATE = "() => [window.hostile, document.title, location.href]"
 
 
 @pytest.fixture(scope="module")
@@ -169,22 +188,32 @@ def page(chromium: Browser) -> Iterator[Watched]:
 def assert_harmless(page: Watched, outputs: list[str]) -> None:
     """Nothing ran, nothing was asked for, nothing is hidden, nothing is out of its place."""
     page.page.set_content("<!doctype html><title>notebook</title><body></body>")
+    page.page.evaluate(SHOW, [with_one_sheet(outputs), True])
+    page.page.evaluate(TOUCH)
     for width in (900, 400):
         page.page.set_viewport_size({"width": width, "height": 900})
-        page.page.evaluate(SHOW, [outputs, True])
-        page.page.evaluate(TOUCH)
-        found = page.page.evaluate(LOOK)
-        assert found["hostile"] is None
-        assert set(found["tags"]) <= TAGS
-        assert set(found["attributes"]) <= ATTRIBUTES
-        assert all(url.startswith("data:image/png;base64,") for url in found["urls"])
-        assert found["wide"] == []
-        assert not found["scrolls"]
-        assert (found["title"], found["url"]) == ("notebook", "about:blank")
-        for text in found["text"]:
-            plain = re.sub("[\n\t]", "", text)
-            assert visible(plain) == plain
+        assert page.page.evaluate(PLACES) == []
+    found = page.page.evaluate(PARTS)
+    assert set(found["tags"]) <= TAGS
+    assert set(found["attributes"]) <= ATTRIBUTES
+    assert all(url.startswith("data:image/png;base64,") for url in found["urls"])
+    for text in found["text"]:
+        plain = re.sub("[\n\t]", "", text)
+        assert visible(plain) == plain
+    assert_quiet(page)
+
+
+def assert_quiet(page: Watched) -> None:
+    """No script ran, and the page is where it was."""
+    assert page.page.evaluate(STATE) == [None, "notebook", "about:blank"]
     assert (page.requests, page.dialogs, page.errors) == ([], [], [])
+
+
+def with_one_sheet(outputs: list[str]) -> list[str]:
+    """The outputs, of which only the first has the style sheet: a browser matches each copy."""
+    sheet = style_html()
+    assert all(html.count(sheet) == 1 for html in outputs)
+    return [outputs[0], *(html.replace(sheet, "") for html in outputs[1:])]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -197,26 +226,66 @@ def test_nothing_in_the_data_runs_asks_or_breaks_the_page(name: str, page: Watch
 def test_a_page_of_its_own_runs_nothing_either(name: str, page: Watched) -> None:
     """What a saved notebook is: the parser runs scripts where it meets them."""
     shown = shown_of(name)
+    outputs = with_one_sheet(shown.html)
     page.page.set_content(
         "<!doctype html><title>notebook</title>"
-        + "".join(f"<div class=output>{html}</div>" for html in (*shown.html, *shown.frames))
+        + "".join(f"<div class=output>{html}</div>" for html in (*outputs, *shown.frames))
     )
     page.page.wait_for_timeout(10)
-    found = page.page.evaluate("() => [window.hostile, document.title, location.href]")
-    assert found == [None, "notebook", "about:blank"]
-    assert (page.requests, page.dialogs, page.errors) == ([], [], [])
+    assert_quiet(page)
+
+
+def call_of(text: str, number: int, arguments: object) -> Event:
+    """A call of the tool of this name, to be sent again."""
+    event = hostile_event(text, number)
+    assert event.payload
+    wire = {**event.payload.wire, "jsonrpc_method": "tools/call", "request_params": arguments}
+    return event.with_payload(Payload(wire))
+
+
+def hostile_server(names: list[str]) -> Server[Any]:
+    """A server whose tools have these names, and answer, or fail, with the same text."""
+
+    async def list_tools(ctx: Any, params: Any) -> types.ListToolsResult:
+        del ctx, params
+        tools = [types.Tool(name=name, input_schema={"type": "object"}) for name in names]
+        return types.ListToolsResult(tools=tools)
+
+    async def call_tool(ctx: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        del ctx
+        if (params.arguments or {}).get("fail"):
+            raise MCPError(-32000, params.name)
+        block = {"type": "text", "text": params.name, "_meta": {params.name: params.name}}
+        return types.CallToolResult.model_validate({"content": [block]})
+
+    return Server("test", on_call_tool=call_tool, on_list_tools=list_tools)
 
 
 def test_hostile_calls_are_planned_and_replayed_without_harm(page: Watched) -> None:
     texts = [text for text in PAYLOADS.values() if _is_unicode(text)]
     with Lab() as lab:
-        lab.add_events(map(hostile_event, texts, range(len(texts))), kind="tail", name="x")
-        for n in range(0, len(texts), 12):
-            events = lab.events(limit=12, offset=n)
-            plan = lab.plan_replay(events, target=demo_server(), allow="all")
+        for n in range(0, len(texts), 5):
+            names = texts[n : n + 5]
+            calls = [
+                call_of(text, 3 * number + kind, arguments)
+                for number, text in enumerate(names, n)
+                for kind, arguments in enumerate(
+                    ({text: text}, {"fail": True, text: text}, {text: {text: "[redacted]"}})
+                )
+            ]
+            lab.add_events(calls, kind="tail", name="x")
+            plan = lab.plan_replay(
+                [call.id for call in calls], target=hostile_server(names), allow="all"
+            )
             run = plan.run(progress=False)
-            shown: list[Any] = [plan, run]
-            assert_harmless(page, [item._repr_html_() for item in shown])
+            # A tool whose name is a redaction mark is not called.
+            sent = len(set(names) - {PAYLOADS["redacted-mark"]})
+            refused = len(calls) - 2 * sent
+            assert plan.counts()["redacted"] == refused
+            assert run.counts() == {"succeeded": sent, "uncertain": sent, "refused": refused}
+            run.stopped = names[0]
+            assert_harmless(page, [plan._repr_html_(), run._repr_html_()])
+            assert_clean([repr(plan), repr(run)])
 
 
 RUNNING = ("script", "dialog", "double-quote", "single-quote", "error", "toggle")

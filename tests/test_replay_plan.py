@@ -165,7 +165,7 @@ def test_replays_whose_originals_are_there_are_left_out() -> None:
         lab.plan_replay(lab.events(), server, allow="all").run()
         again = lab.plan_replay(lab.events(), server, allow="all")
         assert (len(again), again.left_out) == (1, 1)
-        assert "1 replays of these are left out" in repr(again)
+        assert "left out: 1 replay of these" in repr(again)
         again.run()
         only = lab.plan_replay(lab.events(source="lab-replay"), server, allow="all")
         assert len(only) == 2

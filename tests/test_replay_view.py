@@ -41,4 +41,4 @@ def test_a_plan_and_its_run_show_verdicts_reasons_and_answers() -> None:
         run.stopped = "by hand"
         html = run._repr_html_()
         assert "stopped: by hand" in html
-        assert "1 were sent with no outcome known" in html
+        assert "no outcome known: 1 event sent, and maybe run" in html

@@ -290,3 +290,11 @@ def test_a_table_that_follows_the_batches_shows_the_view(steps: list[object], si
     # Older lines than are kept may still stand at the end.
     assert table.keys[: len(wanted)] == wanted[:size]
     assert table.keys == [line.key for line in state.lines()]
+
+
+@pytest.mark.parametrize("member", ["tool_name", "error_message", "user_agent", "something_new"])
+def test_all_texts_of_an_event_count_for_what_is_kept(member: str) -> None:
+    state = TailState(max_rows=1, max_kept=9, max_kept_bytes=30_000)
+    for number in range(5):
+        state.add(an_event(number, **{member: "x" * 9_000}), 0)
+    assert state.counts(0).kept == 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_the_result_is_one_line_of_utf8_without_controls(text: str) -> None:
     assert shown.encode().decode() == shown
     assert not any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in shown)
     assert visible(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls"), (2000, "2,000 calls")]
+)
+def test_one_is_one_and_not_several(count: int, said: str) -> None:
+    assert counted(count, "call") == said

@@ -70,6 +70,10 @@ def test_long_text_is_cut_and_says_so() -> None:
     assert attribute("x" * 400) == "x" * 300 + "…"
 
 
+def test_an_attribute_may_be_shown_and_is_as_careful_as_text() -> None:
+    assert attribute("e" + "\u0301" * 5 + '"\n') == "e" + "\u0301" * 4 + "\\u0301&quot;\\n"
+
+
 def test_line_breaks_are_kept_where_asked() -> None:
     assert text_html("a\nb\r", lines=True) == 'a\nb<span class="mal-hidden">\\r</span>'
 
@@ -231,7 +235,7 @@ def test_a_card_tells_who_what_and_why_it_failed() -> None:
         "2026-11-24 00:00:00.000 UTC",
         "alice (oidc)",
         "1,234 bytes",
-        "1 argument was redacted: the call cannot be replayed.",
+        "redacted: 1 argument; a plan replays the call only if secrets= supplies",
         "+250.0 ms",
         "The last notifications were left out.",
         "Request headers 2",
@@ -265,11 +269,12 @@ def test_a_failure_that_says_nothing_has_no_reason() -> None:
 
 def test_many_headers_and_notifications_are_bounded() -> None:
     payload = {
-        "request_headers": {f"X-{n}": ["v"] for n in range(120)},
+        "request_headers": {f"X-{n}": ["v"] * 17 for n in range(120)},
         "notifications": [{"method": "m"}] * 70,
     }
     text = text_of(event_html(event_of(payload=payload)))
-    assert "… 20 more" in text
+    assert text.count("… 7 more") == 100
+    assert text.count("… 20 more") == 2
 
 
 def test_reprs_are_bounded_and_one_line() -> None:
@@ -293,15 +298,35 @@ def test_changes_come_first_and_what_is_equal_folds() -> None:
     assert '"one <mark>2</mark>"' in html
 
 
+def two_texts(left: str, right: str) -> str:
+    one, other = (event_of(payload={"response_result": {"text": t}}) for t in (left, right))
+    return compare(one, other)._repr_html_()
+
+
+def test_a_text_that_is_cut_says_so_though_both_begin_alike() -> None:
+    html = two_texts("x" * 1001 + "left", "x" * 1001 + "right")
+    assert "… 925 more characters" in text_of(html)
+    assert "… 926 more characters" in text_of(html)
+
+
+def test_one_word_is_marked_in_a_long_text_and_nothing_in_texts_that_would_take_long() -> None:
+    html = two_texts("a b " * 200 + "old" + " c d" * 20, "a b " * 200 + "new" + " c d" * 20)
+    assert "a b <mark>old</mark> c d" in html
+    assert "<mark>" not in two_texts("!" * 300, "?!" * 150)
+
+
 def test_every_kind_of_change_has_its_look() -> None:
     left = {"gone": {"x": 1}, "kind": 1, "list": [1, 2, 3], "text": "aaaa", "mark": "x"}
     right = {"new": [], "kind": "1", "list": [3, 1, 2], "text": "zzzz", "mark": "[redacted]"}
     one, other = (event_of(payload={"response_result": side}) for side in (left, right))
-    text = text_of(compare(one, other)._repr_html_())
+    html = compare(one, other)._repr_html_()
+    text = text_of(html)
     assert "not there" in text
     assert "the same 3 elements in another order" in text
     assert "redacted on a side" in text
-    assert "4 changes, 1 unknown" not in text or "unknown" in text
+    assert "Response 5 changes, 1 unknown" in text
+    for kind in ("removed", "added", "type", "order", "value"):
+        assert len(re.findall(rf'<span class="mal-badge mal-\w+">{kind}</span>', html)) == 1
 
 
 def test_why_something_is_unknown_is_said_for_each_side() -> None:
@@ -324,7 +349,7 @@ def test_what_was_left_aside_is_counted() -> None:
     left = event_of(payload={"response_result": {"ms": 1}})
     right = event_of(payload={"response_result": {"ms": 2}})
     html = compare(left, right, ignore=["response.ms"])._repr_html_()
-    assert "1 places were left aside" in text_of(html) or "1 place was left aside" in text_of(html)
+    assert "Left aside, as asked: 1 place." in text_of(html)
 
 
 # Sets and loads

@@ -15,6 +15,7 @@ from mcpaudit_lab.lab.aggregates import breakdown_sql, bucket_of, stats_sql, tim
 from mcpaudit_lab.lab.columns import column_list, decode_columns
 from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, read_events, read_table
 from mcpaudit_lab.sql.compile import compile_filter
+from mcpaudit_lab.terminal import counted
 
 if TYPE_CHECKING:
     import os
@@ -314,7 +315,7 @@ class EventSet:
         words = self.describe()
         shown = words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}…"
         try:
-            return f"EventSet({self.count():,} events: {shown})"
+            return f"EventSet({counted(self.count(), 'event')}: {shown})"
         except LabError:
             return f"EventSet(of a closed lab: {shown})"
 

@@ -16,6 +16,7 @@ from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.ledger import Provenance, read_raw, sources_of
 from mcpaudit_lab.lab.opening import keep_private, open_lab
 from mcpaudit_lab.lab.results import SqlResult, run_sql
+from mcpaudit_lab.terminal import counted
 
 if TYPE_CHECKING:
     import duckdb
@@ -63,7 +64,7 @@ class LabReader:
         where = "in memory" if self.path is None else repr(str(self.path))
         if self._connection is None:
             return f"Lab({where}, closed)"
-        return f"Lab({where}, {self.events().count():,} events)"
+        return f"Lab({where}, {counted(self.events().count(), 'event')})"
 
     # Asking
 

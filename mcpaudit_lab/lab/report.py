@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 __all__ = ["FileReport", "LoadReport"]
 
@@ -147,4 +147,4 @@ class LoadReport:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.total(name):,} {name}" for name in _COUNTS if name != "bytes")
-        return f"LoadReport({len(self.files)} files: {counts})"
+        return f"LoadReport({counted(len(self.files), 'file')}: {counts})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.replay.arguments import Outgoing
 from mcpaudit_lab.replay.pace import Pace
 from mcpaudit_lab.replay.refusals import PlanVerdict, Refusal, RefusalReason
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,11 +205,11 @@ class ReplayPlan:
             f"{n} {name}" for name, n in counts.items() if name in set(RefusalReason)
         )
         told += f" ({reasons})" if reasons else ""
-        yield f"{total} events for {visible(self.target.name)}: {told or 'none'}"
+        yield f"{counted(total, 'event')} for {visible(self.target.name)}: {told or 'none'}"
         if self.wait_s:
             yield f"  at least {self.wait_s:g} s: {self.pace}"
         if self.left_out:
-            yield f"  {self.left_out} replays of these are left out"
+            yield f"  left out: {counted(self.left_out, 'replay')} of these"
         for warning in self.warnings:
             yield f"  warning: {warning}"
         for item in self.items[:_SHOWN]:

@@ -13,7 +13,7 @@ from mcpaudit_lab.jsonpaths import format_path
 from mcpaudit_lab.lab.replay_states import ReplayState
 from mcpaudit_lab.replay.answers import ReplayStatus
 from mcpaudit_lab.replay.noise import Noise
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,9 +233,8 @@ class ReplayRun:
     def describe(self) -> str:
         """The run as lines of text: how it went, then a table of the first calls."""
         counts = ", ".join(f"{count} {status}" for status, count in self.counts().items())
-        lines = [
-            f"{len(self._states)} calls to {visible(self.plan.target.name)}: {counts or 'none'}"
-        ]
+        calls = counted(len(self._states), "call")
+        lines = [f"{calls} to {visible(self.plan.target.name)}: {counts or 'none'}"]
         if self.stopped:
             lines.append(f"  stopped: {visible(self.stopped)}; plan.run() goes on")
         if self.uncertain:

@@ -15,6 +15,7 @@ from mcpaudit_lab.jsondiff import Change, ChangeKind
 from mcpaudit_lab.jsonpaths import Path, format_path
 from mcpaudit_lab.redaction import is_redacted
 from mcpaudit_lab.sections import known_sections
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.event_card import moment_html, outcome_of
 from mcpaudit_lab.widgets.html import (
     badge_html,
@@ -40,8 +41,8 @@ _WHOLE_VALUES_MAX: Final = 300
 _NAME_MAX: Final = 120
 _PATH_MAX: Final = 300
 _TEXT_MAX: Final = 1000
-# Words of a text that are compared one by one; the time for it grows with their square.
-_WORDS_MAX: Final = 300
+# Words between what both texts begin and end with; the time to compare them grows with their cube.
+_WORDS_MAX: Final = 100
 # Texts with less in common are shown without marks.
 _ALIKE: Final = 0.3
 _WORD = re.compile(r"\w+|\s+|.", re.DOTALL)
@@ -70,7 +71,7 @@ def comparison_html(comparison: Comparison) -> str:
         _section(comparison, name, section) for name, section in sections
     )
     if comparison.ignored:
-        body += note_html(f"{comparison.ignored:,} places were left aside, as asked.")
+        body += note_html(f"Left aside, as asked: {counted(comparison.ignored, 'place')}.")
     return page_html(
         _head(comparison),
         f'<div class="mal-body">{body}</div>',
@@ -124,21 +125,17 @@ def _section(comparison: Comparison, name: str, section: Section) -> str:
         value = known_sections(comparison.left)[0].get(name)
         shown = note_html("nothing on either side") if value in (None, [], {}) else _whole(value)
         return fold_html(title, shown, note="equal")
-    counts = [
-        f"{len(items):,} {word}{plural if len(items) != 1 else ''}"
-        for items, word, plural in (
-            (section.changes, "change", "s"),
-            (section.unknown, "unknown", ""),
-        )
-        if items
-    ]
+    counts = [counted(len(section.changes), "change")] if section.changes else []
+    counts += [f"{len(section.unknown):,} unknown"] if section.unknown else []
     parts = [heading_html(title, ", ".join(counts))]
     parts += [_change(change) for change in section.changes[:_CHANGES_MAX]]
     if len(section.changes) > _CHANGES_MAX:
-        parts.append(note_html(f"… {len(section.changes) - _CHANGES_MAX:,} more changes"))
+        parts.append(note_html(f"… {counted(len(section.changes) - _CHANGES_MAX, 'more change')}"))
     parts += [_unknown(comparison, path) for path in section.unknown[:_UNKNOWN_MAX]]
     if len(section.unknown) > _UNKNOWN_MAX:
-        parts.append(note_html(f"… {len(section.unknown) - _UNKNOWN_MAX:,} more unknown paths"))
+        parts.append(
+            note_html(f"… {counted(len(section.unknown) - _UNKNOWN_MAX, 'more unknown path')}")
+        )
     parts += _both(comparison, name)
     return "".join(parts)
 
@@ -197,21 +194,38 @@ def _value(value: Any) -> str:
 
 def _marked(left: str, right: str) -> tuple[str, str]:
     """Two texts with what differs marked, word by word, where they are alike enough."""
-    one, other = (_WORD.findall(text[: _TEXT_MAX + 1]) for text in (left, right))
     plain = (_value(left), _value(right))
-    if max(len(one), len(other)) > _WORDS_MAX or is_redacted(left) or is_redacted(right):
+    # One that is cut has to say so.
+    if max(len(left), len(right)) > _TEXT_MAX or is_redacted(left) or is_redacted(right):
+        return plain
+    one, other = _WORD.findall(left), _WORD.findall(right)
+    start = _shared(one, other)
+    end = _shared(one[start:][::-1], other[start:][::-1])
+    before, after = (
+        text_html("".join(part), lines=True) for part in (one[:start], one[len(one) - end :])
+    )
+    words = len(one) + len(other)
+    one, other = one[start : len(one) - end], other[start : len(other) - end]
+    if max(len(one), len(other)) > _WORDS_MAX:
         return plain
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    if matcher.ratio() < _ALIKE:
+    alike = 2 * (start + end) + matcher.ratio() * (len(one) + len(other))
+    if alike < _ALIKE * words:
         return plain
-    sides: tuple[list[str], list[str]] = ([], [])
+    sides: tuple[list[str], list[str]] = ([before], [before])
     for tag, *places in matcher.get_opcodes():
         for side, texts, (start, end) in zip(
             sides, (one, other), (places[:2], places[2:]), strict=True
         ):
             shown = text_html("".join(texts[start:end]), lines=True)
             side.append(f"<mark>{shown}</mark>" if shown and tag != "equal" else shown)
-    return _quoted(sides[0]), _quoted(sides[1])
+    return _quoted([*sides[0], after]), _quoted([*sides[1], after])
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """How many words both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _quoted(parts: list[str]) -> str:

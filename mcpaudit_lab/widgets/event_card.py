@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.cards import notification_parts
 from mcpaudit_lab.events import format_time
 from mcpaudit_lab.redaction import is_redacted, redacted_paths
+from mcpaudit_lab.sections import FILLER
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import (
     badge_html,
     facts_html,
@@ -33,8 +35,7 @@ _VALUE_MAX: Final = 300
 _MESSAGE_MAX: Final = 1000
 _NOTIFICATIONS_MAX: Final = 50
 _HEADERS_MAX: Final = 100
-# What fills in where the reference server knows nothing better.
-_FILLER: Final = "tool returned IsError"
+_HEADER_VALUES_MAX: Final = 10
 
 
 def event_html(event: Event) -> str:
@@ -86,7 +87,7 @@ def _parts(event: Event) -> Iterator[str]:
 
 def _why(event: Event) -> str:
     """Why a call failed: a tool that fails says it in its result, if anywhere."""
-    if event.success or (event.error_message and event.error_message != _FILLER):
+    if event.success or (event.error_message and event.error_message != FILLER):
         return event.error_message
     payload = event.payload
     result = payload.response_result if payload else None
@@ -135,7 +136,7 @@ def _payload(event: Event, payload: Payload) -> Iterator[str]:
     if payload.request_truncated:
         yield note_html("The request was too big and was not kept.", "warn")
     yield _tree(payload.request_params, missing="no arguments")
-    yield _redactions(payload.request_params, "argument")
+    yield _redactions(payload.request_params)
     yield heading_html("Response", _size(payload.response_size_bytes))
     if payload.response_truncated:
         yield note_html("The response was too big and was not kept.", "warn")
@@ -151,18 +152,15 @@ def _payload(event: Event, payload: Payload) -> Iterator[str]:
 
 
 def _size(size_bytes: int) -> str:
-    return f"{size_bytes:,} bytes" if size_bytes else ""
+    return counted(size_bytes, "byte") if size_bytes else ""
 
 
-def _redactions(value: Any, name: str) -> str:
-    count = len(redacted_paths(value))
+def _redactions(arguments: Any) -> str:
+    count = len(redacted_paths(arguments))
     if not count:
         return ""
-    verb = "was" if count == 1 else "were"
-    plural = "" if count == 1 else "s"
-    return note_html(
-        f"{count:,} {name}{plural} {verb} redacted: the call cannot be replayed.", "unknown"
-    )
+    told = "a plan replays the call only if secrets= supplies what is missing"
+    return note_html(f"redacted: {counted(count, 'argument')}; {told}", "unknown")
 
 
 def _notifications(event: Event, payload: Payload) -> Iterator[str]:
@@ -200,8 +198,10 @@ def _headers(headers: dict[str, Any]) -> str:
 
 
 def _header(name: str, values: Any) -> str:
-    each = values[:_HEADERS_MAX] if isinstance(values, list) else [values]
-    shown = "<br>".join(map(_header_value, each))
+    each = values if isinstance(values, list) else [values]
+    shown = "<br>".join(map(_header_value, each[:_HEADER_VALUES_MAX]))
+    if len(each) > _HEADER_VALUES_MAX:
+        shown += note_html(f"… {len(each) - _HEADER_VALUES_MAX:,} more")
     return f"<tr><td>{_data(name)}</td><td>{shown}</td></tr>"
 
 

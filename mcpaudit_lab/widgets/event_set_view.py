@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.tables import EVENT_COLUMNS, LOAD_COLUMNS, event_row, load_rows, records
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.tables_html import table_html
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def event_set_html(events: EventSet) -> str:
     rows: list[dict[str, Any]] = [event_row(row) for row in records(events.head(_ROWS_MAX))]
     more = f"… {count - len(rows):,} more; .df() gives all as a frame" if count > len(rows) else ""
     return table_html(
-        f"{count:,} event{'' if count == 1 else 's'}",
+        counted(count, "event"),
         EVENT_COLUMNS,
         rows,
         words=events.describe(),
@@ -36,7 +37,7 @@ def load_report_html(report: LoadReport) -> str:
     rows = load_rows(report)
     foot = []
     if len(rows) > _ROWS_OF_LOAD_MAX:
-        foot.append(f"… {len(rows) - _ROWS_OF_LOAD_MAX:,} inputs more")
+        foot.append(f"… {counted(len(rows) - _ROWS_OF_LOAD_MAX, 'input')} more")
         # The sums stand last.
         rows = [*rows[: _ROWS_OF_LOAD_MAX - 1], rows[-1]]
     if report.reasons:
@@ -56,5 +57,4 @@ def load_report_html(report: LoadReport) -> str:
 
 
 def _words(report: LoadReport) -> str:
-    count = len(report.files)
-    return f"{count:,} input{'' if count == 1 else 's'} in {report.seconds:.1f} s"
+    return f"{counted(len(report.files), 'input')} in {report.seconds:.1f} s"

@@ -14,14 +14,14 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 __all__ = [
     "attribute",
@@ -82,26 +82,30 @@ def text_html(text: str, *, limit: int = TEXT_MAX, lines: bool = False) -> str:
     """
     shown = _marked(text[:limit], lines)
     if len(text) > limit:
-        shown += f'<i class="mal-more">… {len(text) - limit:,} more characters</i>'
+        shown += f'<i class="mal-more">… {counted(len(text) - limit, "more character")}</i>'
     return shown
 
 
 def _marked(text: str, lines: bool) -> str:
     if visible(text) == text and (text.isascii() or not _has_marks(text)):
         return html.escape(text)
+    return "".join(
+        f'<span class="mal-hidden">{part}</span>' if is_hidden else html.escape(part)
+        for is_hidden, part in _runs(text, "\n\t" if lines else "")
+    )
+
+
+def _runs(text: str, kept: str = "") -> Iterator[tuple[bool, str]]:
+    """The text in pieces: what is seen as it is, and the escapes of what is not."""
     escapes: list[tuple[bool, str]] = []
     marks = 0
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
         escape = visible(char) if marks <= _MARKS_MAX else f"\\u{ord(char):04x}"
-        is_hidden = escape != char and not (lines and char in "\n\t")
-        escapes.append((is_hidden, escape if is_hidden else html.escape(char)))
-    return "".join(
-        f'<span class="mal-hidden">{"".join(part for _, part in run)}</span>'
-        if is_hidden
-        else "".join(part for _, part in run)
-        for is_hidden, run in groupby(escapes, key=itemgetter(0))
-    )
+        is_hidden = escape != char and char not in kept
+        escapes.append((is_hidden, escape if is_hidden else char))
+    for is_hidden, run in groupby(escapes, key=itemgetter(0)):
+        yield is_hidden, "".join(part for _, part in run)
 
 
 def _has_marks(text: str) -> bool:
@@ -110,7 +114,8 @@ def _has_marks(text: str) -> bool:
 
 def attribute(text: str, *, limit: int = _ATTRIBUTE_MAX) -> str:
     """Text for an attribute in double quotes: escaped, one line, cut where it is too long."""
-    return html.escape(visible(text[:limit]) + ("…" if len(text) > limit else ""))
+    shown = "".join(part for _, part in _runs(text[:limit]))
+    return html.escape(shown + ("…" if len(text) > limit else ""))
 
 
 def badge_html(text: str, *, count: int | None = None) -> str:

@@ -17,6 +17,7 @@ from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.jsonpaths import format_path
 from mcpaudit_lab.jsontext import dumps, loads
 from mcpaudit_lab.redaction import is_redacted
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import TEXT_MAX, text_html
 
 __all__ = ["json_tree_html", "json_value_html"]
@@ -62,7 +63,7 @@ def json_value_html(value: Any, *, limit: int = TEXT_MAX) -> str:
 def _compact(value: Any, limit: int) -> str:
     """The start of a container's JSON, without writing all of a big one."""
     shallow = isinstance(value, dict | list | tuple) and len(value) <= limit
-    return dumps(value) if shallow else f"{len(value):,} members"
+    return dumps(value) if shallow else counted(len(value), "member")
 
 
 @dataclass(slots=True)
@@ -80,8 +81,7 @@ class _Tree:
         return f'<div class="mal-leaf">{key}{self._leaf(value, depth)}</div>'
 
     def _container(self, value: _Container, key: str, depth: int) -> str:
-        count = f"{len(value):,} {'member' if isinstance(value, dict) else 'element'}"
-        count += "" if len(value) == 1 else "s"
+        count = counted(len(value), "member" if isinstance(value, dict) else "element")
         opening, closing = "{}" if isinstance(value, dict) else "[]"
         if depth >= _DEPTH_MAX:
             more = f'<i class="mal-more">{count}, nested too deep to show</i>'

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import attribute, text_html
 
 __all__ = ["media_html"]
@@ -91,7 +92,7 @@ def _figure(mime_type: Any, data: Any) -> str:
             "</figcaption></figure>"
         )
     source = f"data:{kind};base64,{checked}"
-    note = f"{kind}, {size:,} bytes"
+    note = f"{kind}, {counted(size, 'byte')}"
     label = attribute(f"from the result: {note}")
     if kind.startswith("image/"):
         shown = f'<img src="{source}" alt="{label}" decoding="async">'

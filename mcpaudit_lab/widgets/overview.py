@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.events import format_time
 from mcpaudit_lab.tables import records
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.reading import LabReader
@@ -96,7 +96,7 @@ class Overview:
 
     def _lines(self) -> list[str]:
         counts = self.counts
-        lines = [f"Lab {visible(self.name[-200:])}: {_plural(counts['events'], 'event')}"]
+        lines = [f"Lab {visible(self.name[-200:])}: {counted(counts['events'], 'event')}"]
         if self.first and self.last:
             lines.append(f"  from      {format_time(self.first)} to {format_time(self.last)}")
         redacted, truncated = counts["redacted"], counts["truncated"]
@@ -108,14 +108,10 @@ class Overview:
             "tools": f"{counts['tools']:,}{_listed(_first(self.tools, 'total'))}",
             "users": f"{counts['users']:,}{_listed(_first(self.users, 'count'))}",
             "sources": f"{counts['sources']:,}",
-            "rejected": f"{_plural(counts['rejected'], 'line')}{_listed(self.rejects)}",
+            "rejected": f"{counted(counts['rejected'], 'line')}{_listed(self.rejects)}",
         }
         lines += [f"  {label:9} {text}" for label, text in parts.items()]
         return lines
-
-
-def _plural(count: int, name: str) -> str:
-    return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def _first(rows: tuple[dict[str, Any], ...], count: str) -> dict[str, int]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.tables import SOURCE_COLUMNS
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import heading_html, inset_html, page_html, text_html
 from mcpaudit_lab.widgets.tables_html import rows_html
 
@@ -37,7 +38,8 @@ def overview_html(overview: Overview) -> str:
         # The day once, where it is one.
         span = f"{first} to {last[11:] if first[:10] == last[:10] else last} UTC"
     head = (
-        f'<div class="mal-head"><span class="mal-title">{counts["events"]:,} tool calls</span>'
+        '<div class="mal-head">'
+        f'<span class="mal-title">{counted(counts["events"], "tool call")}</span>'
         f'<span class="mal-small">{span}</span>'
         f'<span class="mal-small mal-push mal-data">{text_html(overview.name[-200:])}</span></div>'
     )
@@ -105,7 +107,7 @@ def _over_time(overview: Overview) -> str:
 def _bar(place: int, row: Mapping[str, Any], most: int) -> str:
     height = max(_HEIGHT * row["count"] / most, 1)
     failed = max(_HEIGHT * row["errors"] / most, 1) if row["errors"] else 0
-    title = f"{_moment(row['time'])}: {row['count']:,} calls, {row['errors']:,} failed"
+    title = f"{_moment(row['time'])}: {counted(row['count'], 'call')}, {row['errors']:,} failed"
     parts = (("mal-bar", height), ("mal-bar-fail", failed))
     rectangles = "".join(
         f'<rect class="{name}" x="{place + 0.08:.2f}" y="{_HEIGHT - tall:.2f}" width="0.84"'
@@ -134,14 +136,17 @@ def _ranking(title: str, rows: Sequence[Mapping[str, Any]], count: str, total: i
         f'<td class="mal-right mal-keep">{_failed(row["errors"])}</td></tr>'
         for row in rows[:_ROWS_MAX]
     )
-    more = len(rows) - _ROWS_MAX
-    note = f"{total:,}" + (f", the first {_ROWS_MAX}" if more > 0 else "")
     head = (
         '<tr><th scope="col">name</th><th></th><th scope="col" class="mal-right">calls</th>'
         '<th scope="col" class="mal-right">failed</th></tr>'
     )
     table = inset_html([lines], head=head) if lines else '<p class="mal-note mal-plain">none</p>'
-    return f"<div>{heading_html(title, note)}{table}</div>"
+    return f"<div>{heading_html(title, _note(total, len(rows), _ROWS_MAX))}{table}</div>"
+
+
+def _note(total: int, rows: int, shown: int) -> str:
+    """What stands behind a heading: how many of it, and that not all rows are below."""
+    return f"{total:,}" + (f", the first {shown}" if rows > shown else "")
 
 
 def _failed(count: int) -> str:
@@ -165,14 +170,14 @@ def _named_counts(title: str, counts: Mapping[str, int]) -> str:
         f'<td class="mal-right mal-keep">{count:,}</td></tr>'
         for name, count in list(counts.items())[:_ROWS_MAX]
     ]
-    return f"<div>{heading_html(title, f'{sum(counts.values()):,}')}{inset_html(lines)}</div>"
+    note = _note(sum(counts.values()), len(counts), _ROWS_MAX)
+    return f"<div>{heading_html(title, note)}{inset_html(lines)}</div>"
 
 
 def _sources(overview: Overview) -> str:
     if not overview.sources:
         return ""
     columns = [column for column in SOURCE_COLUMNS if column.key in _SOURCE_KEYS]
-    more = len(overview.sources) - _SOURCES_MAX
-    note = f"{len(overview.sources):,}" + (f", the first {_SOURCES_MAX}" if more > 0 else "")
+    note = _note(len(overview.sources), len(overview.sources), _SOURCES_MAX)
     table = rows_html(columns, overview.sources[:_SOURCES_MAX])
     return f'{heading_html("Sources", note)}<div class="mal-inset">{table}</div>'

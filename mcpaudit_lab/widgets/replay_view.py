@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.tables import VERDICTS, Column
+from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.html import badge_html, note_html, page_html, text_html
 from mcpaudit_lab.widgets.tables_html import rows_html
 
@@ -50,7 +51,7 @@ def plan_html(plan: ReplayPlan) -> str:
         told = ", ".join(f"{count:,} {name}" for name, count in reasons.items())
         notes.append(note_html(f"refused: {told}"))
     if plan.left_out:
-        notes.append(note_html(f"{plan.left_out:,} replays of these are left out"))
+        notes.append(note_html(f"left out: {counted(plan.left_out, 'replay')} of these"))
     if plan.wait_s:
         notes.append(note_html(f"at least {plan.wait_s:g} s: {plan.pace}"))
     rows = [
@@ -65,7 +66,7 @@ def plan_html(plan: ReplayPlan) -> str:
     ]
     shown = {name: counts[name] for name in counts if name in verdicts}
     return page_html(
-        _head(f"Plan for {len(plan.items):,} calls", plan.target.name, shown),
+        _head(f"Plan for {counted(len(plan.items), 'call')}", plan.target.name, shown),
         _notes(notes),
         rows_html(_PLAN_COLUMNS, rows),
         _foot(len(plan.items) - len(rows), "plan.df() has all; plan.run() calls"),
@@ -79,11 +80,11 @@ def run_html(run: ReplayRun) -> str:
     if run.stopped:
         notes.append(note_html(f"stopped: {run.stopped}; plan.run() goes on", "warn"))
     if run.uncertain:
-        told = f"{len(run.uncertain):,} were sent with no outcome known: they may have run"
+        told = f"no outcome known: {counted(len(run.uncertain), 'event')} sent, and maybe run"
         notes.append(note_html(told, "unknown"))
     rows = [run.row(state) for state in islice(run.states, _ROWS_MAX)]
     return page_html(
-        _head(f"Run of {len(run.states):,} calls", run.plan.target.name, run.counts()),
+        _head(f"Run of {counted(len(run.states), 'call')}", run.plan.target.name, run.counts()),
         _notes(notes),
         rows_html(_RUN_COLUMNS, rows),
         _foot(len(run.states) - len(rows), "run.df() has all; run.comparison(id) compares"),

@@ -20,7 +20,7 @@ from mcpaudit_lab.client.storing import Stored, StreamRecorder
 from mcpaudit_lab.errors import McpAuditError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 from mcpaudit_lab.widgets.tail_rows import lines_text
 from mcpaudit_lab.widgets.tail_state import TailCounts, TailState
 
@@ -103,8 +103,8 @@ class TailStatus:
             (counts.waiting, f"{counts.waiting:,} waiting"),
             (counts.unseen, f"{counts.unseen:,} too fast to be shown"),
             (self.filled, f"{self.filled:,} filled in"),
-            (self.reconnections, _counted(self.reconnections, "reconnection")),
-            (counts.gaps, _counted(counts.gaps, "gap")),
+            (self.reconnections, counted(self.reconnections, "reconnection")),
+            (counts.gaps, counted(counts.gaps, "gap")),
             (self.problem, self.problem),
         ]
         return " · ".join(text for is_said, text in parts if is_said)
@@ -290,10 +290,6 @@ class Tail:
 
             self._view = TailView(self, self._state, loop)
         return {**self._view.mimebundle(), "text/plain": f"{self}\n{_NO_FRONT_END}"}
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _kernel_loop() -> asyncio.AbstractEventLoop | None:

@@ -125,7 +125,7 @@ class TailPanel:
     def _show(self, made: str, said: str) -> None:
         self.card.value = made
         show(self.opened)
-        self._say(visible(said))
+        self._say(visible(said[:_NOTE_MAX]))
 
     def _shut_clicked(self, _button: object) -> None:
         hide(self.opened)

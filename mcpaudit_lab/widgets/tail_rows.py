@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.events import Event, format_time
 from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.sections import FILLER
+from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     from mcpaudit_lab.client.stream_items import Gap
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Line", "line_of", "lines_text", "row_of"]
 
 _TEXT_MAX: Final = 160
-# Beside its parameters, an event as Python keeps it.
+# Beside its texts and parameters, an event as Python keeps it.
 _EVENT_BYTES: Final = 2_000
-# What the reference server writes for replays and Try-It where it knows nothing better.
-_FILLER: Final = "tool returned IsError"
 _TOOL_WIDTH: Final = 20
 _USER_WIDTH: Final = 20
 
@@ -53,16 +52,21 @@ def line_of(key: int, item: Event | Gap) -> Line:
     if not isinstance(item, Event):
         return Line(key, None, item, _gap_text(item), _EVENT_BYTES)
     parameters = "" if item.parameters is None else dumps(item.parameters)
-    why = "" if item.error_message == _FILLER else item.error_message
+    why = "" if item.error_message == FILLER else item.error_message
     glimpse = _cut(why or parameters)
-    return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters))
+    others = sum(
+        len(value if isinstance(value, str) else dumps(value))
+        for name, value in item.wire.items()
+        if name != "parameters" and isinstance(value, str | dict | list)
+    )
+    return Line(key, item, None, glimpse, _EVENT_BYTES + len(parameters) + others)
 
 
 def _gap_text(gap: Gap) -> str:
     """In words: how much is missing, between which moments."""
     count = "an unknown number of events are"
     if gap.missed is not None:
-        count = f"{gap.missed:,} event{' is' if gap.missed == 1 else 's are'}"
+        count = f"{counted(gap.missed, 'event')} {'is' if gap.missed == 1 else 'are'}"
     bounds = f"from {format_time(gap.from_)} to {format_time(gap.to)}"
     return _cut(f"{count} missing {bounds}: {gap.reason}")
 
