@@ -506,12 +506,14 @@ async def test_a_postgresql_that_is_stopped_and_started_loses_nothing(
     own_postgres: OwnPostgres,
 ) -> None:
     stopped = threading.Event()
+    seen = threading.Event()
     tries: list[float] = []
 
     def sleep(seconds: float) -> None:
         stopped.wait()
         tries.append(seconds)
         if len(tries) == 3:
+            seen.wait(60)
             own_postgres.control("start")
 
     events = [an_event(n, payload={"response_result": "x\0"}) for n in range(300)]
@@ -524,6 +526,7 @@ async def test_a_postgresql_that_is_stopped_and_started_loses_nothing(
         await commit(log, *events[100:])
         with pytest.raises(StoreUnavailable):
             await log.count(ALL)
+        seen.set()
         await log.flush()
         assert len(tries) >= 3
         assert numbers(await heard(reader, 300)) == list(range(1, 301))

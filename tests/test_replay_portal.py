@@ -377,6 +377,22 @@ def test_nothing_goes_around_a_transport_that_was_passed_in() -> None:
     assert called[:1] == ["/mcp"]
 
 
+def test_no_proxy_stands_before_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.1:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    async def answer(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404})
+        await send({"type": "http.response.body"})
+
+    with (
+        served(answer) as url,
+        PortalClient(url, "k", attempts=1, timeout_s=5) as client,
+        pytest.raises(PortalNotFound),
+    ):
+        client.meta()
+
+
 def test_a_server_of_this_process_is_no_portal() -> None:
     server, calls = counting_server()
     with lab_of(captured({})) as lab:

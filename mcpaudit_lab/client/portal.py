@@ -36,7 +36,8 @@ class PortalClient(PortalCounter):
             or log, and the client is not pickled.
         bearer: a bearer token in place of a key.
         timeout_s: the time limit of connecting and of one read.
-        transport: an httpx2 transport in place of the network.
+        transport: an httpx2 transport in place of the network, which keeps to the environment's
+            proxies, except before a loopback address.
         attempts: how often a request that changes nothing is made, at most.
         backoff_s: the first pause between two of them; it doubles, with jitter. 0 for none.
         max_answer_bytes: the most that one answer, or one line of an export, may have.

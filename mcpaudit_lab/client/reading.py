@@ -37,6 +37,8 @@ AUDIT_PATH: Final = f"{_PORTAL}/audit"
 _CONNECT_S: Final = 10.0
 # Connecting is what another thread cannot end.
 _CONNECT_APART_S: Final = 3.0
+# A proxy that the environment names reaches its own loopback, not this machine's.
+_NEVER_BY_PROXY: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 class PortalReader:
@@ -89,6 +91,7 @@ class PortalReader:
             },
             timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, connect_s)),
             transport=self.transport,
+            mounts={f"all://{host}": None for host in _NEVER_BY_PROXY},
             follow_redirects=False,
             event_hooks=hooks,
         )

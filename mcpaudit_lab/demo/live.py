@@ -60,8 +60,6 @@ def show_portal(console: Console, portal: BackgroundPortal) -> None:
         console: where to print.
         portal: with the demonstration tools, and nothing recorded yet.
     """
-    import httpx2
-
     from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
 
@@ -73,11 +71,7 @@ def show_portal(console: Console, portal: BackgroundPortal) -> None:
     asyncio.run(_call_tools(f"{portal.url}/mcp", portal.headers))
     # A call is answered before its event is stored.
     portal.flush()
-    # A transport of its own: no proxy that the environment names stands before the loopback.
-    with (
-        PortalClient(portal.url, portal.api_key, transport=httpx2.HTTPTransport()) as client,
-        Lab() as lab,
-    ):
+    with PortalClient(portal.url, portal.api_key) as client, Lab() as lab:
         _pull(console, client, lab)
         _replay(console, _plan(console, client, lab), lab)
 
