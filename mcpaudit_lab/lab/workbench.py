@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import LabError
@@ -16,7 +16,7 @@ from mcpaudit_lab.lab.loading import Loader
 from mcpaudit_lab.lab.opening import transaction
 from mcpaudit_lab.lab.pulls import PullLog
 from mcpaudit_lab.lab.reading import LabReader
-from mcpaudit_lab.lab.report import LoadReport
+from mcpaudit_lab.lab.report import FileReport, LoadReport
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -82,17 +82,14 @@ class Lab(LabReader):
         """
         from mcpaudit_lab.lab.progress import bytes_bar
 
-        started = time.monotonic()
         sources = find_inputs(inputs)
-        with self._writing() as connection, bytes_bar(sources, progress) as advance:
-            loader = Loader(
-                connection,
+        with bytes_bar(sources, progress) as advance:
+            return self._load(
+                lambda loader: [loader.load(source) for source in sources],
                 strict=strict,
                 max_unpacked_bytes=max_unpacked_bytes,
                 advance=advance,
             )
-            files = tuple(loader.load(source) for source in sources)
-        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
 
     def load_database(
         self,
@@ -121,16 +118,14 @@ class Lab(LabReader):
         from mcpaudit_lab.lab.database import open_database
         from mcpaudit_lab.lab.progress import progress_bar
 
-        started = time.monotonic()
         source = open_database(url, EventSet(self).where(*filters, **keywords).filters)
-        try:
-            bar = progress_bar(progress, total=source.count(), unit="events", label="load")
-            with self._writing() as connection, bar as advance:
-                loader = Loader(connection, strict=strict, max_unpacked_bytes=0, advance=advance)
-                files = (loader.load_database(source),)
-        finally:
-            source.close()
-        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+        with (
+            closing(source),
+            progress_bar(progress, total=source.count(), unit="events", label="load") as advance,
+        ):
+            return self._load(
+                lambda loader: [loader.load_database(source)], strict=strict, advance=advance
+            )
 
     def pull(
         self,
@@ -197,23 +192,10 @@ class Lab(LabReader):
             RecordError: with ``strict``, naming the event and the reason.
             LabError: the lab cannot be written; nothing is added.
         """
-        started = time.monotonic()
-        with self._writing() as connection:
-            loader = Loader(connection, strict=strict, max_unpacked_bytes=0, advance=lambda _: None)
-            files = (loader.load_events(events, kind=kind, name=name, request=request),)
-        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
-
-    # Showing
-
-    def overview(self) -> Overview:
-        """One look at the case: span, counts, tools, users, failures, sources, rejected lines.
-
-        Raises:
-            LabError: the lab is closed.
-        """
-        from mcpaudit_lab.widgets.overview import make_overview
-
-        return make_overview(self)
+        return self._load(
+            lambda loader: [loader.load_events(events, kind=kind, name=name, request=request)],
+            strict=strict,
+        )
 
     def add_lines(
         self, lines: bytes, *, kind: str, name: str, request: str | None = None
@@ -232,11 +214,21 @@ class Lab(LabReader):
         Raises:
             LabError: the lab cannot be written; nothing is added.
         """
-        started = time.monotonic()
-        with self._writing() as connection:
-            loader = Loader(connection, strict=False, max_unpacked_bytes=0, advance=lambda _: None)
-            files = (loader.load_lines(lines, kind=kind, name=name, request=request),)
-        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+        return self._load(
+            lambda loader: [loader.load_lines(lines, kind=kind, name=name, request=request)]
+        )
+
+    # Showing
+
+    def overview(self) -> Overview:
+        """One look at the case: span, counts, tools, users, failures, sources, rejected lines.
+
+        Raises:
+            LabError: the lab is closed.
+        """
+        from mcpaudit_lab.widgets.overview import make_overview
+
+        return make_overview(self)
 
     # Calling again
 
@@ -293,6 +285,23 @@ class Lab(LabReader):
             again=again,
             dialects=ALL_DIALECTS if dialects is None else dialects,
         )
+
+    def _load(
+        self,
+        load: Callable[[Loader], list[FileReport]],
+        *,
+        strict: bool = False,
+        max_unpacked_bytes: int = 0,
+        advance: Callable[[int], object] = lambda _: None,
+    ) -> LoadReport:
+        """Load in one transaction."""
+        started = time.monotonic()
+        with self._writing() as connection:
+            loader = Loader(
+                connection, strict=strict, max_unpacked_bytes=max_unpacked_bytes, advance=advance
+            )
+            files = tuple(load(loader))
+        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
