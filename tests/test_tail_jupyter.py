@@ -226,10 +226,10 @@ def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
         shown.run(2)
         assert shown.cell(2).locator(".jp-OutputArea-output").inner_text() == "42"
         tail.button("Pause").click()
-        tail.see("live, paused", within_ms=2000)
+        tail.see("live, paused", within_ms=15_000)
         first = tail.rows.first.get_attribute("data-key")
         tail.rows.first.locator("td.text").click()
-        tail.output.get_by_role("group", name="audit event, echo, ok").wait_for(timeout=2000)
+        tail.output.get_by_role("group", name="audit event, echo, ok").wait_for(timeout=15_000)
         assert tail.rows.first.get_attribute("data-key") == first
         tail.button("Go on").click()
         tail.page.wait_for_function(
@@ -238,7 +238,7 @@ def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
         )
         assert tail.rows.count() <= 201
         tail.button("Stop").click()
-        tail.see("stopped ·", within_ms=2000)
+        tail.see("stopped ·", within_ms=15_000)
         received, newest = shown.ask(
             "import json; print(json.dumps([tail.status.counts.received, len(tail.events())]))"
         )
