@@ -489,6 +489,31 @@ def test_check_leaves_the_case_as_it_was_and_tells_a_dead_target(tmp_path: Path)
         assert not lab.sql("select * from duckdb_tables() where table_name = 'replays'").fetchall()
 
 
+@pytest.mark.parametrize("broken", ['{"id": "x"}', "cut", "contradiction"])
+def test_a_case_that_cannot_be_read_to_its_end_is_no_success(broken: str, tmp_path: Path) -> None:
+    server, calls = counting_server()
+    good = captured({"n": 1})
+    line = {
+        "cut": captured({"n": 2}).to_json()[:80],
+        "contradiction": captured({"n": 3}, id=good.id).to_json(),
+    }.get(broken, broken)
+    case = tmp_path / "case.jsonl"
+    case.write_text(f"{good.to_json()}\n{line}\n", encoding="utf-8")
+    with over_http(server) as (url, _):
+        result = command("check", str(case), "--target", url, "--allow-all")
+    assert result.exit_code == 2, result.output
+    assert "case.jsonl" in result.output
+    assert "line 2" in result.output
+    assert not calls.arguments
+
+
+def test_noise_that_an_editor_saved_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "noise.json"
+    Noise({"work": ["**.at"]}).save(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert Noise.read(path) == Noise({"work": ["**.at"]})
+
+
 # The documentation
 
 

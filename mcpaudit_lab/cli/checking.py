@@ -60,7 +60,7 @@ def check(
     gone, or that takes the arguments no more, is drift too.
 
     Exit status: 0 if all that was checked is the same; 1 if anything drifted or has no answer; 2
-    if nothing could be checked.
+    if nothing could be checked, or a line of CASE cannot be read: then nothing is called.
     """
     from mcpaudit_lab.replay.check import check_run, junit_xml
     from mcpaudit_lab.replay.noise import Noise
@@ -104,7 +104,8 @@ def _case_lab(case: Path) -> Iterator[Lab]:
             with Lab(case) as stored:
                 lab.add_events(stored.events(), kind="replay", name=str(case))
         else:
-            lab.load(case, progress=False)
+            # A call that cannot be read is one that is not guarded: no reason for a green build.
+            lab.load(case, strict=True, progress=False)
         yield lab
 
 

@@ -6,6 +6,7 @@ the original means nothing. It is kept by tool, as patterns of paths that a comp
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
@@ -97,7 +98,8 @@ class Noise(Mapping[str, tuple[str, ...]]):
             OSError: it cannot be read.
         """
         try:
-            value: Any = loads(Path(path).read_bytes())
+            # Editors on Windows put a byte order mark before what they save.
+            value: Any = loads(Path(path).read_bytes().removeprefix(codecs.BOM_UTF8))
         except RecordError as error:
             raise ReplayError(f"{path} is no JSON: {error.detail}") from None
         noise = value.get("noise") if isinstance(value, dict) else None
