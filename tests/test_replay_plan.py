@@ -17,6 +17,7 @@ from mcpaudit_lab.cli import commands
 from mcpaudit_lab.errors import EventNotFound, FilterError, LabError, ReplayError
 from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.replay import Allowed, Noise, Pace, PlanVerdict, RefusalReason
+from mcpaudit_lab.replay.check import check_run, junit_xml
 from mcpaudit_lab.replay.mcp_failures import retry_after_s
 from mcpaudit_lab.replay.pace import Pacer, parse_pace
 from mcpaudit_lab.replay.tools import facts_of, schema_check
@@ -487,6 +488,20 @@ def test_check_leaves_the_case_as_it_was_and_tells_a_dead_target(tmp_path: Path)
     with Lab(path) as lab:
         assert len(lab.events()) == 1
         assert not lab.sql("select * from duckdb_tables() where table_name = 'replays'").fetchall()
+
+
+def test_junit_is_xml_whatever_the_log_says() -> None:
+    name = (
+        "".join(map(chr, (*range(0x20), 0x7F, 0x85, 0x2028, 0xD800, 0xFFFE, 0xFFFF))) + "]]>\"'<&"
+    )
+    server, _ = counting_server(lambda _: says(name.replace("\ud800", ""), isError=True))
+    with lab_of(captured({}), captured({}, tool=name, number=1)) as lab:
+        run = lab.plan_replay(lab.events(), target=server, allow="all").run()
+        report = junit_xml(check_run(run, Noise()), target=name)
+    suite = ET.fromstring(report.encode()).find("testsuite")  # noqa: S314 - our own file
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "2")
+    assert "\\uffff" in str(suite.get("name"))
 
 
 @pytest.mark.parametrize("broken", ['{"id": "x"}', "cut", "contradiction"])

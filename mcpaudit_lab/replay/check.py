@@ -138,10 +138,15 @@ def _case_xml(case: CaseResult) -> str:
         return f"{head}/>"
     tag = {"drift": "failure", "error": "error", "skipped": "skipped"}[case.outcome]
     first, _, _ = case.detail.partition("\n")
-    body = escape(case.detail.encode("utf-8", "replace").decode())
+    body = escape(_xml_text(case.detail))
     return f"{head}><{tag} message={_attribute(first.strip())}>{body}</{tag}></testcase>"
 
 
 def _attribute(value: object) -> str:
-    # XML 1.0 has no form for control characters: visible() has written them as escapes.
-    return quoteattr(visible(str(value)).encode("utf-8", "replace").decode())
+    return quoteattr(_xml_text(visible(str(value))))
+
+
+def _xml_text(shown: str) -> str:
+    # XML 1.0 has no form for these, nor for control characters, which visible() has escaped.
+    shown = shown.replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
+    return shown.encode("utf-8", "replace").decode()
