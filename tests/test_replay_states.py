@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from replaying import captured, counting_server, lab_of
@@ -31,6 +33,21 @@ def test_two_plans_of_the_same_calls_send_each_call_once() -> None:
         assert lab.plan_replay(given, server, allow="all").run().counts() == {"succeeded": 3}
         assert first.run().counts() == {"succeeded": 3}
     assert sent(calls) == [0, 1, 2]
+
+
+def test_threads_that_begin_the_same_calls_at_once_send_each_call_once() -> None:
+    server, calls = counting_server()
+    ready = threading.Barrier(3)
+    with lab_of(*(given := events(20))) as lab:
+        plans = [lab.plan_replay(given, server, allow="all") for _ in range(3)]
+
+        def run(plan: Any) -> str:
+            ready.wait(30)
+            return str(plan.run().run_id)
+
+        with ThreadPoolExecutor(3) as pool:
+            assert len(set(pool.map(run, plans))) == 1
+    assert sorted(sent(calls)) == list(range(20))
 
 
 def test_a_call_that_another_run_takes_meanwhile_is_left_to_it() -> None:

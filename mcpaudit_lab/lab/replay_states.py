@@ -6,6 +6,7 @@ left by a process that died: whether the call ran is not known.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,9 @@ _COLUMNS: Final = "event_id::varchar, attempt, digest, status, replay_id, detail
 # A row that was sent again stays as it was; the call has another one then.
 _CURRENT: Final = "run_id = $run and status <> 'abandoned'"
 _OPEN: Final = ("waiting", "unsent", "limited")
+# Two threads that begin the same calls must find one run, not make one each, and DuckDB refuses the
+# second of two that change one row at once. Other processes cannot open the lab meanwhile.
+_CHANGING: Final = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +108,12 @@ class ReplayBook:
 
     def settle(self, target: str, event_ids: Iterable[str]) -> None:
         """Somebody has decided to send these again: what is not known is no obstacle any more."""
-        self._cursor().execute(
-            "update replays set status = 'abandoned' where target = $target"
-            " and status in ('sent', 'uncertain') and event_id in (select unnest($ids)::uuid)",
-            {"target": target, "ids": list(event_ids)},
-        )
+        with _CHANGING:
+            self._cursor().execute(
+                "update replays set status = 'abandoned' where target = $target"
+                " and status in ('sent', 'uncertain') and event_id in (select unnest($ids)::uuid)",
+                {"target": target, "ids": list(event_ids)},
+            )
 
     def open_run(self, target: str, calls: Sequence[PlannedCall]) -> tuple[str, list[ReplayState]]:
         """Go on with a run that was not finished, or begin one.
@@ -124,6 +129,10 @@ class ReplayBook:
         Returns:
             The run's id, and how far each of the calls is, in their order.
         """
+        with _CHANGING:
+            return self._open_run(target, calls)
+
+    def _open_run(self, target: str, calls: Sequence[PlannedCall]) -> tuple[str, list[ReplayState]]:
         run_id = self._open_run_of(target, calls) or str(uuid4())
         known = self.resume(run_id)
         uncertain = self.uncertain(target)
@@ -152,12 +161,13 @@ class ReplayBook:
 
     def resume(self, run_id: str) -> dict[str, ReplayState]:
         """How far each call of a run is, by digest. What was left as ``sent`` is ``uncertain``."""
-        self._cursor().execute(
-            "update replays set status = 'uncertain', detail = $detail"
-            " where run_id = $run and status = 'sent'",
-            {"run": run_id, "detail": UNWRITTEN},
-        )
-        return self._states(run_id)
+        with _CHANGING:
+            self._cursor().execute(
+                "update replays set status = 'uncertain', detail = $detail"
+                " where run_id = $run and status = 'sent'",
+                {"run": run_id, "detail": UNWRITTEN},
+            )
+            return self._states(run_id)
 
     def _open_run_of(self, target: str, calls: Sequence[PlannedCall]) -> str:
         row = (
@@ -220,9 +230,10 @@ class ReplayBook:
         self, run_id: str, state: ReplayState, change: str, where: str, values: dict[str, Any]
     ) -> bool:
         """Change the row of a call; gives whether there was one."""
-        rows = self._cursor().execute(
-            f"update replays set {change} where {_CURRENT} and digest = $digest{where}"
-            " returning true",
-            {"run": run_id, "digest": state.digest, **values},
-        )
-        return bool(rows.fetchall())
+        with _CHANGING:
+            rows = self._cursor().execute(
+                f"update replays set {change} where {_CURRENT} and digest = $digest{where}"
+                " returning true",
+                {"run": run_id, "digest": state.digest, **values},
+            )
+            return bool(rows.fetchall())
