@@ -1,4 +1,4 @@
-"""A real JupyterLab, and its notebooks in a browser."""
+"""A real JupyterLab or Notebook 7, and its notebooks in a browser."""
 
 from __future__ import annotations
 
@@ -26,8 +26,16 @@ __all__ = ["JupyterServer", "NotebookPage", "jupyter_server", "open_notebook"]
 ROOT = Path(__file__).parents[1]
 # The only extensions that run beside JupyterLab's own; others have noise of theirs.
 EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
-# JupyterLab's own noise on the console: a text of the message, and a part of where it comes from.
-NOISE: tuple[tuple[str, str], ...] = ()
+# Noise of their own: a text of the message, and a part of where it comes from.
+NOISE = (
+    # Notebook 7.6 asks for the settings of a plugin that it does not have.
+    ("Cannot read properties of undefined (reading 'schema')", "/notebook_core."),
+)
+# What each calls itself in its settings, and where it shows a notebook alone.
+APPLICATIONS = {
+    "jupyterlab": ("LabApp", "doc/tree"),
+    "notebook": ("JupyterNotebookApp", "notebooks"),
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/notebook-extension": {"tracker": {"windowingMode": "none"}},
     "@jupyterlab/apputils-extension": {"notification": {"fetchNews": "false"}},
@@ -37,17 +45,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class JupyterServer:
-    """Where it is, and the folder of its notebooks."""
+    """Where it and its pages of notebooks are, and the folder of these."""
 
     url: str
+    pages: str
     token: str
     folder: Path
 
 
 @contextmanager
-def jupyter_server(folder: Path) -> Iterator[JupyterServer]:
-    """JupyterLab in a process of its own, with nobody's settings but ours; ended by its id."""
-    pytest.importorskip("jupyterlab", reason="pip install 'mcpaudit-lab[test]'")
+def jupyter_server(folder: Path, application: str = "jupyterlab") -> Iterator[JupyterServer]:
+    """JupyterLab, or ``notebook``, with nobody's settings but ours; ended by its id."""
+    pytest.importorskip(application, reason="pip install 'mcpaudit-lab[test]'")
+    settings, pages = APPLICATIONS[application]
     for name in ("notebooks", "config", "data", "runtime", "settings", "workspaces", "ipython"):
         (folder / name).mkdir()
     for package, plugins in SETTINGS.items():
@@ -63,14 +73,14 @@ def jupyter_server(folder: Path) -> Iterator[JupyterServer]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+        *(sys.executable, "-m", application, "--no-browser", "--allow-root"),
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
         f"--IdentityProvider.token={token}",
         f"--ServerApp.root_dir={folder / 'notebooks'}",
-        f"--LabApp.user_settings_dir={folder / 'settings'}",
-        f"--LabApp.workspaces_dir={folder / 'workspaces'}",
-        "--LabApp.expose_app_in_browser=True",
+        f"--{settings}.user_settings_dir={folder / 'settings'}",
+        f"--{settings}.workspaces_dir={folder / 'workspaces'}",
+        f"--{settings}.expose_app_in_browser=True",
         "--LabApp.extension_manager=readonly",
         "--LabApp.news_url=None",
     ]
@@ -91,7 +101,7 @@ def jupyter_server(folder: Path) -> Iterator[JupyterServer]:
         ):
             with attempt:
                 httpx2.get(f"{url}/api/status?token={token}").raise_for_status()
-        yield JupyterServer(url, token, folder / "notebooks")
+        yield JupyterServer(url, f"{url}/{pages}", token, folder / "notebooks")
     finally:
         process.terminate()
         try:
@@ -120,7 +130,7 @@ class NotebookPage:
 
     Attributes:
         page: the page.
-        errors: messages of errors on its console that are not JupyterLab's own, and exceptions.
+        errors: messages of errors on its console that are not Jupyter's own, and exceptions.
         foreign: requests that would have left for another host; refused.
     """
 
@@ -222,12 +232,15 @@ def open_notebook(
 
     def hear(message: ConsoleMessage) -> None:
         place = message.location["url"]
-        known = any(text in message.text and path in place for text, path in NOISE)
-        if message.type == "error" and not known:
-            shown.errors.append(f"{message.text} ({place})")
+        if message.type == "error":
+            note(f"{message.text} ({place})")
+
+    def note(error: str) -> None:
+        if not any(text in error and path in error for text, path in NOISE):
+            shown.errors.append(error)
 
     shown.page.on("console", hear)
-    shown.page.on("pageerror", lambda error: shown.errors.append(error.stack or str(error)))
+    shown.page.on("pageerror", lambda error: note(error.stack or str(error)))
 
     def refuse(route: Route) -> None:
         shown.foreign.append(route.request.url)
@@ -235,7 +248,7 @@ def open_notebook(
 
     context.route(lambda url: not url.startswith((server.url, "data:", "blob:")), refuse)
     try:
-        shown.page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
+        shown.page.goto(f"{server.pages}/{name}?token={server.token}")
         shown.page.wait_for_function("window.jupyterapp !== undefined", timeout=60_000)
         shown.wait_idle()
         yield shown

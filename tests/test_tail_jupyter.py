@@ -247,6 +247,28 @@ def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
         assert shown.errors == []
 
 
+def test_notebook_7_opens_a_card_by_mouse_and_by_keyboard(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    portals = Portals(tmp_path / "audit.db")
+    (tmp_path / "jupyter").mkdir()
+    with (
+        portals.run() as portal,
+        jupyter_server(tmp_path / "jupyter", "notebook") as server,
+        open_tail(chromium, server, portals.url) as tail,
+    ):
+        portal.tryit("echo", {"message": "first"})
+        portal.tryit("error", {"message": "broken"})
+        tail.row("broken").wait_for(timeout=15_000)
+        tail.row("first").locator("td.text").click()
+        tail.output.get_by_role("group", name="audit event, echo, ok").wait_for()
+        tail.page.keyboard.press("ArrowUp")
+        tail.page.keyboard.press("Enter")
+        tail.output.get_by_role("group", name="audit event, error, tool").wait_for()
+        tail.button("Stop").click()
+        tail.see("stopped ·")
+
+
 def test_a_notebook_run_without_a_front_end_has_the_text(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat", reason="pip install 'mcpaudit-lab[test]'")
     nbclient = pytest.importorskip("nbclient", reason="pip install 'mcpaudit-lab[test]'")

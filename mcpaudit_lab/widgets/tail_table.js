@@ -112,8 +112,7 @@ class View {
 
   constructor(store, root) {
     this.store = store;
-    // JupyterLab's own keys (arrows, Enter, single letters) rest while the table has the focus.
-    this.root = element("div", { class: "mcpaudit-tail", "data-lm-suppress-shortcuts": "true" });
+    this.root = element("div", { class: "mcpaudit-tail" });
     this.table = element("table", {
       role: "grid",
       "aria-label": "Live tool calls, newest first",
@@ -194,6 +193,9 @@ class View {
     const line = element("tr", {
       class: row.outcome,
       tabindex: "-1",
+      // The notebook's own keys (arrows, Enter, single letters) rest while a row has the focus; said
+      // of the row itself, since Notebook 7 asks what has the focus before what is around it.
+      "data-lm-suppress-shortcuts": "true",
       "aria-selected": "false",
       "data-key": String(row.key),
     });
