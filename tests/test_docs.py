@@ -128,8 +128,8 @@ def test_what_duckdb_says_otherwise_gives_the_same_rows(
 
 
 def test_every_public_name_is_in_the_documentation() -> None:
-    # As code: `compare` and `Event` are words of any sentence.
-    text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    # In the tables of names: `compare` is a command elsewhere, and an event a word of any sentence.
+    text = page("index.md") + page("portal-client.md")
     assert [name for name in mcpaudit_lab.__all__ if f"`{name}`" not in text] == []
 
 
