@@ -425,8 +425,30 @@ def test_a_file_that_is_no_lab_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="cannot make the lab"):
+    with pytest.raises(LabError, match=r"cannot make the lab.*a folder that is there"):
         Lab(tmp_path / "missing" / "case.duckdb")
+
+
+def test_a_lab_for_which_there_is_no_space_is_said_to_need_some(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal\n"
+        "from mcpaudit_lab import Lab, LabError\n"
+        "import duckdb\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try:\n    Lab('case.duckdb')\nexcept LabError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.stdout.startswith("cannot make the lab 'case.duckdb': "), done.stderr
+    assert done.stdout.endswith("with space left)\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "missing/*.jsonl"])

@@ -128,15 +128,20 @@ def test_what_duckdb_says_otherwise_gives_the_same_rows(
 
 
 def test_every_public_name_is_in_the_documentation() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
-    assert [name for name in mcpaudit_lab.__all__ if not re.search(rf"\b{name}\b", text)] == []
+    # In the tables of names: `compare` is a command elsewhere, and an event a word of any sentence.
+    text = page("index.md") + page("portal-client.md")
+    assert [name for name in mcpaudit_lab.__all__ if f"`{name}`" not in text] == []
 
 
 def test_every_filter_is_on_its_page() -> None:
     text = page("filters.md")
     names = [name for name in signature(EventFilter.__init__).parameters if name != "self"]
-    names += [*TEXT_FIELDS, *HAS_COLUMNS, "from", "param.", "response.", "header."]
-    assert [name for name in names if f"`{name}" not in text and name != "dotted"] == []
+    names = [*names, *TEXT_FIELDS, *HAS_COLUMNS, "from"]
+    names.remove("dotted")  # which stands for these
+    # As a whole: `tool` is not there because `tool_name` is.
+    missing = [name for name in names if not re.search(rf"`{name}(?!\w)", text)]
+    missing += [name for name in ("param.", "response.", "header.") if f"`{name}" not in text]
+    assert missing == []
 
 
 def test_every_reason_of_rejection_is_on_its_page() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,20 @@ def test_data_given_as_a_lab_is_refused_and_left_as_it_is(tmp_path: Path, name: 
         assert "give --lab another name" in result.output
     assert path.read_bytes() == before
     assert [child.name for child in tmp_path.iterdir()] == [name]
+
+
+def test_a_sqlite_file_given_as_a_lab_is_refused_without_asking_the_network(tmp_path: Path) -> None:
+    # DuckDB would fetch its extension for such files.
+    path = tmp_path / "audit.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table mine (i integer)")
+        connection.commit()
+    with pytest.raises(LabVersionError, match=r"is not a lab$"):
+        Lab(path)
+    assert [child.name for child in tmp_path.iterdir()] == ["audit.db"]
+    said = run("load-database", f"sqlite:///{path}", "--lab", tmp_path / "new.duckdb")
+    assert said.exit_code == 2
+    assert "is it the database of a portal" in " ".join(said.output.split())
 
 
 @pytest.mark.parametrize("name", ["case", "case.duckdb", "case.jsonl", "case.csv"])

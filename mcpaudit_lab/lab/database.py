@@ -127,7 +127,10 @@ class _Reading:
 
 def _explain(name: str, error: Exception) -> SourceError:
     reason = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return SourceError(f"{name}: {reason[0] if reason else type(error).__name__}")
+    said = reason[0] if reason else type(error).__name__
+    if "no such table" in said or ("relation" in said and "does not exist" in said):
+        said += " (is it the database of a portal, and a URL that ends in its name?)"
+    return SourceError(f"{name}: {said}")
 
 
 def open_database(url: str, filters: Sequence[EventFilter]) -> DatabaseSource:

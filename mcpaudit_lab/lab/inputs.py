@@ -67,7 +67,10 @@ def _expand(text: str) -> list[Path]:
         files = sorted(child for child in path.rglob("*") if _is_export(child))
         if not files:
             looked_for = ", ".join(_SUFFIXES)
-            raise SourceError(f"no exports in the folder {text!r} (looked for {looked_for})")
+            raise SourceError(
+                f"no exports in the folder {text!r} (looked for {looked_for}); "
+                "give files by their names to load others"
+            )
         return files
     if path.exists():
         return [path]

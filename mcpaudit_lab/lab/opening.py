@@ -22,6 +22,9 @@ __all__ = ["keep_private", "open_lab"]
 
 # Raised when an older version of this package could no longer read what is written.
 FORMAT = 1
+# Where a DuckDB file says that it is one: behind a checksum of eight bytes.
+_MAGIC = slice(8, 12)
+_NEEDS = "a lab needs a folder that is there, that you may write to, with space left"
 
 
 def open_lab(path: Path | None) -> duckdb.DuckDBPyConnection:
@@ -39,6 +42,7 @@ def open_lab(path: Path | None) -> duckdb.DuckDBPyConnection:
     else:
         if not path.exists():
             _make(path)
+        _refuse_other_formats(path)
         try:
             connection = duckdb.connect(str(path))
         except duckdb.IOException as error:
@@ -68,8 +72,21 @@ def _make(path: Path) -> None:
             # A link, not a rename: if somebody else made the file meanwhile, theirs stays.
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(fresh)
-    except OSError as error:
-        raise LabError(f"cannot make the lab {str(path)!r}: {error.strerror}") from error
+    except (OSError, duckdb.IOException) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabError(f"cannot make the lab {str(path)!r}: {reason} ({_NEEDS})") from error
+
+
+def _refuse_other_formats(path: Path) -> None:
+    """Refuse a file that does not begin as DuckDB's do.
+
+    Of a SQLite file, and others that it knows, DuckDB would fetch an extension from the network.
+    """
+    # What cannot be read, and an empty file, DuckDB itself has the words for.
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        start = file.read(_MAGIC.stop)
+        if start and start[_MAGIC] != b"DUCK":
+            raise LabVersionError(f"{str(path)!r} is not a lab")
 
 
 def _refuse_data(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -96,7 +113,7 @@ def _explain(path: Path, message: str) -> LabError:
         return LabVersionError(f"{str(path)!r} is not a lab")
     if "newer version" in message or "storage version" in message.lower():
         return LabVersionError(f"the lab {str(path)!r} was written by a newer DuckDB: {message}")
-    return LabError(f"cannot open the lab {str(path)!r}: {message}")
+    return LabError(f"cannot open the lab {str(path)!r}: {message} ({_NEEDS})")
 
 
 def _ensure_tables(connection: duckdb.DuckDBPyConnection, path: Path | None) -> None:
