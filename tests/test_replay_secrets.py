@@ -352,7 +352,7 @@ def test_a_tool_that_repeats_what_another_call_gave_it_is_scrubbed_too() -> None
     with lab_of(first, second) as lab:
         secrets = {"password": "hunter2"}
         plan = lab.plan_replay(lab.events(), server, allow="all", secrets=secrets)
-        assert "for 1 calls" in plan.warnings[0]
+        assert "for 1 call;" in plan.warnings[0]
         run = plan.run()
         assert run.counts() == {"succeeded": 2}
         told = [lab.event(state.replay_id).to_json() for state in run.states]

@@ -16,6 +16,7 @@ from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
 from mcpaudit_lab.replay.scrubbing import Scrubber
 from mcpaudit_lab.replay.targets import Target, TargetLike, target_of
 from mcpaudit_lab.replay.tools import ToolFacts, schema_check
+from mcpaudit_lab.terminal import counted
 
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.workbench import Lab
@@ -252,8 +253,8 @@ def _warnings(items: Iterable[PlanItem], target: Target) -> tuple[str, ...]:
         return ()
     exposed = sorted({path for item in supplied for path in item.outgoing.exposed})
     told = (
-        f"{target.name} sees what you supply for {len(supplied)} calls; its tools' answers may"
-        " repeat it, and a portal stores answers as they are"
+        f"{target.name} sees what you supply for {counted(len(supplied), 'call')}; its tools'"
+        " answers may repeat it, and a portal stores answers as they are"
     )
     if not exposed:
         return (told,)
