@@ -108,7 +108,7 @@ def _sides(comparison: Comparison) -> str:
     )
     return inset_html(
         (
-            f'<tr><th scope="row">{label}</th><td>{left}</td><td>{right}</td></tr>'
+            f'<tr><th scope="row" class="mal-keep">{label}</th><td>{left}</td><td>{right}</td></tr>'
             for label, (left, right) in rows
         ),
         head='<tr><th></th><th scope="col">left</th><th scope="col">right</th></tr>',
