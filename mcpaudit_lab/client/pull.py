@@ -165,9 +165,9 @@ class Pull:
             self._complete_payloads()
         counts = [(self._count(item), self._log.seen(item).count) for item in self._first_windows()]
         # Lines that are no events have no time, and so no window.
-        missing = sum(max(0, there - here) for there, here in counts) - len(self._bad)
+        missing = max(0, sum(max(0, there - here) for there, here in counts) - len(self._bad))
         expected = sum(there for there, _ in counts)
-        self._report = replace(self._report, expected=expected, missing=max(0, missing))
+        self._report = replace(self._report, expected=expected, missing=missing)
         return not missing and all(there >= here for there, here in counts)
 
     def _known(self) -> int:
