@@ -193,8 +193,8 @@ class View {
     const line = element("tr", {
       class: row.outcome,
       tabindex: "-1",
-      // The notebook's own keys (arrows, Enter, single letters) rest while a row has the focus; said
-      // of the row itself, since Notebook 7 asks what has the focus before what is around it.
+      // The notebook's own keys (arrows, Enter, x cuts the cell) rest while a row has the focus; said
+      // of the row itself, since what has the focus is asked before what is around it.
       "data-lm-suppress-shortcuts": "true",
       "aria-selected": "false",
       "data-key": String(row.key),
