@@ -45,10 +45,11 @@ async def test_the_headers_tool_gives_no_credential_away(mode: str) -> None:
 async def test_a_user_agent_in_any_encoding_has_its_row(raw: bytes, text: str) -> None:
     async with (
         run_demo() as (url, log),
-        httpx2.AsyncClient(headers=[(b"X-API-Key", b"upstream-dev-key"), (b"User-Agent", raw)])
-        as http,
+        httpx2.AsyncClient(
+            headers=[(b"X-API-Key", b"upstream-dev-key"), (b"User-Agent", raw)]
+        ) as http,
         Client(streamable_http_client(url, http_client=http), mode="legacy") as client,
-    ):  # fmt: skip
+    ):
         await client.call_tool("echo", {"message": "latin1 ua"})
     (event,) = log.events
     assert event.user_agent == text

@@ -370,7 +370,7 @@ async def test_without_a_store_there_are_no_minted_keys() -> None:
     async with run_portal(headers={**DEV, **CSRF}) as http:
         for method, path in (
             ("GET", KEYS_ROUTE), ("POST", KEYS_ROUTE), ("DELETE", f"{KEYS_ROUTE}/x"),
-        ):  # fmt: skip
+        ):  # fmt: skip  # reads better as a list than as a column
             assert (await http.request(method, path)).status_code == 503
 
 
@@ -460,9 +460,10 @@ async def test_mcp_is_served_at_both_paths_under_the_callers_name(mode: str, pat
 @MODES
 async def test_a_wrong_key_lists_tools_and_calls_none(mode: str) -> None:
     log = MemoryLogger()
-    async with run_portal(log) as http, connect(
-        url_of(http, "/mcp"), {"X-API-Key": "wrong"}, mode
-    ) as client:  # fmt: skip
+    async with (
+        run_portal(log) as http,
+        connect(url_of(http, "/mcp"), {"X-API-Key": "wrong"}, mode) as client,
+    ):
         assert len((await client.list_tools()).tools) == 12
         with pytest.raises(MCPError, match="not authenticated"):
             await client.call_tool("echo", {"message": "x"})

@@ -348,10 +348,18 @@ def test_json_columns_keep_every_digit(tmp_path: Path) -> None:
 
 def test_columns_may_be_paths(case: Path) -> None:
     result = run(
-        "events", "--param", "extras.user.id=alice", "--limit", 1, "--lab", case,
-        "--columns", "tool_name,param.extras.user.id",
-        "--columns", "header.x-trace-id,response.isError",
-    )  # fmt: skip
+        "events",
+        "--param",
+        "extras.user.id=alice",
+        "--limit",
+        1,
+        "--lab",
+        case,
+        "--columns",
+        "tool_name,param.extras.user.id",
+        "--columns",
+        "header.x-trace-id,response.isError",
+    )
     assert result.stdout.splitlines() == [
         "tool_name  param.extras.user.id  header.x-trace-id  response.isError",
         "echo       alice                                    false",
@@ -419,7 +427,7 @@ def test_statistics_for_people_and_programs(case: Path) -> None:
     table = run("stats", "--by", "source", "--lab", case)
     assert table.stdout.splitlines()[0].split() == [
         "source", "calls", "failed", "rate", "avg", "ms", "p50", "p95", "users", "tools",
-    ]  # fmt: skip
+    ]  # fmt: skip  # reads better as a list than as a column
     (row,) = lines(run("stats", "--tool", "flaky", "--lab", case, "--json"))
     assert (row["total"], row["errors"]) == (60, 26)
 
@@ -462,12 +470,15 @@ def test_sql_is_answered_as_a_table_or_json(case: Path) -> None:
 
 def test_sql_values_of_every_kind_have_json(case: Path) -> None:
     result = run(
-        "sql", "--json", "--lab", case,
+        "sql",
+        "--json",
+        "--lab",
+        case,
         "select 170141183460469231731687303715884105727 big, 1.10 d, 'nan'::double n, "
         "'-inf'::double i, 'ab'::blob b, [1, 2] l, {'a': 1} s, map {'k': true} m, "
         "interval '1 month 2 days' v, date '2026-01-02' dt, time '10:00' t, "
         "timestamp '2026-01-02 03:04:05' ts, null z, 1 as x, 2 as x",
-    )  # fmt: skip
+    )
     assert result.stdout == (
         '{"big":170141183460469231731687303715884105727,"d":1.10,"n":"NaN","i":"-Infinity",'
         '"b":"YWI=","l":[1,2],"s":{"a":1},"m":[["k",true]],"v":[1,2,0],"dt":"2026-01-02",'

@@ -36,7 +36,7 @@ RECORDED = recordings()
 TOOLS = (
     "chatty", "echo", "error", "fixed_response", "flaky", "headers", "long_output", "lorem",
     "progress", "sized_response", "slow", "whoami",
-)  # fmt: skip
+)  # fmt: skip  # reads better as a list than as a column
 
 # --- the differences: recording -> why ------------------------------------------------------------
 

@@ -224,7 +224,8 @@ def test_every_error_is_in_the_tree_that_the_docstring_draws() -> None:
 
 def test_what_is_not_checked_says_why() -> None:
     silent = re.compile(
-        r"# (?:no" + r"qa: [A-Z0-9, ]+|type: ig" + r"nore\[[a-z, -]+\]|pragma: no " + r"cover)\s*$"
+        r"# (?:no" + r"qa: [A-Z0-9, ]+|type: ig" + r"nore\[[a-z, -]+\]|pragma: no " + r"cover"
+        r"|fmt: \w+)\s*$"
         r"|(?:\.skip|import" + r'orskip)\((?:"\w+")?\)'
     )
     for folder in ("mcpaudit_lab", "tests", "docs", "benchmarks"):

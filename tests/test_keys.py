@@ -69,7 +69,7 @@ async def test_a_minted_key_lets_its_holder_in_and_mints_nothing(store: KeyStore
     assert replace(listed, last_used_at=None) == minted
     assert set(listed.to_wire()) == {
         "id", "name", "description", "created_by", "created_at", "last_used_at",
-    }  # fmt: skip
+    }  # fmt: skip  # reads better as a list than as a column
 
 
 async def test_neither_the_key_nor_its_hash_is_shown(store: KeyStore) -> None:

@@ -271,9 +271,10 @@ def test_a_background_portal_ends_with_its_block_with_a_stream_open(tmp_path: Pa
 
 
 def test_a_background_portal_that_cannot_start_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="or a database"), background_portal(
-        None, MemoryLogger(), database=f"sqlite:///{tmp_path / 'a.db'}"
-    ):  # fmt: skip
+    with (
+        pytest.raises(ValueError, match="or a database"),
+        background_portal(None, MemoryLogger(), database=f"sqlite:///{tmp_path / 'a.db'}"),
+    ):
         pass
     with pytest.raises(ValueError, match="database URL"), background_portal(database="nonsense"):
         pass

@@ -13,12 +13,16 @@ from mcpaudit_lab.jsontext import same
 from mcpaudit_lab.server.wiretext import wire_size, wire_text
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
-    lambda children: st.lists(children, max_size=4)
-    | st.dictionaries(st.text(max_size=8), children, max_size=4),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8), children, max_size=4)
+    ),
     max_leaves=20,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,7 @@ JSON = st.recursive(
         ("\ud800", '"\\ud800"'),
         ("\0\b\f\x7f", '"\\u0000\\b\\f\x7f"'),
     ],
-)  # fmt: skip
+)
 def test_json_is_written_as_recorded(value: Any, text: str) -> None:
     assert wire_text(value) == text
     assert wire_size(value) == len(text.encode())

@@ -89,13 +89,21 @@ _NEXT: Final = {
     help="An export has at most so many lines.",
 )
 @click.option(
-    "--replay-burst", default=5, show_default=True, type=click.IntRange(min=1), metavar="COUNT",
+    "--replay-burst",
+    default=5,
+    show_default=True,
+    type=click.IntRange(min=1),
+    metavar="COUNT",
     help="Replays at once, for each caller.",
-)  # fmt: skip
+)
 @click.option(
-    "--replay-refill-s", default=12.0, show_default=True, metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True), help="Until one more.",
-)  # fmt: skip
+    "--replay-refill-s",
+    default=12.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Until one more.",
+)
 def serve(
     *,
     database: str,

@@ -31,7 +31,7 @@ _ELEMENTS: Final = (
     ("2006", r"\d{4}"), ("-", "-"), ("01", r"\d\d"), ("-", "-"), ("02", r"\d\d"), ("T", "T"),
     ("15", r"\d\d"), (":", ":"), ("04", r"\d\d"), (":", ":"), ("05", r"\d\d(?:[.,]\d+)?"),
     ("Z07:00", r"Z|[+-]\d\d:\d\d"),
-)  # fmt: skip
+)  # fmt: skip  # reads better as a list than as a column
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ FetchJson: TypeAlias = Callable[[str], Awaitable[Any]]
 
 _ALGORITHMS: Final = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-)  # fmt: skip
+)  # fmt: skip  # reads better as a list than as a column
 _MAX_TOKEN_BYTES: Final = 16_384
 _MAX_ANSWER_BYTES: Final = 1_048_576
 _LEAST_REFRESH_S: Final = 30.0
