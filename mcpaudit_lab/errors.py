@@ -223,3 +223,20 @@ class StoreUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
 
     The events are not at fault.
     """
+
+
+class UnreadableRow(McpAuditError):  # noqa: N818 - reads as what happened
+    """A row in a store's tables is no event or no payload: damaged, or written by somebody else.
+
+    Attributes:
+        event_id: the row's id, as it stands in the table.
+        reason: the column and what is wrong with it; none of the data.
+        columns: table to column to value, as they stand there. What JSON cannot hold is a text:
+            bytes as SQL writes them, ``X'ff'``.
+    """
+
+    def __init__(self, event_id: str, reason: str, columns: dict[str, dict[str, object]]) -> None:
+        super().__init__(f"the row of event {event_id!r} cannot be read: {reason}")
+        self.event_id = event_id
+        self.reason = reason
+        self.columns = columns

@@ -30,6 +30,7 @@ from mcpaudit_lab.fields import (
     parse_id,
     parse_time,
     parse_time_ns,
+    respell_time,
 )
 from mcpaudit_lab.jsontext import Json, dumps, loads, same
 from mcpaudit_lab.terminal import visible
@@ -45,6 +46,7 @@ __all__ = [
     "parse_id",
     "parse_time",
     "parse_time_ns",
+    "respell_time",
 ]
 
 _SHOWN_MAX = 80

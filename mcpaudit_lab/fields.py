@@ -26,6 +26,7 @@ __all__ = [
     "parse_id",
     "parse_time",
     "parse_time_ns",
+    "respell_time",
 ]
 
 Kind: TypeAlias = Literal["id", "time", "text", "int", "bool", "json"]
@@ -98,6 +99,12 @@ PAYLOAD_FIELDS: tuple[Field, ...] = (
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
+# What databases and people write: a space, seconds left out, a zone of hours alone, its name.
+_ANY_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d)?(?:\.(\d{1,9}))? ?"
+    r"(?:([Zz]|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?(?: UTC)?)",
+    re.ASCII,
+)
 _ZONELESS = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
 _HEX = "[0-9a-fA-F]"
 _HYPHENED = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
@@ -157,6 +164,31 @@ def parse_time_ns(text: str) -> int:
     moment, fraction = _time_parts(text)
     microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
     return microseconds * 1000 + int(fraction[6:9].ljust(3, "0"))
+
+
+def respell_time(text: str) -> str:
+    """A time in any spelling that names one moment, as a portal writes it.
+
+    Taken are a space for ``T``, seconds left out, up to nine decimals, and as zone ``Z``, ``UTC``,
+    ``+00``, ``+0000`` or ``+00:00``. An epoch number names a moment only to who knows its unit.
+
+    Returns:
+        UTC, ``Z``, up to nine decimals, zeros at the end left out.
+
+    Raises:
+        RecordError: reason ``bad_time``: no such spelling, no zone, or outside the years 1 to 9999.
+    """
+    found = _ANY_TIME.fullmatch(text)
+    if found is None:
+        # Says what is wrong, and takes what has more than nine decimals.
+        return format_time(parse_time(text))
+    day, minute, second, fraction, named, hours, minutes = found.groups()
+    zone = "Z" if named else f"{hours}:{minutes or '00'}"
+    moment, fraction = _time_parts(f"{day}T{minute}{second or ':00'}.{fraction or '0'}{zone}")
+    beyond = fraction[6:9].rstrip("0")
+    if not beyond:
+        return format_time(moment)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}{beyond}Z"
 
 
 def format_time(moment: datetime) -> str:

@@ -26,7 +26,7 @@ from mcpaudit_lab.sql.functions import register_functions
 
 __all__ = ["Compiled", "compile_filter", "register_functions"]
 
-_PAYLOAD_OF_EVENT: Final = "select 1 from audit_payloads p where p.event_id = e.id"
+_PAYLOAD_OF_EVENT: Final = "p.event_id = e.id"
 _COLUMNS: Final = {
     "params": "request_params",
     "responses": "response_result",
@@ -51,7 +51,13 @@ class Compiled:
     residual: bool
 
 
-def compile_filter(filters: EventFilter | Iterable[EventFilter], dialect: str) -> Compiled:
+def compile_filter(
+    filters: EventFilter | Iterable[EventFilter],
+    dialect: str,
+    *,
+    payloads_from: str = "audit_payloads p",
+    payload_where: str = "",
+) -> Compiled:
     """Make the condition that selects what all the filters match.
 
     ``limit`` and ``offset`` are left to the statement around it.
@@ -59,6 +65,8 @@ def compile_filter(filters: EventFilter | Iterable[EventFilter], dialect: str) -
     Args:
         filters: one filter, or several that must all hold; none selects everything.
         dialect: ``duckdb``, ``sqlite`` or ``postgresql``.
+        payloads_from: what stands for ``audit_payloads p``.
+        payload_where: SQL that payloads fulfil besides; the caller binds what it names.
 
     Raises:
         ValueError: for another dialect.
@@ -72,7 +80,8 @@ def compile_filter(filters: EventFilter | Iterable[EventFilter], dialect: str) -
         events += _event_conditions(item, writer)
         payloads += _payload_conditions(item, writer)
     if payloads:
-        events.append(f"exists ({' and '.join([_PAYLOAD_OF_EVENT, *payloads])})")
+        of_event = [_PAYLOAD_OF_EVENT, *filter(None, [payload_where]), *payloads]
+        events.append(f"exists (select 1 from {payloads_from} where {' and '.join(of_event)})")
     return Compiled(" and ".join(events) or "1 = 1", writer.params, writer.residual)
 
 

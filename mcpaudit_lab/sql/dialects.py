@@ -238,11 +238,15 @@ class SQLite(_DoubleReader):
         # SQLite's lower() knows ASCII only. Most texts are: as many bytes as characters.
         folded = (
             f"case when length({column}) = length(cast({column} as blob)) "
-            f"then lower({column}) else mcpaudit_fold({column}) end"
+            f"then lower({column}) else mcpaudit_fold(cast({column} as blob)) end"
             for column in columns
         )
         conditions = (f"instr({column}, {wanted}) > 0" for column in folded)
         return f"({' or '.join(conditions)})"
+
+    def python(self, document: str, kind: str, test: PathTest) -> str:
+        # As bytes: the driver fails the whole query for a text that is not UTF-8.
+        return super().python(f"cast({document} as blob)", kind, test)
 
     def value(self, document: str, test: PathTest) -> str:
         if _unreachable(test):

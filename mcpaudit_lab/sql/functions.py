@@ -29,7 +29,7 @@ def _read_test(text: str) -> tuple[str, PathTest]:
     return kind, PathTest(tuple(path), value)
 
 
-def json_test(document: str | None, written: str) -> bool | None:
+def json_test(document: str | bytes | None, written: str) -> bool | None:
     """Whether a JSON text passes a test. A text that is no JSON passes none."""
     if document is None:
         return None
@@ -48,8 +48,10 @@ def at_least(extra: str | None, name: str, least: str) -> bool | None:
     return None if value is None else bool(value >= int(least))
 
 
-def folded(text: str | None) -> str | None:
-    """The text as ``q`` compares it."""
+def folded(text: str | bytes | None) -> str | None:
+    """The text as ``q`` compares it; of bytes that are not UTF-8, what can be read of them."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
     return None if text is None else fold(text)
 
 

@@ -18,7 +18,6 @@ import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -35,6 +34,7 @@ from mcpaudit_lab.events import (
 from mcpaudit_lab.jsontext import Json, dumps, loads, replace_surrogates
 from mcpaudit_lab.sql.dialects import sqlite_moment
 from mcpaudit_lab.sql.jsonb import NOTIFICATION_KEYS, respell
+from mcpaudit_lab.sql.row_values import column_value
 
 __all__ = ["EXACT", "PortalRow", "PortalRows", "jsonb_text"]
 
@@ -149,44 +149,74 @@ class PortalRows:
         row.size = _OTHER_BYTES + sum([len(value) for value in kept if type(value) is str])
         return row
 
-    def read(self, summary: Sequence[Any], payload: Sequence[Any] | None = None) -> Event:
+    def read(
+        self,
+        summary: Sequence[Any],
+        payload: Sequence[Any] | None = None,
+        *,
+        spelled: bool = False,
+    ) -> Event:
         """The event of a row.
 
         Args:
             summary: the values of ``audit_events``, then ``exact``; JSON as text, times as the
                 driver gives them.
             payload: those of ``audit_payloads`` (``event_id`` first), or None.
+            spelled: whether integers and booleans may be texts.
+
+        Raises:
+            RecordError: a value is not of its column's kind; the message names the column.
         """
-        wire = self._read(summary, EVENT_FIELDS)
+        wire = self._read(summary, EVENT_FIELDS, spelled)
         if payload is None or payload[0] is None:
             if payload is None:
                 wire.pop("payload", None)
         else:
-            wire["payload"] = self._read(payload[1:], PAYLOAD_FIELDS[:-1])
+            wire["payload"] = self._read(payload[1:], PAYLOAD_FIELDS[:-1], spelled)
         return Event(wire)
 
-    def _read(self, values: Sequence[Any], fields: Iterable[Field]) -> dict[str, Any]:
+    def _read(
+        self, values: Sequence[Any], fields: Sequence[Field], spelled: bool
+    ) -> dict[str, Any]:
         exact = values[-1]
         if exact is not None:
-            whole: Any = loads(exact)
-            return dict(whole)
+            return _exactly(exact, fields, values)
         wire: dict[str, Any] = {}
         for field, kept in zip(fields, values, strict=False):
-            value = None if kept is None else self._value(field, kept)
+            if type(kept) is str and field.kind == "text":
+                value: Any = kept
+            else:
+                value = None if kept is None else self._value(field, kept, spelled)
             if field.always:
                 wire[field.name] = _ZEROS.get(field.kind, "") if value is None else value
             elif value not in _EMPTY:
                 wire[field.name] = value
         return wire
 
-    def _value(self, field: Field, kept: Any) -> Json:
-        if field.kind == "json":
+    def _value(self, field: Field, kept: Any, spelled: bool) -> Json:
+        value = column_value(field, kept, spelled=spelled)
+        if field.kind == "json" and self._postgresql:
             first = NOTIFICATION_KEYS if field.name == "notifications" else ()
-            value = loads(kept)
-            return respell(value, first=first) if self._postgresql else value
-        if field.kind == "time":
-            return _time_text(kept)
-        return bool(kept) if field.kind == "bool" else kept
+            return respell(value, first=first)
+        return value
+
+
+def _exactly(exact: Any, fields: Sequence[Field], values: Sequence[Any]) -> dict[str, Any]:
+    """What stands in ``exact``, of the row that it belongs to."""
+    whole: Any = None
+    try:
+        if type(exact) is str:
+            whole = loads(exact)
+    except RecordError as error:
+        raise RecordError(error.reason, f"{EXACT}: {error.detail}") from None
+    if not isinstance(whole, dict):
+        raise RecordError(RejectReason.NOT_AN_OBJECT, f"{EXACT} is not a JSON object")
+    if fields[0].name == "id":
+        stands = column_value(fields[0], values[0])
+        told = whole.get("id")
+        if not isinstance(told, str) or parse_id(told) != stands:
+            raise RecordError(RejectReason.BAD_ID, f"{EXACT} is of another event")
+    return whole
 
 
 class _Written:
@@ -276,13 +306,6 @@ def _time_column(text: str) -> tuple[str, bool]:
         return text, text[25] != "0"
     moment = parse_time(text)
     return sqlite_moment(moment), format_time(moment) == text
-
-
-def _time_text(value: Any) -> str:
-    if isinstance(value, datetime):
-        return format_time(value)
-    text: str = value
-    return text[:26].rstrip("0").rstrip(".") + "Z" if len(text) == 27 else text
 
 
 def jsonb_text(value: Json) -> tuple[str, bool]:
