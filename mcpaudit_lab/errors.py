@@ -25,7 +25,8 @@
     ├── IssuerUnavailable  the issuer of bearer tokens cannot be asked for its keys
     ├── KeyNameTaken       there is an API key of this name already
     ├── AuditUnavailable   the audit log has no place for a call, so the call must not run
-    └── StoreUnavailable   the events' database is away; asking again later may help
+    ├── StoreUnavailable   the events' database is away; asking again later may help
+    └── UnreadableRow      a row of a store's tables is no event; carries its raw columns
 
 Whatever is not in this list (a full disk, an interrupt) comes through as Python raises it.
 """
@@ -58,6 +59,7 @@ __all__ = [
     "SourceError",
     "StoreUnavailable",
     "Unauthorized",
+    "UnreadableRow",
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import MetaData, create_engine, insert, text
 
 from mcpaudit_lab import Event, Lab, SourceError
+from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.lab.event_set import EventSet
@@ -180,8 +181,8 @@ def test_a_database_that_fails_half_way_changes_nothing(sqlite: str) -> None:
         oldest = "(select min(ts) from audit_events)"
         connection.execute(text(f"update audit_events set ts = 'never' where ts = {oldest}"))
     engine.dispose()
-    with pytest.raises(ValueError, match="RFC 3339"):
-        lab.load_database(sqlite)
+    with pytest.raises(RecordError, match="ts: the time is not RFC 3339"):
+        lab.load_database(sqlite, strict=True)
     assert lab.events().count() == 0
     assert lab.sources().empty
 

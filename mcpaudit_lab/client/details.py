@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from mcpaudit_lab.errors import PortalNotFound
+from mcpaudit_lab.errors import PortalError, PortalNotFound
 from mcpaudit_lab.events import Event
 
 if TYPE_CHECKING:
     from mcpaudit_lab.client.reading import PortalReader
 
-__all__ = ["ask_ahead", "fetch_details"]
+__all__ = ["UNREADABLE_STATUS", "ask_ahead", "fetch_details"]
 
+UNREADABLE_STATUS: Final = 422
+"""What a portal answers for an event whose row, or whose payload's, cannot be read."""
 _WORKERS: Final = 8
 # Enough that no thread waits, little enough that an interrupt loses little.
 _AHEAD: Final = 4 * _WORKERS
@@ -26,7 +28,7 @@ _AnswerT = TypeVar("_AnswerT")
 def fetch_details(portal: PortalReader, events: Iterable[Event]) -> Iterator[Event]:
     """The events with their payloads, in the order they came.
 
-    One that is gone from the portal meanwhile comes as it is.
+    One that is gone from the portal meanwhile, or that it cannot read, comes as it is.
 
     Raises:
         PortalError: of the first that could not be asked for.
@@ -38,7 +40,9 @@ def fetch_details(portal: PortalReader, events: Iterable[Event]) -> Iterator[Eve
 def ask_ahead(
     ask: Callable[[_ItemT], _AnswerT], items: Iterable[_ItemT], *, ahead: int = _AHEAD
 ) -> Iterator[tuple[_ItemT, _AnswerT | None]]:
-    """Each item with its answer, in order; None where there is nothing of it any more.
+    """Each item with its answer, in order; None where the portal has none.
+
+    That is where there is nothing of the item any more, and where its row cannot be read.
 
     Args:
         ask: asks about one item; called in threads.
@@ -67,4 +71,8 @@ def _result(found: Future[_AnswerT]) -> _AnswerT | None:
     try:
         return found.result()
     except PortalNotFound:
+        return None
+    except PortalError as error:
+        if error.status != UNREADABLE_STATUS:
+            raise
         return None

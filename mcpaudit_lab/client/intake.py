@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from mcpaudit_lab.client.details import UNREADABLE_STATUS
 from mcpaudit_lab.client.filling import Filling
 from mcpaudit_lab.client.portal_time import moment_of_us
 from mcpaudit_lab.client.question import on_summaries, put_question
@@ -181,9 +182,15 @@ class Intake:
         return all(item.matches(event) for item in self._checks)
 
     def _wants(self, event: Event) -> bool:
-        return self._matches(event) and (
-            self._details is None or self._details.matches(self._portal.event(event.id))
-        )
+        if self._details is None or not self._matches(event):
+            return self._matches(event)
+        try:
+            return self._details.matches(self._portal.event(event.id))
+        except PortalError as error:
+            if error.status != UNREADABLE_STATUS:
+                raise
+            # Nothing can be asked of a payload that cannot be read, now or after a reconnection.
+            return False
 
     def _identify(self, frames: Iterable[Event]) -> Iterator[Event]:
         """Hand out the rows of frames that have no number, and maybe no id."""

@@ -76,10 +76,13 @@ class Page:
     Attributes:
         events: the events.
         total: how many the filter selects, as the portal says.
+        unreadable: how many rows the portal cannot read, whatever the filter. They are not in
+            ``total``.
     """
 
     events: list[Event]
     total: int
+    unreadable: int = 0
 
 
 def read_page(value: Any) -> Page:
@@ -96,7 +99,9 @@ def read_page(value: Any) -> Page:
         raise BadAnswer("the portal's list of events is not what a portal says", status=200)
     detail = ""
     try:
-        return Page([Event(row) for row in rows], total)
+        unreadable = value.get("unreadable")
+        unreadable = unreadable if type(unreadable) is int and unreadable > 0 else 0
+        return Page([Event(row) for row in rows], total, unreadable)
     except (RecordError, TypeError, AttributeError) as error:
         detail = visible(str(error))
     raise BadAnswer(f"the portal lists what is no event: {detail}", status=200)

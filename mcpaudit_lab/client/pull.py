@@ -211,7 +211,10 @@ class Pull:
             self._settle_window((first, cut))
 
     def _count(self, window: Window) -> int:
-        return self._portal.list_once(self._question.between(*window), limit=1).total
+        page = self._portal.list_once(self._question.between(*window), limit=1)
+        if page.unreadable != self._report.unreadable_there:
+            self._report = replace(self._report, unreadable_there=page.unreadable)
+        return page.total
 
     # Reading
 

@@ -23,6 +23,8 @@ class PullReport:
         conflicts: events that contradict what the lab has; they are in its ``rejects``.
         left_out: events that the portal listed because it cannot filter as was asked.
         unreadable: lines that are no events; they are in the lab's ``rejects``.
+        unreadable_there: rows that the portal itself cannot read, whatever was asked. It lists none
+            of them; its log names them.
         expected: how many events the portal says it has for the question.
         missing: how many of them it has not listed, in this pull or an earlier one.
         gone: events that it listed once and has no more; the lab keeps them.
@@ -41,6 +43,7 @@ class PullReport:
     conflicts: int = 0
     left_out: int = 0
     unreadable: int = 0
+    unreadable_there: int = 0
     expected: int = 0
     missing: int = 0
     gone: int = 0
@@ -51,7 +54,7 @@ class PullReport:
 
     @property
     def complete(self) -> bool:
-        """Whether the lab has seen everything that the portal has."""
+        """Whether the lab has seen everything that the portal can read."""
         return not (self.missing or self.unreadable or self.stopped)
 
     def to_dict(self) -> dict[str, object]:
@@ -71,6 +74,7 @@ class PullReport:
         extra = {
             "contradict what the lab has, see rejects": self.conflicts,
             "lines are no events, see rejects": self.unreadable,
+            "rows cannot be read by the portal itself, see its log": self.unreadable_there,
             "were listed but not asked for, and left out": self.left_out,
             "are gone from the portal; the lab keeps them": self.gone,
         }

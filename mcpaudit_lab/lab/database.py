@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mcpaudit_lab.errors import MissingExtra, SourceError
-from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
+from mcpaudit_lab.errors import MissingExtra, RecordError, RejectReason, SourceError
+from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.jsontext import Json
+from mcpaudit_lab.lab.database_rows import TABLES, RawRow, UnreadRow, raw_reading, sqlite_time
 from mcpaudit_lab.lab.ledger import request_text
 from mcpaudit_lab.sql.compile import compile_filter
-from mcpaudit_lab.sql.jsonb import NOTIFICATION_KEYS, respell
+from mcpaudit_lab.sql.suspects import Suspects, mistyped_columns, suspects_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine, Row, Select
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
 __all__ = ["DatabaseSource", "open_database"]
@@ -26,6 +27,8 @@ _BATCH_ROWS = 1000
 
 class DatabaseSource:
     """The rows that some filters select from a portal's database.
+
+    A row that cannot be read comes whatever the filters say: nobody knows whether they mean it.
 
     Attributes:
         name: the URL without its password.
@@ -38,61 +41,59 @@ class DatabaseSource:
         self._filters = tuple(filters)
         self._page = next((f for f in filters if f.limit is not None or f.offset), EventFilter())
         self._engine = _connect(parsed)
+        self._sqlite = self._engine.dialect.name == "sqlite"
         compiled = compile_filter(self._filters, self._engine.dialect.name)
-        self._where, self._params, self._residual = (
-            compiled.where,
-            compiled.params,
-            compiled.residual,
-        )
+        self._residual = compiled.residual
         self.request = request_text(
-            where=self._where,
-            params={name: str(value) for name, value in self._params.items()},
+            where=compiled.where,
+            params={name: str(value) for name, value in compiled.params.items()},
             limit=self._page.limit,
             offset=self._page.offset,
         )
 
     def count(self) -> int:
-        """How many rows the filters select, before a limit."""
-        from sqlalchemy import func, select
+        """How many rows the filters select, before a limit, of those that can be looked at."""
+        with self._reading() as connection, raw_reading(connection) as run:
+            plan = _Plan(connection, self._filters, run)
+            ((count,),) = run(f"select count(*) from {plan.selected}", plan.params)  # noqa: S608 - a condition that binds its values
+            return int(count)
 
-        statement = select(func.count()).select_from(self._select().order_by(None).subquery())
-        with self._reading() as connection:
-            return int(connection.execute(statement, self._params).scalar_one())
+    def batches(self) -> Iterator[list[Event | UnreadRow]]:
+        """The events with their payloads, in the contract's order, some at a time.
 
-    def batches(self) -> Iterator[list[Event]]:
-        """The events with their payloads, in the contract's order, some at a time."""
-        statement = self._select()
-        if not self._residual:
-            statement = statement.offset(self._page.offset).limit(self._page.limit)
-        with self._reading() as connection:
-            rows = connection.execution_options(yield_per=_BATCH_ROWS).execute(
-                statement, self._params
-            )
-            spell = respell if self._engine.dialect.name == "postgresql" else _as_stored
-            events: Iterator[Event] = (_event(row, spell) for row in rows)
-            if self._residual:
-                end = None if self._page.limit is None else self._page.offset + self._page.limit
-                matching = (e for e in events if all(f.matches(e) for f in self._filters))
-                events = islice(matching, self._page.offset, end)
-            while batch := list(islice(events, _BATCH_ROWS)):
+        What cannot be read comes first, save what only reading shows.
+        """
+        with self._reading() as connection, raw_reading(connection) as run:
+            plan = _Plan(connection, self._filters, run)
+            items = self._items(plan, run)
+            while batch := list(islice(items, _BATCH_ROWS)):
                 yield batch
 
-    def _select(self) -> Select[Any]:
-        from sqlalchemy import MetaData, select, text
-
-        from mcpaudit_lab.sql.portal_tables import portal_tables
-
-        events, payloads = portal_tables(MetaData())
-        e, p = events.alias("e"), payloads.alias("payload")
-        columns = [e.c[field.column].label(f"e_{field.column}") for field in EVENT_FIELDS]
-        columns += [p.c[field.column].label(f"p_{field.column}") for field in PAYLOAD_FIELDS]
-        columns.append(p.c.event_id.label("p_event_id"))
-        return (
-            select(*columns)
-            .select_from(e.outerjoin(p, p.c.event_id == e.c.id))
-            .where(text(self._where))
-            .order_by(e.c.ts.desc(), e.c.id)
-        )
+    def _items(self, plan: _Plan, run: _Run) -> Iterator[Event | UnreadRow]:
+        yield from chain.from_iterable(plan.unread.values())
+        statement = f"select {plan.columns} from {plan.selected} order by {plan.order}"
+        skip, left = (self._page.offset, self._page.limit) if self._residual else (0, None)
+        if not self._residual and (self._page.offset or self._page.limit is not None):
+            limit = 2**62 if self._page.limit is None else self._page.limit
+            statement += f" limit {limit:d} offset {self._page.offset:d}"
+        found = (plan.read(row) for row in run(statement, plan.params))
+        if not self._residual:
+            for event, unread in found:
+                yield from unread
+                if event is not None:
+                    yield event
+            return
+        for event, unread in found:
+            if left == 0:
+                return
+            yield from unread
+            if event is None or not all(item.matches(event) for item in self._filters):
+                continue
+            if skip:
+                skip -= 1
+                continue
+            left = None if left is None else left - 1
+            yield event
 
     def _reading(self) -> Any:
         return _Reading(self._engine, self.name)
@@ -121,7 +122,8 @@ class _Reading:
         from sqlalchemy.exc import SQLAlchemyError
 
         self._connection.close()
-        if isinstance(error, SQLAlchemyError):
+        # SQLite's own errors too, of what is run without SQLAlchemy.
+        if isinstance(error, SQLAlchemyError | sqlite3.Error):
             raise _explain(self._name, error) from None
 
 
@@ -183,34 +185,102 @@ def _connect(url: URL) -> Engine:
 
         def register(connection: Any, _: object) -> None:
             register_functions(connection)
+            connection.create_function("mcpaudit_time", 1, sqlite_time, deterministic=True)
 
         event.listen(engine, "connect", register)
     return engine
 
 
-def _as_stored(value: Json, *, first: tuple[str, ...]) -> Json:  # noqa: ARG001 - as respell
-    """SQLite keeps JSON as text, in the spelling it came in."""
-    return value
+_Run: TypeAlias = "Callable[[str, Mapping[str, Any]], Iterator[Sequence[Any]]]"
 
 
-def _event(row: Row[Any], spell: Callable[..., Json]) -> Event:
-    """A row as the portal's wire has it: what is zero or empty is left out."""
-    values = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
-    payload = None
-    if values["p_event_id"] is not None:
-        payload = Payload.build(**_members(values, "p_", PAYLOAD_FIELDS, spell))
-    return Event.build(**_members(values, "e_", EVENT_FIELDS, spell), payload=payload)
+class _Plan:
+    """How one database is read: what of its tables is in doubt, and what to select.
 
+    Attributes:
+        unread: table and key to what is wrong with a row.
+        columns: what to select, for :meth:`read`.
+        selected: from what, and on which condition.
+        order: the contract's order.
+        params: what these bind.
+    """
 
-def _members(
-    values: Any, prefix: str, fields: Sequence[Field], spell: Callable[..., Json]
-) -> dict[str, Any]:
-    members = {field.name: values[prefix + field.column] for field in fields}
-    for field in fields:
-        value = members[field.name]
-        if field.kind == "id" and value is not None:
-            members[field.name] = str(value)
-        elif field.kind == "json":
-            first = NOTIFICATION_KEYS if field.name == "notifications" else ()
-            members[field.name] = spell(value, first=first)
-    return members
+    def __init__(self, connection: Connection, filters: Sequence[EventFilter], run: _Run) -> None:
+        self._sqlite = connection.dialect.name == "sqlite"
+        self.unread: dict[tuple[str, Any], list[UnreadRow]] = {}
+        suspects = {table: self._suspects(connection, table) for table in TABLES}
+        misspelled = False
+        for table, found in suspects.items():
+            names = ", ".join(self._raw(table, table))
+            statement = f"select {names} from {table} where {found.where}"
+            for key, *values in run(
+                statement.replace(":", "\\:") if not self._sqlite else statement, {}
+            ):
+                row = RawRow(table, values, not self._sqlite)
+                problems = row.problems()
+                if not problems and found.source:
+                    error = RecordError(RejectReason.BAD_FIELD, "PostgreSQL has no such value")
+                    problems = [row.unread(error)]
+                if problems:
+                    self.unread[table, key] = problems
+                misspelled |= table == "audit_events"
+        e = suspects["audit_events"].source or "audit_events"
+        if self._sqlite and misspelled:
+            # As text, a time in another spelling has another place.
+            kept = [name for name in TABLES["audit_events"] if name != "ts"]
+            e = f"(select rowid, mcpaudit_time(ts) as ts, {', '.join(kept)} from audit_events)"
+        p = suspects["audit_payloads"].source or "audit_payloads"
+        compiled = compile_filter(
+            filters,
+            connection.dialect.name,
+            payloads_from=f"{suspects['audit_payloads'].source or 'audit_payloads'} p",
+        )
+        self.params = compiled.params
+        self.columns = ", ".join(
+            [*self._raw("e", "audit_events"), *self._raw("payload", "audit_payloads")]
+        )
+        self.selected = (
+            f"{e} e left join {p} payload on payload.event_id = e.id where {compiled.where}"
+        )
+        self.order = "e.ts desc, e.id" if self._sqlite else 'e.ts desc, e.id collate "C"'
+
+    def read(self, row: Sequence[Any]) -> tuple[Event | None, list[UnreadRow]]:
+        """The event of a row of :attr:`columns`, and what is wrong that is not known yet."""
+        split = len(TABLES["audit_events"]) + 1
+        unread: list[UnreadRow] = []
+        event = None
+        key, *values = row[:split]
+        raw = RawRow("audit_events", values, not self._sqlite)
+        if ("audit_events", key) not in self.unread:
+            try:
+                event = raw.event()
+            except RecordError as error:
+                unread.append(raw.unread(error))
+        key, *values = row[split:]
+        if key is None or event is None:
+            return event, unread
+        raw = RawRow("audit_payloads", values, not self._sqlite)
+        try:
+            payload, wrong = raw.payload()
+            event = event.with_payload(payload)
+        except RecordError as error:
+            wrong = error
+        if wrong is not None and ("audit_payloads", key) not in self.unread:
+            unread.append(raw.unread(wrong))
+        return event, unread
+
+    def _raw(self, alias: str, table: str) -> list[str]:
+        """The key and the columns of a table, raw."""
+        if self._sqlite:
+            return [f"{alias}.{name}" for name in ("rowid", *TABLES[table])]
+        # A subselect has no row's address; the key is known by then.
+        key = "event_id" if table == "audit_payloads" else "id"
+        return [f"cast({alias}.{name} as text)" for name in (key, *TABLES[table])]
+
+    def _suspects(self, connection: Connection, table: str) -> Suspects:
+        mistyped = frozenset[str]()
+        if not self._sqlite:
+            mistyped = mistyped_columns(connection, table)
+        return suspects_of(
+            table, connection.dialect.name, kept=(), mistyped=mistyped, captured=True
+        )

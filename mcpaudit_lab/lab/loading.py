@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import RecordError, RejectReason, SourceError
 from mcpaudit_lab.lab.blocks import Block, cut_lines, read_blocks
+from mcpaudit_lab.lab.database_rows import UnreadRow
 from mcpaudit_lab.lab.documents import (
     HTTP_HEAD,
     cut_document,
@@ -111,22 +112,32 @@ class Loader:
         return report
 
     def _load_batches(
-        self, batches: Iterable[list[Event]], kind: str, name: str, request: str | None
+        self,
+        batches: Iterable[Sequence[Event | UnreadRow]],
+        kind: str,
+        name: str,
+        request: str | None,
     ) -> FileReport:
         report, rows = FileReport(name), RowsHash()
         for batch in batches:
             first = report.lines + 1
-            for event in batch:
-                rows.update(event.to_json().encode())
-            numbered = [(first + n, None, None, event) for n, event in enumerate(batch)]
-            # Frames of a stream may have no id.
-            named = [row for row in numbered if row[3].wire.get("id")]
+            rejects: list[Reject] = []
+            named: list[tuple[int, None, None, Event]] = []
+            for line, item in enumerate(batch, first):
+                raw = item.raw if isinstance(item, UnreadRow) else item.to_json().encode()
+                rows.update(raw)
+                if isinstance(item, UnreadRow):
+                    rejects.append(Reject(line, None, item.reason, item.detail, raw))
+                elif item.wire.get("id"):
+                    named.append((line, None, None, item))
+                else:
+                    # Frames of a stream may have no id.
+                    rejects.append(Reject(line, None, RejectReason.NO_ID, "there is no id", raw))
             stage_events(self._connection, named, replace=True)
             report.lines += len(batch)
-            if len(named) < len(batch):
-                unnamed = (row for row in numbered if not row[3].wire.get("id"))
-                self._reject(report, [_unnamed(line, event) for line, _, _, event in unnamed])
-            self._merge(report, partial(_event_line, batch, first))
+            self._reject(report, rejects)
+            events = {line: event for line, _, _, event in named}
+            self._merge(report, partial(_event_line, events))
             self._advance(len(batch))
         report.bytes, report.sha256 = rows.bytes, rows.hexdigest()
         add_source(self._connection, self._source_id, kind, report, request)
@@ -182,11 +193,6 @@ def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
         yield batch
 
 
-def _unnamed(line: int, event: Event) -> Reject:
-    raw = event.to_json().encode()
-    return Reject(line, None, RejectReason.NO_ID, "there is no id", raw)
-
-
-def _event_line(events: Sequence[Event], first: int, line: int) -> bytes:
-    """The JSON line of the event whose number is ``line``, where ``first`` is that of the first."""
-    return events[line - first].to_json().encode()
+def _event_line(events: Mapping[int, Event], line: int) -> bytes:
+    """The JSON line of the event whose number is ``line``."""
+    return events[line].to_json().encode()

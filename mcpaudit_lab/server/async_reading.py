@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.server.aggregates import Point, Share, Stats
-from mcpaudit_lab.server.store import EventStore, Pages, Stored
+from mcpaudit_lab.server.store import EventStore, Pages, Stored, Unreadable
 from mcpaudit_lab.server.subscriptions import Subscription
 
 __all__ = ["AsyncPages", "AsyncReader"]
@@ -74,6 +74,10 @@ class AsyncReader:
     async def event(self, event_id: str) -> Event | None:
         """See :meth:`EventStore.event`."""
         return await asyncio.to_thread(self.store.event, event_id)
+
+    async def unreadable(self) -> Unreadable:
+        """See :meth:`EventStore.unreadable`."""
+        return await asyncio.to_thread(self.store.unreadable)
 
     def stream(self, wanted: EventFilter, *, payloads: bool = False) -> AsyncPages[list[Event]]:
         """See :meth:`EventStore.stream`."""

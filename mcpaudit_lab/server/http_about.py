@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from mcpaudit_lab import __version__
+from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.server.answers import answer_error, answer_json, go_quote
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ __all__ = [
     "show_wellknown",
 ]
 
+# Whoever asks whether the portal is ready does not wait for its database.
+_READINESS_S: Final = 1.0
 _MASK: Final = "[redacted]"
 _PAGE: Final = """\
 <!doctype html><html lang="en"><head><meta charset="utf-8"><title>mcpaudit-lab portal</title></head>
@@ -149,6 +154,14 @@ async def show_wellknown(portal: Portal, request: Request, _: Access) -> Respons
     )
 
 
+async def _unreadable(portal: Portal) -> int:
+    """How many rows cannot be read; 0 where the database does not say so at once."""
+    with suppress(StoreUnavailable, TimeoutError):
+        counted = await asyncio.wait_for(portal.logger.unreadable(), _READINESS_S)
+        return counted.count
+    return 0
+
+
 def public_routes(portal: Portal) -> dict[str, Any]:
     """Path to endpoint, for what needs no key."""
 
@@ -163,6 +176,8 @@ def public_routes(portal: Portal) -> dict[str, Any]:
             return PlainTextResponse("the audit store is away", 503)
         lost = {"dropped": status.dropped, "rejected": status.rejected}
         told = [f"{count} events {what}" for what, count in lost.items() if count]
+        if unreadable := await _unreadable(portal):
+            told.append(f"{unreadable} rows unreadable")
         return PlainTextResponse(", ".join(["ready", *told]))
 
     async def show_resource(request: Request) -> Response:

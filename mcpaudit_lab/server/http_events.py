@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
 from starlette.responses import Response, StreamingResponse
@@ -64,26 +64,27 @@ async def list_events(portal: Portal, request: Request, _: Access) -> Response:
     limit = min(wanted.limit or _DEFAULT_LIMIT, _MAX_LIMIT)
     page = replace_limit(wanted, limit)
     events = await portal.logger.query(page)
-    total = await portal.logger.count(wanted)
-    return answer_json(
-        {
-            "events": [event.wire for event in events],
-            "limit": limit,
-            "offset": wanted.offset,
-            "total": total,
-        }
-    )
+    answer: dict[str, Any] = {
+        "events": [event.wire for event in events],
+        "limit": limit,
+        "offset": wanted.offset,
+        "total": await portal.logger.count(wanted),
+    }
+    # Beyond what was recorded, and only where there is something to tell.
+    if unreadable := (await portal.logger.unreadable()).count:
+        answer["unreadable"] = unreadable
+    return answer_json(answer)
 
 
 async def show_event(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /audit/events/{id}``."""
+    asked = request.path_params["event_id"]
     try:
-        event_id = parse_id(request.path_params["event_id"])
+        event = await portal.logger.event(asked)
     except RecordError:
         return answer_error(400, "event id is not a valid uuid")
-    event = await portal.logger.event(event_id)
     if event is None:
-        return answer_error(404, f"event {go_quote(event_id)} not found")
+        return answer_error(404, f"event {go_quote(parse_id(asked))} not found")
     return answer_json(event.wire)
 
 
@@ -105,6 +106,7 @@ async def export_events(portal: Portal, request: Request, _: Access) -> Response
         # Known before the first line, so that whoever reads a stream need not wait for its end.
         "x-export-total": str(total),
         "x-export-truncated": "true" if total > cap else "false",
+        "x-export-unreadable": str((await portal.logger.unreadable()).count),
     }
     if request.method == "HEAD":
         return Response(headers=headers, media_type="application/x-ndjson")
@@ -172,18 +174,20 @@ async def show_meta(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /audit/meta``: what a client may ask, and how much of it."""
     del request
     limiter = portal.limiter
-    return answer_json(
-        {
-            "export": {"max_rows": portal.options.export_max_rows},
-            "has_keys": list(HAS_COLUMNS),
-            "json_sources": ["param", "response", "header"],
-            "replay": {
-                "burst": limiter.burst,
-                "refill_secs": plain_number(limiter.refill_s),
-                "sustained_min": plain_number(60 / limiter.refill_s),
-            },
-        }
-    )
+    answer: dict[str, Any] = {
+        "export": {"max_rows": portal.options.export_max_rows},
+        "has_keys": list(HAS_COLUMNS),
+        "json_sources": ["param", "response", "header"],
+        "replay": {
+            "burst": limiter.burst,
+            "refill_secs": plain_number(limiter.refill_s),
+            "sustained_min": plain_number(60 / limiter.refill_s),
+        },
+    }
+    unreadable = await portal.logger.unreadable()
+    if unreadable.count:
+        answer |= {"unreadable": unreadable.count, "unreadable_ids": list(unreadable.ids)}
+    return answer_json(answer)
 
 
 def plain_number(number: float) -> float:

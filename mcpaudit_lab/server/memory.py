@@ -19,7 +19,7 @@ from mcpaudit_lab.server.aggregates import (
     stats_of,
     timeseries_of,
 )
-from mcpaudit_lab.server.store import Pages, Prepared, Stored, matching
+from mcpaudit_lab.server.store import Pages, Prepared, Stored, Unreadable, matching
 from mcpaudit_lab.server.store_lines import join_lines
 from mcpaudit_lab.server.subscriptions import Subscription, Subscriptions
 
@@ -167,6 +167,10 @@ class MemoryLogger:
             RecordError: it is no UUID.
         """
         return self._find(parse_id(event_id))
+
+    def unreadable(self) -> Unreadable:
+        """None: they are events already."""
+        return Unreadable()
 
     def stream(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[list[Event]]:
         """All that are wanted, in pages."""

@@ -14,9 +14,11 @@ from mcpaudit_lab.errors import (
     FilterError,
     IssuerUnavailable,
     StoreUnavailable,
+    UnreadableRow,
 )
 from mcpaudit_lab.server.answers import (
     answer_error,
+    answer_json,
     answer_text,
     answer_unauthorized,
     log_failure,
@@ -157,6 +159,9 @@ class Portal:
 def _answer_failure(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         return error.response
+    if isinstance(error, UnreadableRow):
+        told = {"error": str(error), "reason": error.reason, "columns": error.columns}
+        return answer_json(told, 422)
     if isinstance(error, FilterError):
         return answer_error(400, str(error))
     if isinstance(error, _UNAVAILABLE):

@@ -21,11 +21,12 @@ from mcpaudit_lab.server.aggregates import (
     stats_of,
     timeseries_of,
 )
-from mcpaudit_lab.server.store import Pages, Prepared, Stored
+from mcpaudit_lab.server.store import Pages, Prepared, Stored, Unreadable
 from mcpaudit_lab.server.store_aggregates import breakdown_sql, stats_sql, timeseries_sql
 from mcpaudit_lab.server.store_engine import is_integrity_error, open_engine, translated
 from mcpaudit_lab.server.store_reading import RowReader
 from mcpaudit_lab.server.store_schema import bring_up_to_date
+from mcpaudit_lab.server.store_unreadable import RowCheck
 from mcpaudit_lab.server.store_writing import RowWriter
 from mcpaudit_lab.server.subscriptions import Subscription, Subscriptions
 from mcpaudit_lab.sql.portal_rows import PortalRow, PortalRows
@@ -69,7 +70,8 @@ class SqlLogger:
         self._now = now
         self._rows = PortalRows(self.engine.dialect.name, self.tables.small_columns)
         self._writer = RowWriter(self.engine, self.tables)
-        self._reader = RowReader(self.engine, self.tables, self._rows)
+        self._check = RowCheck(self.engine, self.tables, self._rows)
+        self._reader = RowReader(self.engine, self.tables, self._rows, self._check)
         self._subscriptions = Subscriptions(self, poll_s)
         # Numbers of this process alone, where the tables have none.
         self._uncounted = 0
@@ -110,6 +112,8 @@ class SqlLogger:
             if not is_integrity_error(error):
                 raise
             with translated():
+                # Also where somebody inserted a row with the number that was next.
+                self._writer.number_others()
                 self._insert_missing(rows)
         if not self.tables.numbered:
             with self._uncounted_lock:
@@ -123,12 +127,11 @@ class SqlLogger:
     def _insert_missing(self, rows: Sequence[PortalRow]) -> None:
         """Store those that are not there: the answer to an earlier try may have been lost."""
         ids = [row.id for row in rows]
-        with self.engine.connect() as connection:
-            there = self._reader.by_ids(connection, ids)
+        there = self._reader.by_ids(ids)
         missing: dict[str, PortalRow] = {}
         for row in rows:
-            other = there.get(row.id) or (row.id in missing and missing[row.id].event)
-            if not other:
+            other = missing[row.id].event if row.id in missing else there.get(row.id)
+            if other is None and row.id not in there:
                 missing[row.id] = row
             elif other != row.event:
                 raise RecordError(RejectReason.CONFLICT, "another event has this id")
@@ -141,10 +144,13 @@ class SqlLogger:
 
     def count(self, wanted: EventFilter) -> int:
         """How many are wanted; ``limit`` and ``offset`` play no part."""
+        return self._reader.robustly(lambda: self._count(wanted))
+
+    def _count(self, wanted: EventFilter) -> int:
         compiled = self._reader.compile(wanted)
         if compiled.residual:
             return sum(1 for _ in self._reader.matching(wanted))
-        statement = text(f"select count(*) from audit_events e where {compiled.where}")  # noqa: S608 - a condition that binds its values
+        statement = text(f"select count(*) from {compiled.source} where {compiled.where}")  # noqa: S608 - a condition that binds its values
         with self._reading() as connection:
             count: int = connection.execute(statement, compiled.params).scalar_one()
         return count
@@ -154,8 +160,19 @@ class SqlLogger:
 
         Raises:
             RecordError: it is no UUID.
+            UnreadableRow: there is a row of this id, and it or its payload cannot be read.
         """
-        return self._reader.event(parse_id(event_id))
+        try:
+            return self._reader.event(parse_id(event_id))
+        except RecordError:
+            # A damaged id is no UUID, and yet it is the row's.
+            if (row := self._check.explain(event_id)) is not None:
+                raise row from None
+            raise
+
+    def unreadable(self) -> Unreadable:
+        """The rows that cannot be read. Every other answer leaves them out."""
+        return self._check.current().counted
 
     def stream(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[list[Event]]:
         """All that are wanted, in the order of :meth:`query`, in pages."""
@@ -196,11 +213,15 @@ class SqlLogger:
         Raises:
             FilterError: the bucket is not longer than nothing.
         """
-        compiled = self._reader.compile(wanted)
-        if compiled.residual:
-            return timeseries_of(self._reader.matching(wanted), bucket)
-        with self._reading() as connection:
-            return timeseries_sql(connection, compiled, bucket)
+
+        def ask() -> list[Point]:
+            compiled = self._reader.compile(wanted)
+            if compiled.residual:
+                return timeseries_of(self._reader.matching(wanted), bucket)
+            with self._reading() as connection:
+                return timeseries_sql(connection, compiled, bucket)
+
+        return self._reader.robustly(ask)
 
     def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[Share]:
         """What is wanted, counted by a field, the most frequent first, ties by key.
@@ -208,19 +229,27 @@ class SqlLogger:
         Raises:
             FilterError: there is no breakdown by that; the message names the choices.
         """
-        compiled = self._reader.compile(wanted)
-        if compiled.residual:
-            return breakdown_of(self._reader.matching(wanted), by, limit)
-        with self._reading() as connection:
-            return breakdown_sql(connection, compiled, by, limit)
+
+        def ask() -> list[Share]:
+            compiled = self._reader.compile(wanted)
+            if compiled.residual:
+                return breakdown_of(self._reader.matching(wanted), by, limit)
+            with self._reading() as connection:
+                return breakdown_sql(connection, compiled, by, limit)
+
+        return self._reader.robustly(ask)
 
     def stats(self, wanted: EventFilter) -> Stats:
         """Figures over what is wanted."""
-        compiled = self._reader.compile(wanted)
-        if compiled.residual:
-            return stats_of(self._reader.matching(wanted))
-        with self._reading() as connection:
-            return stats_sql(connection, compiled)
+
+        def ask() -> Stats:
+            compiled = self._reader.compile(wanted)
+            if compiled.residual:
+                return stats_of(self._reader.matching(wanted))
+            with self._reading() as connection:
+                return stats_sql(connection, compiled)
+
+        return self._reader.robustly(ask)
 
     def subscribe(
         self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64

@@ -23,7 +23,7 @@ from mcpaudit_lab.server.aggregates import Point, Share, Stats
 if TYPE_CHECKING:
     from mcpaudit_lab.server.subscriptions import Subscription
 
-__all__ = ["EventStore", "Pages", "Prepared", "Stored", "matching", "needs_payload"]
+__all__ = ["EventStore", "Pages", "Prepared", "Stored", "Unreadable", "matching", "needs_payload"]
 
 PageT = TypeVar("PageT")
 
@@ -39,6 +39,19 @@ class Stored:
 
     number: int
     event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The rows of a store that are no events and no payloads, whatever a filter says.
+
+    Attributes:
+        count: how many, of both tables.
+        ids: the ids of their events as they stand there, in order; the first hundred.
+    """
+
+    count: int = 0
+    ids: tuple[str, ...] = ()
 
 
 class Pages(Iterator[PageT], Generic[PageT]):
@@ -142,7 +155,11 @@ class EventStore(Protocol):
 
         Raises:
             RecordError: it is no UUID.
+            UnreadableRow: there is a row, and it or its payload cannot be read.
         """
+
+    def unreadable(self) -> Unreadable:
+        """The rows that cannot be read. Every other answer leaves them out."""
 
     def stream(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[list[Event]]:
         """All that are wanted, in the order of :meth:`query`, in pages."""

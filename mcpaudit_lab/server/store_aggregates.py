@@ -49,7 +49,7 @@ def timeseries_sql(connection: Connection, wanted: Compiled, bucket: timedelta) 
     rows = connection.execute(
         text(
             f"select {start_us} as start_us, count(*), {_ERRORS}, avg(e.duration_ms) "  # noqa: S608 - a condition that binds its values
-            f"from audit_events e where {wanted.where} group by 1 order by 1"
+            f"from {wanted.source} where {wanted.where} group by 1 order by 1"
         ),
         {**wanted.params, "width_us": width_us},
     )
@@ -75,7 +75,7 @@ def breakdown_sql(
     rows = connection.execute(
         text(
             f"select {key}{collation} as item, count(*) as times, {_ERRORS} "  # noqa: S608 - as above
-            f"from audit_events e where {wanted.where} group by 1 order by 2 desc, 1 limit :most"
+            f"from {wanted.source} where {wanted.where} group by 1 order by 2 desc, 1 limit :most"
         ),
         {**wanted.params, "most": 2**31 if limit is None else limit},
     )
@@ -97,5 +97,5 @@ def stats_sql(connection: Connection, wanted: Compiled) -> Stats:
 
 
 def _rows(connection: Connection, wanted: Compiled, columns: str, tail: str) -> Any:
-    statement = f"select {columns} from audit_events e where {wanted.where} {tail}"  # noqa: S608 - as above
+    statement = f"select {columns} from {wanted.source} where {wanted.where} {tail}"  # noqa: S608 - as above
     return connection.execute(text(statement), wanted.params)

@@ -40,6 +40,8 @@ _POSTGRESQL_CONNECT: Final = {
 _POSTGRESQL_SESSION: Final = (
     "set lock_timeout = '10s'",
     "set idle_in_transaction_session_timeout = '30s'",
+    # In another zone the first and the last hours that Python knows are out of the driver's range.
+    "set timezone = 'UTC'",
 )
 # SQLSTATE classes that blame a value: data exception, integrity violation, a limit exceeded.
 _ROW_CLASSES: Final = ("22", "23", "54")

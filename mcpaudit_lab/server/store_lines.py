@@ -13,7 +13,14 @@ from functools import cache
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Field
 from mcpaudit_lab.sql.portal_rows import EXACT
 
-__all__ = ["join_lines", "sqlite_line"]
+__all__ = ["SQLITE_DOUBT", "SQLITE_PAYLOAD_DOUBT", "join_lines", "sqlite_line"]
+
+SQLITE_DOUBT = f"e.{EXACT} is not null"
+"""SQL: the line is to be looked at before it is given out. A suspect has no line at all."""
+SQLITE_PAYLOAD_DOUBT = (
+    f"({SQLITE_DOUBT} or payload.{EXACT} is not null or payload.notifications is not null)"
+)
+"""The same for a line with its payload."""
 
 
 def join_lines(lines: Sequence[bytes]) -> bytes:

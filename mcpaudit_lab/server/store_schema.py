@@ -4,6 +4,7 @@
   it back (:mod:`mcpaudit_lab.sql.portal_rows`).
 - ``commit_number`` in ``audit_events``: 1, 2, 3 … in order of commit. Null in rows that others
   insert, until the next reader numbers them.
+- partial indexes over the rows that may be unreadable (:mod:`mcpaudit_lab.sql.suspects`).
 - ``audit_commits``: one row with the last number given out. Whoever gives out numbers changes that
   row first and holds its lock until the commit; so numbers become visible in their order, without
   gaps, whoever writes, and an aborted transaction gives its numbers back.
@@ -15,7 +16,8 @@ for the 7 that is committed after it.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -35,9 +37,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateColumn
 
 from mcpaudit_lab.errors import StoreUnavailable
+from mcpaudit_lab.events import EVENT_FIELDS
 from mcpaudit_lab.server.store_engine import translated
 from mcpaudit_lab.sql.portal_rows import EXACT
 from mcpaudit_lab.sql.portal_tables import portal_tables
+from mcpaudit_lab.sql.suspects import (
+    OWN_PAYLOAD_FIELDS,
+    Suspects,
+    mistyped_columns,
+    suspects_of,
+)
 
 __all__ = ["COMMIT_NUMBER", "StoreTables", "bring_up_to_date"]
 
@@ -60,6 +69,9 @@ class StoreTables:
         exact: whether both have the column ``exact``.
         numbered: whether events have numbers in order of commit.
         small_columns: integer columns of 32 bits.
+        columns: table to the columns that a row is read from, ``exact`` last where there is one.
+        suspects: table to how its doubtful rows are found.
+        suspects_indexed: whether indexes find them.
     """
 
     events: Table
@@ -67,6 +79,9 @@ class StoreTables:
     exact: bool
     numbered: bool
     small_columns: frozenset[str]
+    columns: Mapping[str, tuple[str, ...]]
+    suspects: Mapping[str, Suspects]
+    suspects_indexed: bool
 
 
 def bring_up_to_date(engine: Engine) -> StoreTables:
@@ -84,10 +99,13 @@ def bring_up_to_date(engine: Engine) -> StoreTables:
             with engine.begin() as connection:
                 _lock(connection)
                 _change(connection, metadata)
+                found = _found(connection, events, payloads)
+                return replace(found, suspects_indexed=_index_suspects(connection, found))
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
                 raise
         with engine.connect() as connection:
+            logger.warning("the tables may not be changed: unreadable rows are seen after a while")
             return _found(connection, events, payloads)
 
 
@@ -153,20 +171,46 @@ def _found(connection: Connection, events: Table, payloads: Table) -> StoreTable
         raise StoreUnavailable("the tables are missing, and this user may not make them")
     names: dict[str, set[str]] = {}
     small: set[str] = set()
+    suspects: dict[str, Suspects] = {}
     for table in (events, payloads):
-        columns = inspector.get_columns(table.name)
-        names[table.name] = {column["name"] for column in columns}
+        columns = {column["name"]: column["type"] for column in inspector.get_columns(table.name)}
+        names[table.name] = set(columns)
+        mistyped = frozenset[str]()
         if connection.dialect.name == "postgresql":
             small |= {
-                column["name"]
-                for column in columns
-                if isinstance(column["type"], Integer)
-                and not isinstance(column["type"], BigInteger)
+                name
+                for name, kind in columns.items()
+                if isinstance(kind, Integer) and not isinstance(kind, BigInteger)
             }
+            mistyped = mistyped_columns(connection, table.name)
+        kept = {EXACT, COMMIT_NUMBER} & set(columns)
+        suspects[table.name] = suspects_of(
+            table.name, connection.dialect.name, kept=kept, mistyped=mistyped
+        )
     exact = all(EXACT in columns for columns in names.values())
     numbered = COMMIT_NUMBER in names["audit_events"] and "audit_commits" in tables
     if not exact:
         logger.warning("the tables may not be changed: what they cannot hold is stored with loss")
     if not numbered:
         logger.warning("the tables may not be changed: there is no order of commit to resume from")
-    return StoreTables(events, payloads, exact, numbered, frozenset(small))
+    ours = (EXACT,) if exact else ()
+    read_from = {
+        events.name: (*(field.column for field in EVENT_FIELDS), *ours),
+        payloads.name: ("event_id", *(field.column for field in OWN_PAYLOAD_FIELDS), *ours),
+    }
+    return StoreTables(
+        events, payloads, exact, numbered, frozenset(small), read_from, suspects, False
+    )
+
+
+def _index_suspects(connection: Connection, found: StoreTables) -> bool:
+    """Make the indexes over doubtful rows; gives whether they are there."""
+    if not all(item.indexable for item in found.suspects.values()):
+        return False
+    for table, item in found.suspects.items():
+        name, key = f"{table}_suspects_idx", "id" if table == "audit_events" else "event_id"
+        known = {index["name"] for index in inspect(connection).get_indexes(table)}
+        # Looked up first: only the owner may ask to make one that is there.
+        if name not in known:
+            connection.exec_driver_sql(f"create index {name} on {table} ({key}) where {item.where}")
+    return True

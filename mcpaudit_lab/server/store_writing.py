@@ -26,14 +26,30 @@ _PLACES: Final = {field.name: place for place, field in enumerate(PAYLOAD_FIELDS
 _NUMBERED_AT_ONCE: Final = 10_000
 
 _TAKE = text("update audit_commits set last = last + :count returning last")
-_UNNUMBERED = text("select 1 from audit_events where commit_number is null limit 1")
+# Also rows that others inserted with a number: one that is not given out yet would be given out
+# again, and hide what comes before it from whoever resumes a stream.
+_TO_NUMBER = "commit_number > (select last from audit_commits) or commit_number < 1"
+_UNNUMBERED = (
+    "select 1 where exists (select 1 from audit_events where commit_number is null and {key} is"
+    " not null) or exists (select 1 from audit_events where commit_number > (select last from"
+    " audit_commits)) or exists (select 1 from audit_events where commit_number < 1)"
+)
+_FORGET = text(f"update audit_events set commit_number = null where {_TO_NUMBER}")  # noqa: S608 - a text of our own
 # Not "with … update …", of which the driver for SQLite does not know how many rows it changed.
-_NUMBER = text(
+_NUMBER = (
     "update audit_events set commit_number = (select last from audit_commits) + fresh.place from ("
-    " select id, row_number() over (order by ts, id) as place from ("
-    "  select id, ts from audit_events where commit_number is null order by ts, id limit :count"
+    " select place_of, row_number() over (order by ts, id) as place from ("
+    "  select {key} as place_of, id, ts from audit_events"
+    "  where commit_number is null and {key} is not null order by ts, id limit :count"
     " ) oldest) fresh "
-    "where audit_events.id = fresh.id"
+    "where audit_events.{key} = fresh.place_of"
+)
+_RESEAT = (
+    text("delete from audit_commits"),
+    text(
+        "insert into audit_commits (one, last)"
+        " select 1, coalesce(max(commit_number), 0) from audit_events where commit_number < 1e18"
+    ),
 )
 
 
@@ -54,6 +70,10 @@ class RowWriter:
         number = [COMMIT_NUMBER] if tables.numbered else []
         self._event_columns = [*EVENT_COLUMNS, *ours, *number]
         self._payload_columns = [*PAYLOAD_COLUMNS, *ours]
+        # SQLite takes rows without an id, or with one that is no text.
+        key = "rowid" if engine.dialect.name == "sqlite" else "id"
+        self._unnumbered = text(_UNNUMBERED.format(key=key))
+        self._number = text(_NUMBER.format(key=key))
 
     def insert(self, rows: Sequence[PortalRow], captured: datetime) -> int | None:
         """Store rows in one transaction: all or none.
@@ -84,13 +104,16 @@ class RowWriter:
         count = 0
         while self._tables.numbered:
             with self._engine.connect() as connection:
-                if connection.execute(_UNNUMBERED).first() is None:
+                if connection.execute(self._unnumbered).first() is None:
                     break
             with self._writing() as connection:
                 # The lock comes first: what is numbered has to be committed before the next number.
-                connection.execute(_TAKE, {"count": 0}).one()
-                numbered = connection.execute(_NUMBER, {"count": _NUMBERED_AT_ONCE}).rowcount
-                connection.execute(_TAKE, {"count": numbered}).one()
+                self._take_numbers(connection, 0)
+                connection.execute(_FORGET)
+                numbered = connection.execute(self._number, {"count": _NUMBERED_AT_ONCE}).rowcount
+                self._take_numbers(connection, numbered)
+            if not numbered:
+                break
             count += numbered
         return count
 
@@ -102,8 +125,14 @@ class RowWriter:
     def _take_numbers(self, connection: Connection, count: int) -> int | None:
         if not self._tables.numbered:
             return None
-        last: int = connection.execute(_TAKE, {"count": count}).scalar_one()
-        return last - count + 1
+        last = connection.execute(_TAKE, {"count": count}).scalar_one_or_none()
+        if not isinstance(last, int):
+            # Somebody emptied the table, or damaged it.
+            for statement in _RESEAT:
+                connection.execute(statement)
+            last = connection.execute(_TAKE, {"count": count}).scalar_one()
+        first: int = last - count + 1
+        return first
 
     def _drop_missing_originals(self, connection: Connection, rows: Sequence[PortalRow]) -> None:
         """Replays of an event that is not here (any more) refer to nothing, as if it went later."""

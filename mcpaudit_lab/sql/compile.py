@@ -44,11 +44,13 @@ class Compiled:
         params: their values, by name.
         residual: whether the rows are a superset, each to be checked with
             :meth:`~mcpaudit_lab.filters.EventFilter.matches` of every filter.
+        source: what to select from.
     """
 
     where: str
     params: dict[str, Any]
     residual: bool
+    source: str = "audit_events e"
 
 
 def compile_filter(
@@ -81,7 +83,8 @@ def compile_filter(
         payloads += _payload_conditions(item, writer)
     if payloads:
         of_event = [_PAYLOAD_OF_EVENT, *filter(None, [payload_where]), *payloads]
-        events.append(f"exists (select 1 from {payloads_from} where {' and '.join(of_event)})")
+        found = f"from {payloads_from} where {' and '.join(of_event)}"
+        events.append(f"exists (select 1 {found})")
     return Compiled(" and ".join(events) or "1 = 1", writer.params, writer.residual)
 
 

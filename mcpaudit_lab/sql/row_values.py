@@ -20,6 +20,7 @@ __all__ = ["column_value", "raw_columns", "tolerant_text"]
 
 # As PostgreSQL writes and reads them in a column of text.
 _INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+_USUAL_CHARS: Final = len("2026-11-24T03:43:43.274318Z")
 _BOOLEANS: Final = {"t": True, "true": True, "f": False, "false": False}
 
 
@@ -42,33 +43,46 @@ def column_value(field: Field, kept: Any, *, spelled: bool = False) -> Json:
         return format_time(kept)
     if type(kept) is not str:
         _refuse(field, "not a text in UTF-8")
-    if kind == "text":
-        return str(kept)
+    text = str(kept)
     try:
         if kind == "json":
-            return loads(kept)
+            return loads(text)
         if kind == "time":
-            return respell_time(kept)
+            return _time(text)
         # An id that refers to another event stays as it stands; the event's own is what it is
         # looked up by.
-        canonical = parse_id(kept) if kept else ""
+        if kind == "id" and (text or field.name == "id"):
+            canonical = parse_id(text)
+            return canonical if field.name == "id" else text
     except RecordError as error:
         raise RecordError(error.reason, f"{field.column}: {error.detail}") from None
-    return canonical if field.name == "id" else str(kept)
+    return text
+
+
+def _time(text: str) -> str:
+    # The usual spelling needs little reading: whoever makes an event of it checks it.
+    if len(text) != _USUAL_CHARS or (text[10], text[19], text[26]) != ("T", ".", "Z"):
+        return respell_time(text)
+    try:
+        datetime.fromisoformat(text[:26])
+    except ValueError:
+        raise RecordError(RejectReason.BAD_TIME, "the time is out of range") from None
+    return f"{text[:26].rstrip('0').rstrip('.')}Z"
 
 
 def _number(field: Field, kept: Any, spelled: bool) -> int | bool:
+    as_text = kept.lower() if spelled and isinstance(kept, str) else ""
     if field.kind == "int":
         if type(kept) is int:
             return kept
-        if spelled and type(kept) is str and _INTEGER.fullmatch(kept):
-            return int(kept)
+        if _INTEGER.fullmatch(as_text):
+            return int(as_text)
         _refuse(field, "not an integer")
     if isinstance(kept, int) and kept in (0, 1):
         return bool(kept)
-    if spelled and type(kept) is str and kept.lower() in _BOOLEANS:
-        return _BOOLEANS[kept.lower()]
-    _refuse(field, "not true or false")
+    if as_text not in _BOOLEANS:
+        _refuse(field, "not true or false")
+    return _BOOLEANS[as_text]
 
 
 def _refuse(field: Field, why: str) -> NoReturn:
