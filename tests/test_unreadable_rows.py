@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from portals import an_event
 from sqlalchemy import create_engine, text
 
-from mcpaudit_lab.errors import RecordError, UnreadableRow
+from mcpaudit_lab import PortalClient
+from mcpaudit_lab.errors import PortalError, RecordError, UnreadableRow
 from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Payload, respell_time
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.lab import Lab
+from mcpaudit_lab.server import background_portal
 from mcpaudit_lab.server.sql_logger import SqlLogger
 
 ALL = EventFilter()
@@ -224,3 +224,327 @@ def test_a_bad_value_costs_its_own_row_and_nothing_else(damaged: Any) -> None:
     store.log([new])
     assert store.query(EventFilter(limit=1)) == [new.summary]
     assert [item.event.id for item in store.after(3, 10)] == [new.id]
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+MOMENT = "2026-11-24T03:50:12.723167Z"
+SPELLINGS = [
+    ("2026-11-24 03:50:12.723167+00", MOMENT),
+    ("2026-11-24T03:50:12.723167+00:00", MOMENT),
+    ("2026-11-24 09:20:12.723167+0530", MOMENT),
+    ("2026-11-23 22:50:12.723167 -05", MOMENT),
+    ("2026-11-24t03:50:12.723167z", MOMENT),
+    ("2026-11-24 03:50:12.723167 UTC", MOMENT),
+    ("2026-11-24 03:50:12.723167 +0000 UTC", MOMENT),
+    ("2026-11-24 03:50:12+00", "2026-11-24T03:50:12Z"),
+    ("2026-11-24 03:50:12.7+00", "2026-11-24T03:50:12.7Z"),
+    ("2026-11-24 03:50Z", "2026-11-24T03:50:00Z"),
+]
+
+
+@pytest.mark.parametrize(("spelled", "wire"), SPELLINGS)
+def test_a_time_in_any_spelling_of_one_moment_is_read(spelled: str, wire: str) -> None:
+    assert respell_time(spelled) == wire
+
+
+def test_decimals_beyond_microseconds_are_kept() -> None:
+    assert respell_time("2026-11-24 03:50:12.723167891+00") == "2026-11-24T03:50:12.723167891Z"
+    assert respell_time("2026-11-24 03:50:12.723167890+00") == "2026-11-24T03:50:12.72316789Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["1764042612", "2026-11-24", "2026-11-24 03:50:12", "03:50Z", "now", "", "24.11.2026"]
+)
+def test_what_names_no_moment_is_no_time(text: str) -> None:
+    with pytest.raises(RecordError):
+        respell_time(text)
+
+
+INSERT = (
+    "insert into audit_events (id, ts, duration_ms, tool_name, success, transport, source)"
+    " values (:id, :ts, '1', 'echo', {true}, 'http', 'mcp')"
+)
+THEIRS = "00000000-0000-4000-8000-000000000009"
+
+
+@pytest.fixture(params=["sqlite", "texts"])
+def mixed(request: pytest.FixtureRequest, stores: dict[str, SqlLogger]) -> Iterator[SqlLogger]:
+    """A store into which others may insert times as texts; emptied afterwards."""
+    store = stores[request.param]
+    yield store
+    run(store, "delete from audit_payloads", "delete from audit_events")
+    run(store, "update audit_commits set last = 0")
+    store.log(good_events())
+
+
+def insert(store: SqlLogger, ts: str, event_id: str = THEIRS) -> None:
+    true = "1" if store.engine.dialect.name == "sqlite" else "'true'"
+    run(store, INSERT.format(true=true), id=event_id, ts=ts)
+
+
+@pytest.mark.parametrize(("spelled", "wire"), SPELLINGS[:6])
+def test_a_row_with_such_a_time_has_its_place(mixed: SqlLogger, spelled: str, wire: str) -> None:
+    insert(mixed, spelled)
+    # The others are earlier: they begin at three.
+    assert shape(mixed)["ids"] == [THEIRS, *IDS[::-1]]
+    (newest,) = mixed.query(EventFilter(limit=1))
+    assert newest.wire["timestamp"] == wire
+    exported = b"".join(mixed.export(ALL)).splitlines()
+    assert b'"timestamp":"2026-11-24T03:50:12.723167Z"' in exported[0]
+    moment = EventFilter(from_=wire, to=wire)
+    assert [event.id for event in mixed.query(moment)] == [THEIRS]
+    assert mixed.count(EventFilter(to="2026-11-24T03:50:12.723166Z")) == 3
+    assert mixed.event(THEIRS) is not None
+    assert mixed.unreadable().count == 0
+
+
+def test_nanoseconds_of_others_are_kept_in_sqlite(mixed: SqlLogger) -> None:
+    insert(mixed, "2026-11-24 03:50:12.723167891+00")
+    (newest,) = mixed.query(EventFilter(limit=1))
+    kept = "891" if mixed.engine.dialect.name == "sqlite" else ""
+    assert newest.wire["timestamp"] == f"2026-11-24T03:50:12.723167{kept}Z"
+    assert loads(b"".join(mixed.export(EventFilter(limit=1)))) == newest.wire
+
+
+# --- ids, numbers, mending ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed", ["sqlite", "postgresql"], indirect=True)
+def test_an_id_in_another_spelling_is_found_by_the_usual_one(mixed: SqlLogger) -> None:
+    usual = "aaaaaaaa-0000-4000-8000-00000000000a"
+    insert(mixed, MOMENT, usual.upper())
+    assert shape(mixed)["ids"] == [usual, *IDS[::-1]]
+    found = mixed.event(usual)
+    assert found is not None
+    assert found.id == usual
+    insert(mixed, MOMENT, usual)
+    assert shape(mixed)["ids"] == [usual, *IDS[::-1]]
+    assert mixed.unreadable().ids == (usual.upper(),)
+
+
+def test_a_row_that_somebody_mends_is_read_again(
+    mixed: SqlLogger, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        insert(mixed, "yesterday")
+        assert mixed.unreadable().ids == (THEIRS,)
+        assert shape(mixed)["ids"] == IDS[::-1]
+    told = [record for record in caplog.records if THEIRS in record.getMessage()]
+    assert len(told) == 1
+    assert "ts: the time is not RFC 3339" in told[0].getMessage()
+    assert "yesterday" not in caplog.text
+    run(mixed, "update audit_events set ts = :ts where id = :id", ts=MOMENT, id=THEIRS)
+    assert mixed.unreadable().count == 0
+    assert shape(mixed)["ids"] == [THEIRS, *IDS[::-1]]
+
+
+@pytest.mark.parametrize("number", ["4", "1000", "-7", "'many'", "0"])
+def test_numbers_that_others_gave_stop_neither_writer_nor_reader(
+    stores: dict[str, SqlLogger], number: str
+) -> None:
+    for name in ("sqlite", "postgresql"):
+        if name == "postgresql" and number == "'many'":
+            continue
+        store = stores[name]
+        run(
+            store,
+            "insert into audit_events (id, ts, duration_ms, tool_name, success, transport, source,"
+            f" commit_number) values ('{THEIRS}', '{MOMENT}', 1, 'echo', true, 'http', 'mcp',"
+            f" {number})",
+        )
+        new = [an_event(20), an_event(21)]
+        for event in new:
+            store.log([event])
+        assert {event.id for event in new} < set(shape(store)["ids"])
+        stored = store.after(3, 10)
+        assert {item.event.id for item in stored} == {THEIRS, *(event.id for event in new)}
+        assert [item.number for item in stored] == [4, 5, 6]
+        run(store, "delete from audit_payloads", "delete from audit_events")
+        run(store, "update audit_commits set last = 0")
+        store.log(good_events())
+
+
+def test_a_lost_count_of_numbers_is_made_again(stores: dict[str, SqlLogger]) -> None:
+    for name in ("sqlite", "postgresql"):
+        run(stores[name], "delete from audit_commits")
+        new = an_event(30)
+        stores[name].log([new])
+        assert [item.event.id for item in stores[name].after(3, 10)] == [new.id]
+        run(stores[name], f"delete from audit_payloads where event_id = '{new.id}'")
+        run(stores[name], f"delete from audit_events where id = '{new.id}'")
+        run(stores[name], "update audit_commits set last = 3")
+
+
+def test_an_event_is_not_stored_over_an_unreadable_one(mixed: SqlLogger) -> None:
+    if mixed.engine.dialect.name == "postgresql":
+        return  # those tables have no keys
+    run(mixed, f"update audit_events set tool_name = x'ff' where id = '{BAD_ID}'")
+    with pytest.raises(RecordError, match="another event has this id"):
+        mixed.log([an_event(id=BAD_ID)])
+    mixed.log([an_event(40)])
+    assert mixed.count(ALL) == 3
+
+
+# --- load_database --------------------------------------------------------------------------------
+
+# A third of them will do: they are read by what reads them for the portal.
+LOADED = [case for case in CASES if case[2] != "exact"][::3]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    LOADED,
+    indirect=True,
+    ids=[f"{e}-{t[6:]}-{c}-{v[:24]}" for e, t, c, v in LOADED],
+)
+def test_load_database_puts_it_into_rejects(damaged: Any) -> None:
+    store, table, column = damaged
+    url = store.engine.url.render_as_string(hide_password=False)
+    questions: list[dict[str, Any]] = [{}, {"tool": "echo", "from_": "2026-11-24T00:00:00Z"}]
+    for keywords in questions:
+        lab = Lab()
+        report = lab.load_database(url, **keywords)
+        others = [item for item in IDS if item != BAD_ID]
+        assert sorted(lab.events().ids()) == (others if table == "audit_events" else IDS)
+        rejected = lab.rejects()
+        if keywords and column == "tool_name":
+            # Only reading would show it, and the filter selects other rows.
+            continue
+        assert report.rejected == len(rejected) == 1
+        assert report.lines == report.loaded + report.rejected
+        assert column in rejected["detail"][0] or store.engine.dialect.name == "postgresql"
+        raw: Any = loads(bytes(rejected["raw"][0]))
+        assert list(raw) == [table]
+        key = "id" if table == "audit_events" else "event_id"
+        assert column == key or raw[table][key] == BAD_ID
+    with pytest.raises(RecordError):
+        Lab().load_database(url, strict=True)
+
+
+def test_load_database_reads_and_sorts_times_in_other_spellings(mixed: SqlLogger) -> None:
+    insert(mixed, SPELLINGS[0][0])
+    url = mixed.engine.url.render_as_string(hide_password=False)
+    lab = Lab()
+    assert lab.load_database(url, limit=2).loaded == 2
+    assert lab.events().ids() == [THEIRS, IDS[2]]
+    again = Lab()
+    assert again.load_database(url, from_=MOMENT, to=MOMENT).loaded == 1
+    assert again.event(THEIRS).wire["timestamp"] == MOMENT
+
+
+def test_a_payload_whose_captured_at_is_no_time_is_loaded_all_the_same(mixed: SqlLogger) -> None:
+    run(mixed, f"update audit_payloads set captured_at = 'once' where event_id = '{BAD_ID}'")
+    assert mixed.unreadable().count == 0
+    lab = Lab()
+    url = mixed.engine.url.render_as_string(hide_password=False)
+    report = lab.load_database(url)
+    assert (report.loaded, report.rejected) == (3, 1)
+    if mixed.engine.dialect.name == "sqlite":
+        assert lab.event(BAD_ID).payload is not None
+
+
+# --- over HTTP ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "texts"])
+def portal(
+    request: pytest.FixtureRequest, stores: dict[str, SqlLogger]
+) -> Iterator[tuple[SqlLogger, PortalClient]]:
+    """A portal on one of the stores with an unreadable event and an unreadable payload."""
+    store = stores[request.param]
+    url = store.engine.url.render_as_string(hide_password=False)
+    bad_time = "'yesterday'" if request.param != "postgresql" else "'infinity'"
+    run(
+        store,
+        f"update audit_events set ts = {bad_time} where id = '{IDS[0]}'",
+        f"update audit_payloads set request_headers = '[1]' where event_id = '{BAD_ID}'",
+    )
+    with (
+        background_portal(database=url) as at,
+        PortalClient(at.url, at.api_key) as client,
+    ):
+        yield store, client
+    run(store, "delete from audit_payloads", "delete from audit_events")
+    run(store, "update audit_commits set last = 0")
+    store.log(good_events())
+
+
+def test_a_portal_tells_of_them_everywhere(portal: tuple[SqlLogger, PortalClient]) -> None:
+    _, client = portal
+    base = "/api/v1/portal/audit"
+    listed = client.http.get(f"{base}/events").json()
+    assert [row["id"] for row in listed["events"]] == [IDS[2], BAD_ID]
+    assert (listed["total"], listed["unreadable"]) == (2, 2)
+    answer = client.http.get(f"{base}/export?payloads=true")
+    assert answer.headers["x-export-unreadable"] == "2"
+    assert answer.headers["x-export-total"] == "2"
+    lines = [loads(line) for line in answer.content.splitlines()]
+    assert ["payload" in line for line in lines if isinstance(line, dict)] == [True, False]
+    meta = client.meta()
+    assert (meta["unreadable"], meta["unreadable_ids"]) == (2, [IDS[0], BAD_ID])
+    assert client.http.get("/readyz").text == "ready, 2 rows unreadable"
+    for event_id, reason in ((IDS[0], "ts"), (BAD_ID, "request_headers")):
+        detail = client.http.get(f"{base}/events/{event_id}")
+        assert detail.status_code == 422
+        told = detail.json()
+        assert reason in told["reason"]
+        assert told["columns"]["audit_events"]["id"] == event_id
+        assert told["columns"]["audit_payloads"]["event_id"] == event_id
+        replay = client.http.post(f"{base}/events/{event_id}/replay")
+        assert replay.status_code == 422
+    for path in ("timeseries?bucket=1h", "breakdown?by=success", "breakdown?by=tool"):
+        rows = client.http.get(f"{base}/{path}").json()
+        assert sum(row["count"] for row in rows.get("points") or rows["breakdown"]) == 2
+    assert client.http.get("/api/v1/portal/dashboard").status_code == 200
+
+
+def test_a_pull_ends_and_tells_of_them(portal: tuple[SqlLogger, PortalClient]) -> None:
+    _, client = portal
+    lab = Lab()
+    report = lab.pull(client, progress=False)
+    assert report.complete
+    assert (report.new, report.missing, report.unreadable) == (2, 0, 0)
+    assert report.unreadable_there == 2
+    assert "2 rows cannot be read by the portal itself" in str(report)
+    assert lab.event(IDS[2]).payload is not None
+    assert lab.event(BAD_ID).payload is None
+    again = lab.pull(client, progress=False)
+    assert (again.complete, again.new) == (True, 0)
+    assert lab.pull(client, progress=False, params={"n": 3}).complete
+
+
+def test_a_client_reads_past_them(portal: tuple[SqlLogger, PortalClient]) -> None:
+    _, client = portal
+    assert [event.id for event in client.events()] == [IDS[2], BAD_ID]
+    assert [event.id for event in client.export(payloads=True)] == [IDS[2], BAD_ID]
+    # What the portal cannot ask, the client does, of each event by itself.
+    assert [event.id for event in client.events(error_category="", params={"n": 3})] == [IDS[2]]
+    with pytest.raises(PortalError) as caught:
+        client.event(BAD_ID)
+    assert caught.value.status == 422
+
+
+def test_a_resumed_stream_goes_on_past_them(portal: tuple[SqlLogger, PortalClient]) -> None:
+    store, client = portal
+    with client.http.stream(
+        "GET", "/api/v1/portal/audit/stream", headers={"Last-Event-ID": "0"}
+    ) as answer:
+        ids: list[str] = []
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                ids.append(line.removeprefix("id: "))
+            if len(ids) == 2:
+                break
+    assert ids == ["2", "3"]
+    if store.engine.dialect.name == "sqlite":
+        insert(store, "yesterday")
+    else:
+        run(store, f"update audit_events set ts = ts where id = '{IDS[0]}'")
+    new = an_event(60)
+    store.log([new])
+    with client.http.stream(
+        "GET", "/api/v1/portal/audit/stream", headers={"Last-Event-ID": "3"}
+    ) as answer:
+        line = next(line for line in answer.iter_lines() if line.startswith("data: "))
+    assert Event.from_json(line.removeprefix("data: ")).id == new.id

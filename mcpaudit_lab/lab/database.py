@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -55,21 +56,21 @@ class DatabaseSource:
         """How many rows the filters select, before a limit, of those that can be looked at."""
         with self._reading() as connection, raw_reading(connection) as run:
             plan = _Plan(connection, self._filters, run)
-            ((count,),) = run(f"select count(*) from {plan.selected}", plan.params)  # noqa: S608 - a condition that binds its values
+            ((count,),) = run(f"select count(*) from {plan.selected}", plan.params)
             return int(count)
 
-    def batches(self) -> Iterator[list[Event | UnreadRow]]:
+    def batches(self) -> Generator[list[Event | UnreadRow]]:
         """The events with their payloads, in the contract's order, some at a time.
 
         What cannot be read comes first, save what only reading shows.
         """
         with self._reading() as connection, raw_reading(connection) as run:
             plan = _Plan(connection, self._filters, run)
-            items = self._items(plan, run)
-            while batch := list(islice(items, _BATCH_ROWS)):
-                yield batch
+            with closing(self._items(plan, run)) as items:
+                while batch := list(islice(items, _BATCH_ROWS)):
+                    yield batch
 
-    def _items(self, plan: _Plan, run: _Run) -> Iterator[Event | UnreadRow]:
+    def _items(self, plan: _Plan, run: _Run) -> Generator[Event | UnreadRow]:
         yield from chain.from_iterable(plan.unread.values())
         statement = f"select {plan.columns} from {plan.selected} order by {plan.order}"
         skip, left = (self._page.offset, self._page.limit) if self._residual else (0, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -95,7 +96,8 @@ class Loader:
         Raises:
             SourceError: the database fails.
         """
-        return self._load_batches(source.batches(), "database", source.name, source.request)
+        with closing(source.batches()) as batches:
+            return self._load_batches(batches, "database", source.name, source.request)
 
     def load_events(
         self, events: Iterable[Event], *, kind: str, name: str, request: str | None

@@ -1,9 +1,8 @@
 """Which rows of a store's tables cannot be read, and why.
 
 Every question is asked of the other rows. So the suspects are looked at before each question
-(:mod:`mcpaudit_lab.sql.suspects`); what only reading shows (bytes that are not UTF-8, a
-member of a wrong type in ``exact``) is noted when it is read, and looked at again from then on. A
-row that somebody mends is read again.
+(:mod:`mcpaudit_lab.sql.suspects`). What only reading shows, such as bytes that are not UTF-8, is
+noted when it is read, and looked at again from then on. A row that somebody mends is read again.
 
 SQLite compares times as text. A time that is spelled otherwise is therefore written into its column
 as a store spells it, as if the store had written the row: the moment is the same.
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, text
@@ -37,8 +37,7 @@ __all__ = ["BadRow", "BadRows", "RowCheck"]
 
 logger = logging.getLogger(__name__)
 
-# More suspects than this are looked at again after a while only; so are all where there is no
-# index.
+# More suspects than this, or all without an index, are looked at again after a while only.
 _MANY: Final = 500
 _MANY_S: Final = 2.0
 _UNINDEXED_S: Final = 10.0
@@ -134,7 +133,6 @@ class RowCheck:
         return replace(compiled, where=where, params=params, source=source), joined
 
     def _left_out(self, alias: str, table: str, rows: Mapping[Any, BadRow]) -> str:
-        # A source has no suspects, and what was found by reading stands beside them.
         if not rows:
             return ""
         if self._sqlite:
@@ -154,11 +152,7 @@ class RowCheck:
     # --- which they are ---------------------------------------------------------------------------
 
     def current(self) -> BadRows:
-        """The rows that cannot be read now.
-
-        Raises:
-            StoreUnavailable: the database is away.
-        """
+        """The rows that cannot be read now; StoreUnavailable where the database is away."""
         with self._lock:
             if self._clock() < self._good_until_s:
                 return self._last
@@ -370,11 +364,9 @@ class RowCheck:
             return [(row[0], list(row[1:])) for row in raw.execute(statement, params)]
         columns = [f"cast({name} as text)" for name in names]
         statement = f"select {', '.join(columns)} from {table} where {where}"  # noqa: S608 - as above
-        if params:
-            found = connection.execute(text(statement), params)
-        else:
-            # The colons in a pattern are no parameters.
-            found = connection.exec_driver_sql(statement)
+        # Without parameters, the colons in a pattern are none.
+        run = partial(connection.execute, text(statement), params)
+        found = run() if params else connection.exec_driver_sql(statement)
         return [(row[0], list(row)) for row in found]
 
     @contextmanager

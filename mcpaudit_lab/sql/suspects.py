@@ -12,7 +12,7 @@ subselect that casts what can be cast and has no suspects. That needs PostgreSQL
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -122,10 +122,11 @@ def _sqlite_terms(fields: Collection[Field], key: str, *, exact: bool) -> Iterat
         elif field.kind == "bool":
             yield f"coalesce({column}, 0) not in (0, 1)"
         elif field.kind == "time":
+            # Without something to add, the 30th of February is given back as it came.
             present = "" if field.always else f"{column} is not null and "
             yield (
                 f"{present}case when typeof({column}) = 'text' and {column} glob '{_TIME_GLOB}'"
-                f" then date(substr({column}, 1, 10)) is not substr({column}, 1, 10)"
+                f" then date(substr({column}, 1, 10), '+0 days') is not substr({column}, 1, 10)"
                 f" or substr({column}, 12, 2) > '23' or substr({column}, 1, 4) = '0000' else 1 end"
             )
         elif field.kind == "id":
@@ -155,24 +156,23 @@ def _bad_json(column: str) -> str:
 
 
 def _postgresql_terms(
-    fields: Collection[Field], casts: Collection[str], *, exact: bool
+    fields: Collection[Field], casts: Mapping[str, str], *, exact: bool
 ) -> Iterator[str]:
     for field in fields:
         column = field.column
+        value = casts.get(column, column)
         if field.kind == "id":
             yield f"{column} is not null and cast({column} as text) !~ '{_ID_REGEX}'"
-        elif column in casts:
-            continue
-        elif field.kind == "time":
+        elif field.kind == "time" and column not in casts:
             # NULL, of a payload, is none of these.
             yield f"coalesce(not isfinite({column}), false)"
             yield f"coalesce({column} < {_FIRST} or {column} >= {_END}, false)"
         elif column == "request_headers":
-            yield f"coalesce(jsonb_typeof({column}), 'null') not in ('object', 'null')"
+            yield f"coalesce(jsonb_typeof({value}), 'null') not in ('object', 'null')"
         elif column == "notifications":
-            objects = f"jsonb_path_exists({column}, 'strict $[*] ? (@.type() <> \"object\")')"
+            objects = f"jsonb_path_exists({value}, 'strict $[*] ? (@.type() <> \"object\")')"
             yield (
-                f"case coalesce(jsonb_typeof({column}), 'null') when 'null' then false"
+                f"case coalesce(jsonb_typeof({value}), 'null') when 'null' then false"
                 f" when 'array' then {objects} else true end"
             )
     if exact:
