@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -70,12 +71,17 @@ def kinds_of(table: str, column: str) -> list[str]:
 
 
 def cases(engine: str) -> Iterator[tuple[str, str, str]]:
-    """Table, column and bad value. An id that the engine itself refuses there is none."""
+    """Table, column and bad value: all values in the first column of a kind, one in the others."""
+    count: Counter[str] = Counter()
     tables = {"audit_events": EVENT_FIELDS, "audit_payloads": PAYLOAD_FIELDS[:-1]}
     for table, fields in tables.items():
         for column in [*(field.column for field in fields), "exact"]:
             for kind in kinds_of(table, column):
-                for value in BAD[engine].get(kind, []):
+                values = BAD[engine].get(kind, [])
+                count[kind] += 1
+                if count[kind] > 1 and kind not in ("id", "exact"):
+                    values = values[count[kind] % len(values) :][:1] if values else []
+                for value in values:
                     if column == "replayed_from" and value in ("null", "''"):
                         continue
                     yield table, column, value
@@ -388,8 +394,8 @@ def test_an_event_is_not_stored_over_an_unreadable_one(mixed: SqlLogger) -> None
 
 # --- load_database --------------------------------------------------------------------------------
 
-# A third of them will do: they are read by what reads them for the portal.
-LOADED = [case for case in CASES if case[2] != "exact"][::3]
+# Half of them will do: what reads a value is the same.
+LOADED = [case for case in CASES if case[2] != "exact"][::2]
 
 
 @pytest.mark.parametrize(
