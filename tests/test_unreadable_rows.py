@@ -210,13 +210,11 @@ def test_a_bad_value_costs_its_own_row_and_nothing_else(damaged: Any) -> None:
     assert shape(store, EventFilter(q="echo"))["ids"] == (
         others if table == "audit_events" else whole
     )
-    assert shape(store, EventFilter(q="user"))["ids"] == (
-        others if table == "audit_events" else whole
-    )
     for number, event_id in ((1, IDS[0]), (3, IDS[2])):
-        assert shape(store, EventFilter(params={"n": number}))["ids"] == [event_id]
+        found = store.query(EventFilter(params={"n": number}), payloads=True)
+        assert [event.id for event in found] == [event_id]
         assert store.event(event_id) is not None
-    assert shape(store, EventFilter(params={"n": 2}))["ids"] == []
+    assert store.count(EventFilter(params={"n": 2})) == 0
     assert shape(store, EventFilter(from_="2026-11-24T00:00:00Z"))["ids"] == (
         others if table == "audit_events" else whole
     )
@@ -394,8 +392,12 @@ def test_an_event_is_not_stored_over_an_unreadable_one(mixed: SqlLogger) -> None
 
 # --- load_database --------------------------------------------------------------------------------
 
-# Half of them will do: what reads a value is the same.
-LOADED = [case for case in CASES if case[2] != "exact"][::2]
+# One of each kind in each table: what reads a value is the same.
+LOADED = [
+    case
+    for case in {(c[0], c[1], kinds_of(c[1], c[2])[-1]): c for c in CASES}.values()
+    if case[2] != "exact"
+]
 
 
 @pytest.mark.parametrize(
