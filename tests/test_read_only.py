@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +75,14 @@ READ_ONLY_DISK = (
 
 def case(folder: Path) -> Path:
     """A lab of six events, three of them replays, that was loaded from a file and closed."""
-    folder.mkdir()
+    shutil.copytree(_made(), folder)
+    return folder / "case.duckdb"
+
+
+@cache
+def _made() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="read-only-"))
+    atexit.register(shutil.rmtree, folder)
     originals = [captured({"n": n}, number=n) for n in range(3)]
     with Lab() as lab:
         lab.add_events(originals, kind="portal", name="test")
@@ -81,7 +91,7 @@ def case(folder: Path) -> Path:
         lab.write(folder / "case.jsonl")
     with Lab(folder / "case.duckdb") as lab:
         lab.load(folder / "case.jsonl")
-    return folder / "case.duckdb"
+    return folder
 
 
 def python(*words: object, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

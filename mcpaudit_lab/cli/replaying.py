@@ -202,9 +202,10 @@ def plan(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Say which events would be called again, and why others not. Nothing is called.
+    """Say which events would be called again, and why others not.
 
-    Events are those of the IDs, or of the filters. Nothing is called that is not allowed.
+    Nothing is called. Events are those of the IDs, or of the filters; what is not allowed is
+    refused.
 
     Exit status: 1 if any is refused, or there is none.
     """
