@@ -132,7 +132,7 @@ def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bo
         say(f"The lab {lab.path} holds {counted(lab.events().count(), 'event')}.")
         if report.rejected:
             say(f"Look at what was rejected: mcpaudit-lab rejects --lab {lab.path}")
-        if report.rejected and report.lines == report.rejected + report.blank and from_files:
+        if report.lines == report.rejected + report.blank and from_files:
             say(
                 "No line of it is an audit event. An export comes from a portal's "
                 "/api/v1/portal/audit/export; `mcpaudit-lab pull URL` fetches what a portal has."
