@@ -8,9 +8,11 @@
     ├── MissingExtra       an optional part is not installed (also an ImportError)
     ├── LabError           the workbench cannot do what was asked
     │   ├── SourceError        an input cannot be read to its end, or is not what it claims to be
-    │   │   └── SourceChanged      it changed while it was read, or since it was loaded
+    │   │   ├── SourceChanged      it changed while it was read, or since it was loaded
+    │   │   └── NothingToLoad      a pattern or folder gives no file
     │   ├── LabInUse           the lab file is open in another process
-    │   ├── LabVersionError    the lab file was written by a newer version
+    │   ├── LabReadOnly        the lab is open read-only and cannot be changed
+    │   ├── LabVersionError    the lab file was written by another version, or is no lab
     │   ├── EventNotFound      no event has this id (also a KeyError)
     │   └── SandboxError       untrusted SQL failed, or hit one of its bounds
     ├── PortalError        a portal did not do what it was asked; carries its status and text
@@ -43,9 +45,11 @@ __all__ = [
     "KeyNameTaken",
     "LabError",
     "LabInUse",
+    "LabReadOnly",
     "LabVersionError",
     "McpAuditError",
     "MissingExtra",
+    "NothingToLoad",
     "PortalError",
     "PortalNotFound",
     "PortalUnavailable",
@@ -121,12 +125,33 @@ class SourceChanged(SourceError):  # noqa: N818 - reads as what happened
     """An input changed while it was read, or is not the one that was loaded."""
 
 
+class NothingToLoad(SourceError):  # noqa: N818 - reads as what happened
+    """A pattern or a folder gives no file, so there is nothing to load."""
+
+
 class LabInUse(LabError):  # noqa: N818 - reads as what happened
-    """The lab file is open in another process. DuckDB allows one at a time."""
+    """The lab file is open already. DuckDB allows one process that writes, or any that read.
+
+    Attributes:
+        pid: the id of the process that has it open; None where the system does not tell.
+        read_only_works: whether opening it with ``read_only=True`` works now: the other process
+            only reads.
+    """
+
+    def __init__(
+        self, message: str, *, pid: int | None = None, read_only_works: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.read_only_works = read_only_works
+
+
+class LabReadOnly(LabError):  # noqa: N818 - reads as what happened
+    """The lab was opened read-only, so it cannot be changed. Nothing was."""
 
 
 class LabVersionError(LabError):
-    """The lab file was written by a newer version of this package, or is no lab."""
+    """The lab file was written by another version of this package, or is no lab."""
 
 
 class EventNotFound(LabError, KeyError):  # noqa: N818 - reads as what happened

@@ -949,3 +949,105 @@ def test_no_color_is_respected(case: Path) -> None:
 
 def test_a_pipe_gets_plain_text(case: Path) -> None:
     assert "\x1b" not in run("events", "--lab", case, environment={"TERM": "xterm"}).stdout
+
+
+def test_every_summary_in_the_help_is_whole_at_80_columns() -> None:
+    names = re.compile(r"^  ([a-z-]+) +(\S.*)$", re.MULTILINE)
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(commands, ["--help"], terminal_width=80)
+    listed = dict(names.findall(result.output.partition("Commands:")[2].partition("Exit")[0]))
+    assert set(listed) == set(commands.commands)
+    for name, text in listed.items():
+        whole = " ".join((commands.commands[name].help or "").partition("\n\n")[0].split())
+        assert text.rstrip(".") == whole.rstrip("."), name
+        assert whole.endswith("."), name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.jsonl", b"", "empty.jsonl is empty"),
+        ("blank.jsonl", b"\n  \n", "blank.jsonl holds no event"),
+        ("empty.jsonl.gz", gzip.compress(b""), "empty.jsonl.gz holds no event"),
+        ("page.json", b'{"events":[],"total":0}', "page.json holds no event"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_file_without_an_event_is_named(
+    tmp_path: Path, name: str, content: bytes, told: str, as_json: bool
+) -> None:
+    lab = tmp_path / "case.duckdb"
+    (tmp_path / name).write_bytes(content)
+    result = run("load", tmp_path / name, "--lab", lab, *["--json"] * as_json)
+    assert (result.exit_code, result.stderr) == (1, f"{tmp_path / told}\n")
+    if as_json:
+        assert json.loads(result.stdout)["lines"] == content.count(b"\n")
+    result = run("load", EXPORT, tmp_path / name, "--lab", lab)
+    assert (result.exit_code, result.stderr) == (1, f"{tmp_path / told}\n")
+    with Lab(lab) as opened:
+        assert opened.events().count() > 0
+
+
+def test_nothing_on_standard_input_is_told(tmp_path: Path) -> None:
+    result = run("load", "-", "--lab", tmp_path / "case.duckdb", stdin=b"")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("is empty\n")
+
+
+def test_a_parquet_file_without_a_row_is_named(tmp_path: Path) -> None:
+    with Lab() as lab:
+        lab.write(tmp_path / "none.parquet")
+    result = run("load", tmp_path / "none.parquet", "--lab", tmp_path / "case.duckdb")
+    assert (result.exit_code, result.stderr) == (1, f"{tmp_path}/none.parquet holds no event\n")
+
+
+@pytest.mark.parametrize("others", [(), (EXPORT,)])
+def test_a_pattern_or_folder_without_a_file_is_named_and_makes_no_lab(
+    tmp_path: Path, others: tuple[Path, ...]
+) -> None:
+    lab = tmp_path / "lab" / "case.duckdb"
+    lab.parent.mkdir()
+    (tmp_path / "folder").mkdir()
+    for name in ("*.nix", "\x1b[31m*", "folder"):
+        result = run("load", *others, tmp_path / name, "--lab", lab)
+        assert result.exit_code == 1
+        assert name.replace("\x1b", "\\x1b") in result.stderr.replace("\\\\", "\\")
+        assert "nothing was loaded" in result.stderr
+        assert not COMMANDS.search(result.stderr)
+        assert not lab.exists()
+    assert run("load", tmp_path / "one.jsonl", "--lab", lab).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("noise", "told"),
+    [
+        ('{"version":1,"noise":{"echo":["a"],"flaky":[],"echo":["b"]}}', "names 'echo' twice"),
+        ('{"version":1,"noise":{"echo":["a"]},"noise":{}}', "names 'noise' twice"),
+        ('{"version":1,"noise":{"ecko":["a"],"echo":["a"]}}', "noise is given for 'ecko'"),
+        ('{"version":1,"noise":{"e\\u001b[2J":["a"]}}', "noise is given for 'e\\\\x1b[2J'"),
+    ],
+)
+def test_noise_that_says_something_else_than_was_meant_calls_nothing(
+    tmp_path: Path, noise: str, told: str
+) -> None:
+    path = tmp_path / "noise.json"
+    path.write_text(noise)
+    trace = tmp_path / "called"
+    result = run(
+        *("check", DETAILS, "--noise", path, "--allow-all", "--tool", "flaky"),
+        *("--command", f"touch {trace}"),
+    )
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not COMMANDS.search(result.stderr)
+    assert not trace.exists()
+
+
+def test_one_event_is_told_in_the_singular(tmp_path: Path) -> None:
+    lab = tmp_path / "case.duckdb"
+    run("load", EXPORT, "--lab", tmp_path / "all.duckdb")
+    one = run(
+        "write", tmp_path / "one.jsonl", "--filter", "limit=1", "--lab", tmp_path / "all.duckdb"
+    )
+    assert one.stdout == f"1 event is in {tmp_path}/one.jsonl.\n"
+    loaded = run("load", tmp_path / "one.jsonl", "--lab", lab)
+    assert loaded.stdout.endswith("holds 1 event.\n")

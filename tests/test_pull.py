@@ -10,7 +10,15 @@ import pytest
 from portals import an_event
 from reference_portal import KEY, ReferencePortal, recorded_events
 
-from mcpaudit_lab import BadAnswer, Event, FilterError, Lab, PortalClient, PortalUnavailable
+from mcpaudit_lab import (
+    BadAnswer,
+    Event,
+    FilterError,
+    Lab,
+    PortalClient,
+    PortalUnavailable,
+    PullReport,
+)
 from mcpaudit_lab.lab.rows import same_event
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
@@ -46,15 +54,87 @@ def test_a_pull_from_the_reference_has_every_event_with_its_payload() -> None:
         assert set(sources["name"]) == {URL}
 
 
-def test_a_second_pull_asks_for_counts_and_nothing_else() -> None:
+@pytest.mark.parametrize(("check_ids", "exports"), [(False, 0), (None, 1), (True, 1)])
+def test_a_second_pull_asks_for_counts_and_ids_and_nothing_else(
+    check_ids: bool | None, exports: int
+) -> None:
     server = ReferencePortal([*numbered(30), an_event(40, payload=None)])
     with Lab() as lab, client_of(server) as portal:
-        lab.pull(portal)
+        assert lab.pull(portal).compared == "counts"
         server.asked.clear()
-        report = lab.pull(portal)
+        report = lab.pull(portal, check_ids=check_ids)
         assert report.complete
         assert (report.new, report.payloads, report.listed, report.windows) == (0, 0, 0, 0)
-        assert server.asked["detail"] == server.asked["export"] == 0
+        assert (server.asked["detail"], server.asked["export"]) == (0, exports)
+        assert report.compared == ("ids" if exports else "counts")
+
+
+def moments_between(number: float, count: int) -> list[Event]:
+    return [an_event(number + n / 10) for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 70])
+@pytest.mark.parametrize("place", [5, 150])
+@pytest.mark.parametrize("payloads", [True, False])
+def test_as_many_deletions_as_late_arrivals_in_one_window_hide_nothing(
+    count: int, place: int, payloads: bool
+) -> None:
+    events = numbered(300)
+    server = ReferencePortal(list(events))
+    with Lab() as lab, client_of(server) as portal:
+        lab.pull(portal, payloads=payloads)
+        late = moments_between(place, count)
+        server.delete(*(event.id for event in events[place : place + count]))
+        server.store(*late)
+        server.asked.clear()
+        report = lab.pull(portal, payloads=payloads)
+        assert (report.new, report.gone, report.missing, report.complete) == (count, count, 0, True)
+        assert {event.id for event in late} <= ids_of(lab)
+        assert lab.events().count() == 300 + count
+        assert server.asked["detail"] == count * payloads
+        assert lab.pull(portal, payloads=payloads).listed == 0
+
+
+def test_counts_alone_are_compared_where_that_is_asked_for() -> None:
+    events = numbered(300)
+    server = ReferencePortal(list(events))
+    with Lab() as lab, client_of(server) as portal:
+        lab.pull(portal, payloads=False)
+        server.delete(events[5].id)
+        server.store(an_event(5.5))
+        report = lab.pull(portal, payloads=False, check_ids=False)
+        assert (report.new, report.gone, report.compared) == (0, 0, "counts")
+
+
+def test_of_very_many_events_only_the_recent_are_compared_by_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mcpaudit_lab.client.pull_ids._MOST", 100)
+    events = numbered(300)
+    server = ReferencePortal(list(events))
+    with Lab() as lab, client_of(server) as portal:
+        lab.pull(portal, payloads=False)
+        old, recent = an_event(5.5), an_event(280.5)
+        server.delete(events[5].id, events[280].id)
+        server.store(old, recent)
+        report = lab.pull(portal, payloads=False)
+        assert (report.new, report.gone, report.compared) == (1, 1, "recent ids")
+        assert recent.id in ids_of(lab)
+        report = lab.pull(portal, payloads=False, check_ids=True)
+        assert (report.new, report.gone, report.compared) == (1, 1, "ids")
+        assert old.id in ids_of(lab)
+
+
+def test_ids_are_compared_over_exports_that_are_cut_off() -> None:
+    events = numbered(100)
+    server = ReferencePortal(list(events), max_rows=7)
+    with Lab() as lab, client_of(server) as portal:
+        lab.pull(portal, payloads=False)
+        server.delete(events[3].id)
+        server.store(an_event(3, id=(late := an_event(3)).id))
+        report = lab.pull(portal, payloads=False)
+        assert (report.new, report.gone, report.complete) == (1, 1, True)
+        assert late.id in ids_of(lab)
 
 
 def test_only_what_is_new_is_fetched_again() -> None:
@@ -306,3 +386,22 @@ def test_the_report_says_what_happened() -> None:
         assert repr(report).startswith("PullReport(complete: 3 new events")
         assert KEY not in str(report) + repr(report)
         assert report.to_dict()["complete"] is True
+
+
+def test_one_of_something_is_told_in_the_singular() -> None:
+    first = an_event(1)
+    server = ReferencePortal([first])
+    with Lab() as lab, client_of(server) as portal:
+        report = lab.pull(portal)
+        assert "1 new event, 1 new payload, 0 duplicates" in str(report)
+        assert repr(report).startswith("PullReport(complete: 1 new event, 1 payload, 0 duplicates;")
+        server.delete(first.id)
+        assert "1 event is gone from the portal" in str(lab.pull(portal))
+    both = PullReport("u", "q", conflicts=1, unreadable=2, left_out=1, missing=1, expected=1)
+    for line in (
+        "1 event is in conflict",
+        "2 lines are not readable",
+        "1 event is listed but not asked for",
+        "1 of them is missing here",
+    ):
+        assert line in str(both)

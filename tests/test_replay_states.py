@@ -110,3 +110,77 @@ def test_an_edited_call_beside_the_captured_one_has_an_outcome_of_its_own() -> N
 
 def _ten_more_than_none(_: Event, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"n": arguments["n"] or 10}
+
+
+def test_two_threads_that_send_the_same_call_again_send_it_once() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def slowly(arguments: Any) -> dict[str, Any]:
+        started.set()
+        assert go_on.wait(30)
+        return {"content": [], "structuredContent": {"n": arguments["n"]}}
+
+    server, calls = counting_server(slowly)
+    go_on.set()
+    with lab_of(*(given := events(1))) as lab:
+        lab.plan_replay(given, server, allow="all").run()
+        lose_the_answer(lab, given[0])
+        go_on.clear()
+        started.clear()
+        plans = [lab.plan_replay(given, server, allow="all", again=[given[0].id]) for _ in range(3)]
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(plans[0].run)
+            assert started.wait(30)
+            # While the first is on its way, and a plan that is made only now.
+            meanwhile = plans[1].run()
+            late = lab.plan_replay(given, server, allow="all", again=[given[0].id])
+            go_on.set()
+            first = sending.result()
+        assert meanwhile.run_id == first.run_id
+        assert first.counts() == {"succeeded": 1}
+        # After it came to its end.
+        assert plans[2].run().counts() == {"succeeded": 1}
+        assert late.run().counts() == {"succeeded": 1}
+        rows = lab.sql("select status from replays order by status").fetchall()
+        assert rows == [("abandoned",), ("succeeded",)]
+    assert sent(calls) == [0, 0]
+
+
+def test_threads_that_begin_to_send_again_at_once_send_each_call_once() -> None:
+    server, calls = counting_server()
+    ready = threading.Barrier(4)
+    with lab_of(*(given := events(10))) as lab:
+        lab.plan_replay(given, server, allow="all").run()
+        for event in given:
+            lose_the_answer(lab, event)
+        again = [event.id for event in given]
+        plans = [lab.plan_replay(given, server, allow="all", again=again) for _ in range(3)]
+        # One plan of two threads is no other case.
+        plans.append(plans[0])
+
+        def run(plan: Any) -> None:
+            ready.wait(30)
+            plan.run()
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(run, plans))
+        # Somebody decides anew: it is sent anew.
+        lose_the_answer(lab, given[3])
+        lab.plan_replay(given[3:4], server, allow="all", again=[given[3].id]).run()
+    assert sorted(sent(calls)) == sorted([*range(10), *range(10), 3])
+
+
+def test_an_edited_call_is_left_to_whoever_sends_its_event_again_first() -> None:
+    server, calls = counting_server()
+    with lab_of(*(given := events(1))) as lab:
+        lab.plan_replay(given, server, allow="all").run()
+        lose_the_answer(lab, given[0])
+        again = [given[0].id]
+        first = lab.plan_replay(given, server, allow="all", again=again)
+        edited = lab.plan_replay(given, server, allow="all", again=again, edit={"n": 7})
+        first.run()
+        run = edited.run()
+        assert run.counts() == {"refused": 1}
+        assert "make a new plan" in run.states[0].detail
+        lab.plan_replay(given, server, allow="all", again=again, edit={"n": 7}).run()
+    assert sent(calls) == [0, 0, 7]

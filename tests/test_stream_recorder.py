@@ -52,6 +52,9 @@ class MoodyLab:
         self.worked = threading.Event()
         self.failed = threading.Event()
 
+    def check_writable(self, why: str) -> None:
+        self.lab.check_writable(why)
+
     def add_events(self, events: Iterable[Event], **named: Any) -> LoadReport:
         batch = list(events)
         self.batches.append(len(batch))

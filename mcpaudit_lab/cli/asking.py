@@ -162,7 +162,9 @@ def breakdown(*, lab: Lab, filters: tuple[EventFilter, ...], by: str, as_json: b
 )
 @json_option
 def timeseries(*, lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_json: bool) -> int:
-    """Count events and failures over time, UTC; spans without an event are left out.
+    """Count events and failures over time.
+
+    Times are UTC; spans without an event are left out.
 
     Exit status: 1 if no event matches.
     """
@@ -192,10 +194,11 @@ def timeseries(*, lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_js
 )
 @json_option
 def sql(*, lab: Lab, statement: str, untrusted: bool, timeout_s: float, as_json: bool) -> int:
-    """Run one SQL statement of your own; - reads it from standard input.
+    """Run one SQL statement of your own.
 
-    The tables are audit_events, audit_payloads, sources and rejects. The lab itself cannot
-    be changed this way. Columns of JSON come as text.
+    Where STATEMENT is - it is read from standard input. The tables are audit_events,
+    audit_payloads, sources and rejects. The lab itself cannot be changed this way. Columns of JSON
+    come as text.
 
     A statement may read and write files of yours: use --untrusted for one that you did not read. It
     sees audit_events and audit_payloads only.

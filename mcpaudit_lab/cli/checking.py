@@ -54,19 +54,22 @@ def check(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Call recorded calls again and see whether the answers are still the same.
+    """Call recorded calls again and compare the answers.
 
     CASE is a lab, or what `load` takes: an export with payloads. It is not changed. A tool that is
     gone, or that takes the arguments no more, is drift too.
 
     Exit status: 0 if all that was checked is the same; 1 if anything drifted or has no answer; 2
-    if nothing could be checked, or a line of CASE cannot be read: then nothing is called.
+    if nothing could be checked, a line of CASE cannot be read, or the noise is of a tool that CASE
+    has no call of: then nothing is called.
     """
-    from mcpaudit_lab.replay.check import check_run, junit_xml
+    from mcpaudit_lab.replay.check import check_noise, check_run, junit_xml
     from mcpaudit_lab.replay.noise import Noise
 
     noise: Noise = Noise() if noise_path is None else Noise.read(noise_path)
     with _case_lab(case) as lab, where() as target:
+        rows = lab.sql("select distinct tool_name from audit_events").fetchall()
+        check_noise(noise, (name for (name,) in rows))
         made = planned(lab, target, (), filters, options)
         results = check_run(made.run(rate=rate), noise)
     if junit is not None:
@@ -101,7 +104,7 @@ def _case_lab(case: Path) -> Iterator[Lab]:
 
     with Lab() as lab:
         if _is_lab(case):
-            with Lab(case) as stored:
+            with Lab(case, read_only=True) as stored:
                 lab.add_events(stored.events(), kind="replay", name=str(case))
         else:
             # A call that cannot be read is one that is not guarded: no reason for a green build.

@@ -8,9 +8,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from mcpaudit_lab.cli.options import filter_options, json_option, lab_option, new_lab_option
+from mcpaudit_lab.cli.options import (
+    filter_options,
+    json_option,
+    lab_option,
+    new_lab_option,
+    refused_read_only,
+)
 from mcpaudit_lab.cli.output import open_output, print_frame, print_json, say
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
+from mcpaudit_lab.errors import NothingToLoad
 
 if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
@@ -27,13 +34,14 @@ __all__ = ["demo", "load", "load_database", "rejects", "sources", "write"]
     type=click.Path(path_type=Path, dir_okay=False),
     help="Keep the sample in this lab, to go on with; otherwise it is in memory.",
 )
+@refused_read_only
 @click.option("--keep", is_flag=True, help="Leave the portal serving at the end, until Ctrl-C.")
 @click.option(
     "--notebook", is_flag=True, help="In place of that, JupyterLab on a tour, until Ctrl-C."
 )
 @click.option("--browser/--no-browser", default=True, help="With --notebook: open one, or not.")
 def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) -> int:
-    """Show what this is about: a portal at work, and a recorded sample.
+    """Show a portal at work, and a recorded sample.
 
     Starts a portal on a free loopback port, calls its tools, loads what it recorded, replays a
     call, is refused another, and compares; then walks through a sample that comes with the
@@ -65,16 +73,27 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
 @click.option("--strict", is_flag=True, help="Stop at the first bad line and load nothing.")
 @json_option
 def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool) -> int:
-    """Load exports, detail lines, saved answers of a portal, or Parquet that a lab wrote.
+    """Load exports and other files of events into a lab.
+
+    They are exports, detail lines, saved answers of a portal, or Parquet that a lab wrote.
 
     FILES are files, folders, patterns in quotes, or - for standard input; .gz and .zst are
     unpacked. All of it is loaded or nothing. The same again adds nothing.
 
-    Exit status: 1 if lines were rejected; the others are loaded, see `rejects`. 2 if nothing was.
+    Exit status: 1 if lines were rejected, the others are loaded, see `rejects`; or if a file is
+    empty, or a pattern or folder gives none. 2 if nothing was loaded for another reason.
     """
     from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.lab.inputs import find_inputs
+    from mcpaudit_lab.terminal import visible
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
+    try:
+        # Before a lab is made for nothing.
+        find_inputs(inputs)
+    except NothingToLoad as error:
+        click.echo(f"{visible(str(error))}; nothing was loaded", err=True)
+        return LOOK
     with Lab(lab_path) as lab:
         return _print_report(lab, lab.load(inputs, strict=strict), as_json, from_files=True)
 
@@ -88,7 +107,7 @@ def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool)
 def load_database(
     *, url: str, lab_path: Path, filters: tuple[EventFilter, ...], strict: bool, as_json: bool
 ) -> int:
-    """Load events and payloads from a portal's own PostgreSQL or SQLite tables.
+    """Load events and payloads from a portal's database.
 
     URL is postgresql://user:password@host/database or sqlite:///audit.db. A password in it shows
     in the list of processes: put the URL into MCPAUDIT_DATABASE_URL instead.
@@ -102,13 +121,15 @@ def load_database(
 
 
 def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bool = False) -> int:
+    from mcpaudit_lab.terminal import counted, visible
+
     if as_json:
         print_json(report.to_dict())
     else:
         from mcpaudit_lab.tables import print_load
 
         print_load(open_output(), report)
-        say(f"The lab {lab.path} holds {lab.events().count():,} events.")
+        say(f"The lab {lab.path} holds {counted(lab.events().count(), 'event')}.")
         if report.rejected:
             say(f"Look at what was rejected: mcpaudit-lab rejects --lab {lab.path}")
         if report.lines == report.rejected + report.blank and from_files:
@@ -116,14 +137,20 @@ def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bo
                 "No line of it is an audit event. An export comes from a portal's "
                 "/api/v1/portal/audit/export; `mcpaudit-lab pull URL` fetches what a portal has."
             )
-    return LOOK if report.rejected else FOUND
+    empty = [file for file in report if file.lines == file.blank] if from_files else []
+    for file in empty:
+        what = "holds no event" if file.bytes else "is empty"
+        click.echo(f"{visible(file.name)} {what}", err=True)
+    return LOOK if report.rejected or empty else FOUND
 
 
 @click.command()
 @lab_option
 @json_option
 def sources(lab: Lab, as_json: bool) -> int:
-    """List what was loaded: each file or database, with its SHA-256 and counts.
+    """List what was loaded, with SHA-256 and counts.
+
+    One row for each file, database or portal.
 
     Exit status: 1 if nothing was loaded yet.
     """
@@ -160,9 +187,10 @@ def rejects(lab: Lab, as_json: bool) -> int:
 def write(
     *, lab: Lab, file: Path, filters: tuple[EventFilter, ...], overwrite: bool, as_json: bool
 ) -> int:
-    """Write events with their payloads into FILE, which loads back equal.
+    """Write events into a file that loads back equal.
 
-    Its name says the format: .jsonl, .jsonl.gz, .jsonl.zst or .parquet.
+    Payloads are written too. The name of FILE says the format: .jsonl, .jsonl.gz, .jsonl.zst or
+    .parquet.
 
     Exit status: 1 if no event matches; nothing is written then.
     """
@@ -170,12 +198,14 @@ def write(
         from mcpaudit_lab.terminal import visible
 
         raise Trouble(f"{visible(str(file))} is there already; --overwrite replaces it")
+    from mcpaudit_lab.terminal import counted
+
     chosen = lab.events(*filters)
     count = chosen.write(file, overwrite=overwrite) if chosen.count() else 0
     if as_json:
         print_json({"file": str(file), "events": count})
     elif count:
-        say(f"{count:,} events are in {file}.")
+        say(f"{counted(count, 'event')} {'is' if count == 1 else 'are'} in {file}.")
     else:
         say(f"No event matches: {chosen.describe()}.")
     return FOUND if count else LOOK

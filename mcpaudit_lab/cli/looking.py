@@ -29,10 +29,11 @@ __all__ = ["compare", "show"]
 )
 @json_option
 def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
-    """Show one event: who, what, the request, the response, what was sent meanwhile.
+    """Show one event: who, what, request and response.
 
-    ID is a UUID, or the first digits of one. With --json it is the event as a portal gives it, or
-    with --provenance an object of `event` and `provenance`.
+    What the server sent meanwhile is shown, too. ID is a UUID, or the first digits of one. With
+    --json it is the event as a portal gives it, or with --provenance an object of `event` and
+    `provenance`.
 
     Exit status: 1 if there is no such event.
     """
@@ -78,10 +79,11 @@ def compare(
     filters: tuple[EventFilter, ...],
     as_json: bool,
 ) -> int:
-    """Compare two events, A and B, or with --replays every original with its replays.
+    """Compare two events, or originals with their replays.
 
-    The verdict is equal, changed, or unknown where one side was redacted, truncated or not
-    captured. Filters go with --replays: one of the two events must match.
+    The events are A and B; with --replays, every original and its replays. The verdict is equal,
+    changed, or unknown where one side was redacted, truncated or not captured. Filters go with
+    --replays: one of the two events must match.
 
     Exit status: 0 if equal, all of them; 1 if changed or unknown, or if there is no replay.
     """

@@ -24,6 +24,8 @@ __all__ = [
     "lab_option",
     "new_lab_option",
     "open_existing",
+    "refused_read_only",
+    "written_lab_option",
 ]
 
 Command: TypeAlias = Callable[..., int]
@@ -34,25 +36,37 @@ _LEAST_DIGITS: Final = 4
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON for programs, one object a line."
 )
-new_lab_option = click.option(
-    "--lab",
-    "lab_path",
-    required=True,
-    envvar="MCPAUDIT_LAB",
-    show_envvar=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The lab's file; made if it is not there.",
-)
-_existing_lab_option = click.option(
-    "--lab",
-    "lab_path",
-    required=True,
-    envvar="MCPAUDIT_LAB",
-    show_envvar=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The lab's file.",
+
+
+def _path_option(text: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--lab",
+        "lab_path",
+        required=True,
+        envvar="MCPAUDIT_LAB",
+        show_envvar=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=text,
+    )
+
+
+def _refuse_read_only(ctx: click.Context, _: click.Parameter, value: object) -> None:
+    if value:
+        raise Trouble(
+            f"`{ctx.command.name}` writes into the lab, so it cannot be read-only; nothing was"
+            " changed. Leave --read-only out, or use a copy of the lab."
+        )
+
+
+# Every command that takes --lab takes --read-only; these say why they cannot.
+refused_read_only = click.option(
+    "--read-only",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_refuse_read_only,
+    help="Refused here: this command writes into the lab.",
 )
 
 # Option, what it takes, help. The names are those of the query string, with - for _.
@@ -82,18 +96,40 @@ _FAILED: Final = "failed"
 
 
 def lab_option(command: Command) -> Command:
-    """Add ``--lab``; the command gets an open ``lab``, closed when it ends."""
+    """Add ``--lab`` and ``--read-only``; the command gets an open ``lab``, closed when it ends."""
+
+    @functools.wraps(command)
+    def wrapped(*, lab_path: Path, read_only: bool, **options: Any) -> int:
+        with open_existing(lab_path, read_only=read_only) as lab:
+            return command(lab=lab, **options)
+
+    flag = click.option(
+        "--read-only",
+        is_flag=True,
+        help="Write nothing beside or into the lab's file: on a read-only disk, or while others"
+        " read it.",
+    )
+    return _path_option("The lab's file.")(flag(wrapped))
+
+
+def written_lab_option(command: Command) -> Command:
+    """The same for a command that writes into a lab that is there."""
 
     @functools.wraps(command)
     def wrapped(*, lab_path: Path, **options: Any) -> int:
         with open_existing(lab_path) as lab:
             return command(lab=lab, **options)
 
-    return _existing_lab_option(wrapped)
+    return _path_option("The lab's file.")(refused_read_only(wrapped))
+
+
+def new_lab_option(command: Command) -> Command:
+    """Add ``--lab`` to a command that makes a lab or writes into one; it gets ``lab_path``."""
+    return _path_option("The lab's file; made if it is not there.")(refused_read_only(command))
 
 
 @contextmanager
-def open_existing(path: Path) -> Iterator[Lab]:
+def open_existing(path: Path, *, read_only: bool = False) -> Iterator[Lab]:
     """Open a lab that is there already: a question makes no file."""
     if not path.exists():
         from mcpaudit_lab.terminal import visible
@@ -102,7 +138,7 @@ def open_existing(path: Path) -> Iterator[Lab]:
         raise Trouble(f"there is no lab {shown}\nMake one: mcpaudit-lab load FILES --lab {shown}")
     from mcpaudit_lab.lab import Lab
 
-    with Lab(path) as lab:
+    with Lab(path, read_only=read_only) as lab:
         yield lab
 
 

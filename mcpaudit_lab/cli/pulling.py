@@ -24,9 +24,21 @@ __all__ = ["pull"]
 @click.option(
     "--payloads/--no-payloads", default=True, help="With requests and responses, or without."
 )
+@click.option(
+    "--check-ids/--no-check-ids",
+    default=None,
+    help="Compare all ids with those seen before, or counts alone; by default the ids of up to"
+    " 100,000 events, and of recent ones.",
+)
 @json_option
 def pull(
-    *, url: str, lab_path: Path, filters: tuple[EventFilter, ...], payloads: bool, as_json: bool
+    *,
+    url: str,
+    lab_path: Path,
+    filters: tuple[EventFilter, ...],
+    payloads: bool,
+    check_ids: bool | None,
+    as_json: bool,
 ) -> int:
     """Fetch from a portal what the lab does not have yet.
 
@@ -39,13 +51,14 @@ def pull(
     """
     from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.terminal import counted
 
     with PortalClient(url) as portal, Lab(lab_path) as lab:
-        report = lab.pull(portal, *filters, payloads=payloads)
+        report = lab.pull(portal, *filters, payloads=payloads, check_ids=check_ids)
         if as_json:
             print_json(report.to_dict())
         else:
             for line in str(report).splitlines():
                 click.echo(line)
-            say(f"The lab {lab.path} holds {lab.events().count():,} events.")
+            say(f"The lab {lab.path} holds {counted(lab.events().count(), 'event')}.")
     return FOUND if report.complete and not report.conflicts else LOOK

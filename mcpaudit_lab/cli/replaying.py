@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
-from mcpaudit_lab.cli.options import filter_options, find_id, json_option, lab_option
+from mcpaudit_lab.cli.options import (
+    filter_options,
+    find_id,
+    json_option,
+    lab_option,
+    written_lab_option,
+)
 from mcpaudit_lab.cli.output import print_frame, say
 from mcpaudit_lab.cli.status import FOUND, LOOK
 
@@ -196,9 +202,10 @@ def plan(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Say which events would be called again, and why others not. Nothing is called.
+    """Say which events would be called again, and why others not.
 
-    Events are those of the IDs, or of the filters. Nothing is called that is not allowed.
+    Nothing is called. Events are those of the IDs, or of the filters; what is not allowed is
+    refused.
 
     Exit status: 1 if any is refused, or there is none.
     """
@@ -214,7 +221,7 @@ def plan(
 
 
 @click.command()
-@lab_option
+@written_lab_option
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @target_options(portals=True)
 @planning_options
@@ -252,10 +259,10 @@ def replay(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Call captured calls again, one after another, and write what came into the lab.
+    """Call captured calls again and keep the answers in the lab.
 
-    What is called is what `plan` says with the same options. Stopped, the same command goes on;
-    nothing is sent twice. `compare --replays` compares.
+    They are called one after another, and the calls are those that `plan` shows with the same
+    options. Stopped, the same command goes on; nothing is sent twice. `compare --replays` compares.
 
     Exit status: 1 if a call was refused, failed, has no known outcome, is left, or its result
     differs from the original's.

@@ -122,7 +122,9 @@ def serve(
     replay_burst: int,
     replay_refill_s: float,
 ) -> int:
-    """Run an audited portal with the twelve test tools, until it is told to end.
+    """Run an audited portal with the twelve test tools.
+
+    It runs until it is told to end.
 
     MCP is at /mcp, the events are under /api/v1/portal. SIGTERM ends open streams, lets calls
     finish for three seconds, and stores what is queued.

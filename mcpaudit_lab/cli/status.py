@@ -29,7 +29,7 @@ Exit status:
 
 # What to do next, where the message of an error does not say it.
 _NEXT: Final[dict[type, str]] = {
-    LabInUse: "Close it there (in a notebook: lab.close()), or work on a copy of the file.",
+    LabInUse: "Or close it there (in a notebook: lab.close()).",
     LabVersionError: "If a newer version wrote it, update; otherwise give --lab another name.",
 }
 

@@ -7,9 +7,8 @@ and the lab's log how many of them it has listed. Where the two are equal nothin
 they differ the window is split until what is missing is small, and that is read again. A first
 pull, one that goes on after an interrupt, and one that looks for late arrivals are all the same.
 
-Counts have a limit. Where, between two pulls, a portal deletes as many events as arrive late in one
-window, the two hide each other until one of the counts changes again. New, recent and old events
-are counted apart for that reason: what arrives late is recent, what is deleted is old.
+Counts have a limit: where a portal deletes as many events as arrive late in one window, they stay
+equal. So a later pull also compares ids, see :mod:`mcpaudit_lab.client.pull_ids`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.client.details import ask_ahead
 from mcpaudit_lab.client.paging import PAGE_ROWS, ListedLine, read_line, walk_back
+from mcpaudit_lab.client.pull_ids import (
+    BEGINNING,
+    before,
+    compare_ids,
+    recent_since,
+    window_to_compare,
+)
 from mcpaudit_lab.client.pull_report import PullReport
 from mcpaudit_lab.client.pull_rows import (
     PulledRow,
@@ -31,8 +38,8 @@ from mcpaudit_lab.client.pull_rows import (
     until_failure,
     without_payload,
 )
-from mcpaudit_lab.client.question import Question, put_question, with_values
-from mcpaudit_lab.errors import FilterError, PortalError
+from mcpaudit_lab.client.question import Question, put_question, question_text
+from mcpaudit_lab.errors import PortalError
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.lab.progress import progress_bar
 
@@ -49,12 +56,6 @@ _BATCH_EVENTS: Final = 4000
 _BATCH_DETAILS: Final = 200
 # So often a pull looks again for what came or moved while it read.
 _ROUNDS: Final = 4
-# What is looked at again is longer than the longest call by so much.
-_MARGIN: Final = timedelta(minutes=1)
-# A row may say that its call took years; what is so long ago is not recent.
-_LONGEST_MS: Final = 24 * 3600 * 1000
-# The time that Go writes where there is none.
-_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 # So many payloads and more come by an export rather than one by one.
 _MANY: Final = 500
@@ -69,6 +70,7 @@ class Pull:
         log: what the portal has listed for these filters before.
         add: adds lines to the lab; the text is what the portal was asked.
         payloads: whether payloads are wanted.
+        check_ids: whether to compare ids with those of earlier pulls; None: where it is cheap.
 
     Raises:
         FilterError: a filter has a limit or an offset.
@@ -82,8 +84,10 @@ class Pull:
         *,
         add: Callable[[bytes, str], LoadReport],
         payloads: bool,
+        check_ids: bool | None,
     ) -> None:
         self._portal = portal
+        self._check_ids = check_ids
         self._question = put_question(filters, reference=portal.is_reference)
         self._log = log
         self._add = add
@@ -118,6 +122,9 @@ class Pull:
             resumed=seen.count > 0 and not self._log.complete,
         )
         self._log.mark(complete=False)
+        if not seen.count:
+            # Nothing was listed before, so there is nothing to compare.
+            self._check_ids = False
         return max(0, page.total - seen.count)
 
     def run(self, advance: Callable[[int], object]) -> PullReport:
@@ -161,6 +168,9 @@ class Pull:
         """Read every window whose counts differ; gives whether they all agree now."""
         for window in self._first_windows():
             self._settle_window(window)
+        if self._check_ids is not False:
+            self._compare_ids()
+            self._check_ids = False
         if self._payloads:
             self._complete_payloads()
         counts = [(self._count(item), self._log.seen(item).count) for item in self._first_windows()]
@@ -184,14 +194,30 @@ class Pull:
         if seen.first is None or seen.last is None:
             yield self._window
             return
-        overlap = timedelta(milliseconds=min(self._log.longest_ms(), _LONGEST_MS)) + _MARGIN
-        cuts = [seen.last, _before(seen.last, overlap), _before(seen.first, _MICROSECOND)]
+        cuts = [
+            seen.last,
+            recent_since(self._log, seen.last),
+            before(seen.first, _MICROSECOND),
+        ]
         for cut in cuts:
             inside = (first is None or cut >= first) and (last is None or cut < last)
             if inside:
                 yield (cut + _MICROSECOND, last)
                 last = cut
         yield (first, last)
+
+    def _compare_ids(self) -> None:
+        """Find what arrived late and what was deleted, also where the counts are equal."""
+        window, compared = window_to_compare(self._log, self._window, every=self._check_ids)
+        if window is not None:
+            fetch = partial(self._fetch, payloads=False)
+            rows = walk_back(fetch, self._question.between(*window))
+            found = compare_ids(self._log, window, rows)
+            if found.gone:
+                self._forget(window, found.listed)
+            for span in found.late:
+                self._read(span, again=False)
+        self._report = replace(self._report, compared=compared)
 
     def _settle_window(self, window: Window) -> None:
         first, last = window
@@ -203,7 +229,7 @@ class Pull:
             return
         if not total:
             self._forget(window, ())
-        elif not seen.count or total <= PAGE_ROWS or (first or _BEGINNING) == last:
+        elif not seen.count or total <= PAGE_ROWS or (first or BEGINNING) == last:
             self._read(window, again=seen.count > 0)
         else:
             cut = self._log.cut(window)
@@ -222,7 +248,8 @@ class Pull:
         """Read a window, batch by batch."""
         listed: set[str] = set()
         failures: list[PortalError] = []
-        rows = walk_back(self._fetch, self._question.between(*window))
+        fetch = partial(self._fetch, payloads=self._inline)
+        rows = walk_back(fetch, self._question.between(*window))
         rest = self._look_up(until_failure(rows, failures))
         if self._by_one:
             rest = until_failure(self._with_details(rest), failures)
@@ -258,13 +285,15 @@ class Pull:
         for (row, known, lacking), found in ask_ahead(ask, rows, ahead=2 * _BATCH_DETAILS):
             yield found or row, known, lacking
 
-    def _fetch(self, question: Question, skip: int) -> tuple[Iterable[ListedLine], int]:
+    def _fetch(
+        self, question: Question, skip: int, *, payloads: bool
+    ) -> tuple[Iterable[ListedLine], int]:
         if skip >= self._cap:
             # More rows at one moment than an export has: only pages can leave some out.
             events = self._portal.list_once(question, offset=skip).events
             lines: Iterable[bytes] = (event.to_json().encode() for event in events)
             return self._listed(lines), PAGE_ROWS
-        return self._listed(self._portal.export_lines(question, payloads=self._inline)), self._cap
+        return self._listed(self._portal.export_lines(question, payloads=payloads)), self._cap
 
     def _listed(self, lines: Iterable[bytes]) -> Iterator[ListedLine]:
         for line in lines:
@@ -344,6 +373,7 @@ def pull_events(
     *,
     payloads: bool,
     progress: bool | None,
+    check_ids: bool | None = None,
 ) -> PullReport:
     """Pull into a lab: what :meth:`Lab.pull` does.
 
@@ -354,32 +384,14 @@ def pull_events(
         open_log: opens the log of a question.
         payloads: whether payloads are wanted.
         progress: whether a bar is shown.
+        check_ids: whether ids are compared; None: where it is cheap.
     """
-    text = _question_text(filters, reference=portal.is_reference)
+    text = question_text(filters, reference=portal.is_reference)
 
     def add(lines: bytes, query: str) -> LoadReport:
         return lab.add_lines(lines, kind="portal", name=portal.url, request=query or None)
 
-    pull = Pull(portal, filters, open_log(text), add=add, payloads=payloads)
+    pull = Pull(portal, filters, open_log(text), add=add, payloads=payloads, check_ids=check_ids)
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         return pull.run(advance)
-
-
-def _before(moment: datetime, span: timedelta) -> datetime:
-    return moment - min(span, moment - _BEGINNING)
-
-
-def _question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
-    """Filters as text that says which events are listed, whenever that was: for the log.
-
-    Raises:
-        FilterError: a filter has a limit or an offset.
-    """
-    found = tuple(filters)
-    if any(item.limit is not None or item.offset for item in found):
-        raise FilterError("a pull takes all that match: limit and offset have no place here")
-    timeless = [with_values(item, from_=None, to=None) for item in found]
-    asked = sorted({repr(item) for item in timeless if item != EventFilter()})
-    sent = put_question(timeless, reference=reference).sent
-    return f"{sent.to_query() or 'all'} | {' & '.join(asked)}"

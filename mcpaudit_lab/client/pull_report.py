@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.terminal import counted, visible
 
 __all__ = ["PullReport"]
 
@@ -29,6 +29,8 @@ class PullReport:
         missing: how many of them it has not listed, in this pull or an earlier one.
         gone: events that it listed once and has no more; the lab keeps them.
         windows: how many windows of time were read.
+        compared: what told of late arrivals: ``ids``, each id against the portal's; ``recent ids``,
+            those of recent calls, and counts of the older ones; or ``counts``.
         resumed: whether an earlier pull of the same question had been stopped before its end.
         stopped: why this one stopped before its end, or an empty text.
         seconds: how long it took.
@@ -48,6 +50,7 @@ class PullReport:
     missing: int = 0
     gone: int = 0
     windows: int = 0
+    compared: str = "counts"
     resumed: bool = False
     stopped: str = ""
     seconds: float = 0.0
@@ -62,23 +65,27 @@ class PullReport:
         return {**asdict(self), "complete": self.complete, "seconds": round(self.seconds, 3)}
 
     def __str__(self) -> str:
-        counts = (
-            f"{self.new:,} new events, {self.payloads:,} new payloads, "
-            f"{self.duplicates:,} duplicates"
+        counts = ", ".join(
+            (
+                counted(self.new, "new event"),
+                counted(self.payloads, "new payload"),
+                counted(self.duplicates, "duplicate"),
+            )
         )
+        missing = f"{self.missing:,} of them {_is(self.missing)}"
         lines = [
             f"{self.portal}: {self.question}",
             f"  {counts}",
-            f"  the portal has {self.expected:,}; {self.missing:,} of them are missing here",
+            f"  the portal has {self.expected:,}; {missing} missing here",
         ]
-        extra = {
-            "contradict what the lab has, see rejects": self.conflicts,
-            "lines are no events, see rejects": self.unreadable,
-            "rows cannot be read by the portal itself, see its log": self.unreadable_there,
-            "were listed but not asked for, and left out": self.left_out,
-            "are gone from the portal; the lab keeps them": self.gone,
-        }
-        lines += [f"  {count:,} {what}" for what, count in extra.items() if count]
+        extra = (
+            (self.conflicts, "in conflict with what the lab has, see rejects", "event"),
+            (self.unreadable, "not readable as an event, see rejects", "line"),
+            (self.unreadable_there, "not readable by the portal itself, see its log", "row"),
+            (self.left_out, "listed but not asked for, and left out", "event"),
+            (self.gone, "gone from the portal and kept in the lab", "event"),
+        )
+        lines += [f"  {counted(n, noun)} {_is(n)} {what}" for n, what, noun in extra if n]
         if self.resumed:
             lines.append("  went on where an earlier pull was stopped")
         if self.stopped:
@@ -91,6 +98,11 @@ class PullReport:
     def __repr__(self) -> str:
         state = "complete" if self.complete else "stopped" if self.stopped else "not complete"
         return (
-            f"PullReport({state}: {self.new:,} new events, {self.payloads:,} payloads, "
-            f"{self.duplicates:,} duplicates; {self.missing:,} of {self.expected:,} missing)"
+            f"PullReport({state}: {counted(self.new, 'new event')}, "
+            f"{counted(self.payloads, 'payload')}, {counted(self.duplicates, 'duplicate')}; "
+            f"{self.missing:,} of {self.expected:,} missing)"
         )
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -15,7 +15,14 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import TEXT_FIELDS, EventFilter, PathTest
 
-__all__ = ["Question", "filters_of", "on_summaries", "put_question", "with_values"]
+__all__ = [
+    "Question",
+    "filters_of",
+    "on_summaries",
+    "put_question",
+    "question_text",
+    "with_values",
+]
 
 # Text fields that the reference server filters by, and how long its ``q`` may be.
 _REFERENCE_FIELDS: Final = ("tool", "user", "session")
@@ -158,3 +165,18 @@ def on_summaries(item: EventFilter) -> EventFilter:
     """What a filter asks of summaries."""
     none: dict[str, Any] = dict.fromkeys(_PAYLOAD_FIELDS)
     return with_values(item, **none, limit=None, offset=0)
+
+
+def question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
+    """Filters as text that says which events are listed, whenever that was: for the log.
+
+    Raises:
+        FilterError: a filter has a limit or an offset.
+    """
+    found = tuple(filters)
+    if any(item.limit is not None or item.offset for item in found):
+        raise FilterError("a pull takes all that match: limit and offset have no place here")
+    timeless = [with_values(item, from_=None, to=None) for item in found]
+    asked = sorted({repr(item) for item in timeless if item != EventFilter()})
+    sent = put_question(timeless, reference=reference).sent
+    return f"{sent.to_query() or 'all'} | {' & '.join(asked)}"

@@ -39,6 +39,8 @@ class _Lab(Protocol):
         self, events: Iterable[Event], *, kind: str, name: str, request: str | None = None
     ) -> LoadReport: ...
 
+    def check_writable(self, why: str) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -99,6 +101,8 @@ class StreamRecorder:
         self.stream = stream
         self.failure: Exception | None = None
         """What ended the stream, such as :class:`Unauthorized`; None where nothing did."""
+        if lab is not None:
+            lab.check_writable("a recorder adds events to it")
         self._lab = lab
         self._on_item = on_item
         self._on_end = on_end

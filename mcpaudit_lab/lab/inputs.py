@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self, TypeAlias
 
-from mcpaudit_lab.errors import SourceChanged, SourceError
+from mcpaudit_lab.errors import NothingToLoad, SourceChanged, SourceError
 
 __all__ = ["Input", "Inputs", "OpenInput", "find_inputs", "open_input"]
 
@@ -40,7 +40,8 @@ def find_inputs(inputs: Inputs) -> list[Input]:
     ``.parquet``), with those of its subfolders, by name. Matches of a pattern are sorted.
 
     Raises:
-        SourceError: for a path that does not exist, a pattern or folder that gives nothing.
+        NothingToLoad: for a pattern or folder that gives nothing.
+        SourceError: for a path that does not exist.
     """
     if isinstance(inputs, str | os.PathLike) or hasattr(inputs, "read"):
         inputs = [inputs]  # type: ignore[list-item]  # narrowed by hasattr, which mypy does not see
@@ -67,7 +68,7 @@ def _expand(text: str) -> list[Path]:
         files = sorted(child for child in path.rglob("*") if _is_export(child))
         if not files:
             looked_for = ", ".join(_SUFFIXES)
-            raise SourceError(
+            raise NothingToLoad(
                 f"no exports in the folder {text!r} (looked for {looked_for}); "
                 "give files by their names to load others"
             )
@@ -78,7 +79,7 @@ def _expand(text: str) -> list[Path]:
         files = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         if files := [file for file in files if file.is_file()]:
             return files
-        raise SourceError(f"no file matches {text!r}")
+        raise NothingToLoad(f"no file matches {text!r}")
     raise SourceError(f"no such file: {text!r}")
 
 

@@ -142,6 +142,15 @@ class PullLog:
         )
         return {event_id for (event_id,) in rows.fetchall()}
 
+    def unlisted(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that the portal has not listed before."""
+        rows = self._cursor().execute(
+            "select id::varchar from (select unnest($ids)::uuid id) where id not in"
+            " (select event_id from pulled where pull_id = $pull)",
+            {"pull": self._pull, "ids": list(ids)},
+        )
+        return {event_id for (event_id,) in rows.fetchall()}
+
     def without_payload(self, window: Window) -> list[tuple[str, datetime]]:
         """The events listed in a window whose payload the lab lacks and never asked for.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mcpaudit_lab.comparison import Comparison, compare
-from mcpaudit_lab.errors import EventNotFound, LabError
+from mcpaudit_lab.errors import EventNotFound, LabError, LabReadOnly
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.lab.event_set import EventSet
@@ -30,10 +30,30 @@ __all__ = ["LabReader"]
 class LabReader:
     """An open lab and what one asks of it; :class:`~mcpaudit_lab.Lab` adds what writes."""
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, read_only: bool = False
+    ) -> None:
         self.path = None if path is None else Path(path).expanduser()
+        self.read_only = read_only
         self._writing_lock = threading.Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = open_lab(self.path)
+        self._connection: duckdb.DuckDBPyConnection | None = open_lab(
+            self.path, read_only=read_only
+        )
+
+    def check_writable(self, why: str) -> None:
+        """Refuse what changes the lab, before anything else is done.
+
+        Args:
+            why: what would change it, as in "a pull adds events to it".
+
+        Raises:
+            LabReadOnly: the lab was opened read-only.
+        """
+        if self.read_only:
+            raise LabReadOnly(
+                f"the lab {str(self.path)!r} is open read-only, and {why}; nothing was changed."
+                " Open it without read_only, or a copy of it where it must stay as it is."
+            )
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -44,7 +64,7 @@ class LabReader:
         """
         if self._connection is None:
             raise LabError("the lab is closed")
-        if self.path:
+        if self.path and not self.read_only:
             keep_private(self.path)
         return self._connection
 
@@ -62,6 +82,8 @@ class LabReader:
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else repr(str(self.path))
+        if self.read_only:
+            where += ", read-only"
         if self._connection is None:
             return f"Lab({where}, closed)"
         return f"Lab({where}, {counted(self.events().count(), 'event')})"

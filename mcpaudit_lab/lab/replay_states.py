@@ -7,7 +7,7 @@ left by a process that died: whether the call ran is not known.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from mcpaudit_lab.lab.reading import LabReader
 
-__all__ = ["SENT_BEFORE", "UNWRITTEN", "PlannedCall", "ReplayBook", "ReplayState"]
+__all__ = ["SENT_BEFORE", "UNWRITTEN", "PlannedCall", "ReplayBook", "ReplayState", "Sending"]
 
 SENT_BEFORE: Final = "it was sent before and may have run; again= sends it once more"
 UNWRITTEN: Final = "sent, and what came of it was not written down"
+TAKEN: Final = "another replay has sent it again meanwhile; make a new plan to send it once more"
 
 _TABLE: Final = (
     "create table if not exists replays (run_id varchar, digest varchar, place integer,"
@@ -35,6 +36,9 @@ _OPEN: Final = ("waiting", "unsent", "limited")
 # Two threads that begin the same calls must find one run, not make one each, and DuckDB refuses the
 # second of two that change one row at once. Other processes cannot open the lab meanwhile.
 _CHANGING: Final = threading.RLock()
+# The calls that this process is sending, by run and digest. No other process can write to the lab
+# meanwhile, so a row that says ``sent`` and is not here was left by a process that died.
+_UNDER_WAY: Final[set[tuple[str, str]]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,21 @@ class PlannedCall:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A call that was sent with no outcome known, which somebody decided to send once more.
+
+    Attributes:
+        event_id: the original.
+        run_id: the run that sent it.
+        digest: which call of that run it is.
+    """
+
+    event_id: str
+    run_id: str
+    digest: str
+
+
 class ReplayBook:
     """The table ``replays`` of a lab, made when it is first needed.
 
@@ -88,34 +107,51 @@ class ReplayBook:
 
     def __init__(self, lab: LabReader) -> None:
         self._lab = lab
-        self._cursor().execute(_TABLE)
+        if not lab.read_only:
+            self._cursor().execute(_TABLE)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         return self._lab.connection.cursor()
 
-    def uncertain(self, target: str) -> set[str]:
-        """The events that were sent to a target with no outcome known, and not again since."""
-        rows = (
+    def uncertain(self, target: str) -> frozenset[Sending]:
+        """What was sent to a target with no outcome known, and not again since."""
+        cursor = self._cursor()
+        # A lab that is open read-only may have no such table yet.
+        known = (
+            "select 1 from duckdb_tables() where schema_name = 'main' and table_name = 'replays'"
+        )
+        if self._lab.read_only and not cursor.execute(known).fetchall():
+            return frozenset()
+        rows = cursor.execute(
+            "select event_id::varchar, run_id, digest from replays"
+            " where target = $target and status in ('sent', 'uncertain')",
+            {"target": target},
+        )
+        return frozenset(Sending(*row) for row in rows.fetchall())
+
+    def _settle(self, again: Collection[Sending]) -> set[str]:
+        """What is not known of these is no obstacle any more: they are sent again, but once.
+
+        Returns:
+            The events that somebody else has decided about meanwhile, and sends or has sent.
+        """
+        rows = [(s.run_id, s.digest) for s in again if (s.run_id, s.digest) not in _UNDER_WAY]
+        settled = (
             self._cursor()
             .execute(
-                "select distinct event_id::varchar from replays"
-                " where target = $target and status in ('sent', 'uncertain')",
-                {"target": target},
+                "update replays set status = 'abandoned' where status in ('sent', 'uncertain')"
+                " and (run_id, digest) in"
+                " (select unnest($runs::varchar[]), unnest($digests::varchar[]))"
+                " returning event_id::varchar",
+                {"runs": [run for run, _ in rows], "digests": [digest for _, digest in rows]},
             )
             .fetchall()
         )
-        return {event_id for (event_id,) in rows}
+        return {s.event_id for s in again} - {event_id for (event_id,) in settled}
 
-    def settle(self, target: str, event_ids: Iterable[str]) -> None:
-        """Somebody has decided to send these again: what is not known is no obstacle any more."""
-        with _CHANGING:
-            self._cursor().execute(
-                "update replays set status = 'abandoned' where target = $target"
-                " and status in ('sent', 'uncertain') and event_id in (select unnest($ids)::uuid)",
-                {"target": target, "ids": list(event_ids)},
-            )
-
-    def open_run(self, target: str, calls: Sequence[PlannedCall]) -> tuple[str, list[ReplayState]]:
+    def open_run(
+        self, target: str, calls: Sequence[PlannedCall], again: Collection[Sending] = ()
+    ) -> tuple[str, list[ReplayState]]:
         """Go on with a run that was not finished, or begin one.
 
         A run goes on if it has calls left to send, and any of these calls among its own. What it
@@ -125,17 +161,32 @@ class ReplayBook:
         Args:
             target: where the calls go.
             calls: in their order.
+            again: what is to be sent again although its outcome is not known. One of two plans
+                that name the same sending sends it; the other has what came of that.
 
         Returns:
             The run's id, and how far each of the calls is, in their order.
         """
         with _CHANGING:
-            return self._open_run(target, calls)
+            taken = self._settle(again)
+            run_id = (
+                self._open_run_of(target, calls)
+                or self._run_that_took(target, [c.digest for c in calls if c.event_id in taken])
+                or str(uuid4())
+            )
+            return self._begin_run(run_id, target, calls, taken)
 
-    def _open_run(self, target: str, calls: Sequence[PlannedCall]) -> tuple[str, list[ReplayState]]:
-        run_id = self._open_run_of(target, calls) or str(uuid4())
+    def _begin_run(
+        self, run_id: str, target: str, calls: Sequence[PlannedCall], taken: Collection[str]
+    ) -> tuple[str, list[ReplayState]]:
         known = self.resume(run_id)
-        uncertain = self.uncertain(target)
+        uncertain = {sending.event_id for sending in self.uncertain(target)}
+
+        def start_of(call: PlannedCall) -> tuple[str, str]:
+            if call.event_id in uncertain:
+                return "uncertain", SENT_BEFORE
+            return ("refused", TAKEN) if call.event_id in taken else ("waiting", "")
+
         new = [
             (
                 run_id,
@@ -146,7 +197,7 @@ class ReplayBook:
                 call.tool_name,
                 target,
                 call.modified,
-                *(("uncertain", SENT_BEFORE) if call.event_id in uncertain else ("waiting", "")),
+                *start_of(call),
             )
             for place, call in enumerate(call for call in calls if call.digest not in known)
         ]
@@ -160,12 +211,17 @@ class ReplayBook:
         return run_id, [known[call.digest] for call in calls]
 
     def resume(self, run_id: str) -> dict[str, ReplayState]:
-        """How far each call of a run is, by digest. What was left as ``sent`` is ``uncertain``."""
+        """How far each call of a run is, by digest. What was left as ``sent`` is ``uncertain``.
+
+        What another thread is sending now stays ``sent``.
+        """
         with _CHANGING:
+            under_way = [digest for run, digest in _UNDER_WAY if run == run_id]
             self._cursor().execute(
                 "update replays set status = 'uncertain', detail = $detail"
-                " where run_id = $run and status = 'sent'",
-                {"run": run_id, "detail": UNWRITTEN},
+                " where run_id = $run and status = 'sent'"
+                " and digest not in (select unnest($digests::varchar[]))",
+                {"run": run_id, "detail": UNWRITTEN, "digests": under_way},
             )
             return self._states(run_id)
 
@@ -187,6 +243,20 @@ class ReplayBook:
         )
         return "" if row is None else str(row[0])
 
+    def _run_that_took(self, target: str, digests: Sequence[str]) -> str:
+        """The run that has sent any of these calls last, or an empty text."""
+        row = (
+            self._cursor()
+            .execute(
+                "select run_id from replays where target = $target and status <> 'abandoned'"
+                " and digest in (select unnest($digests::varchar[]))"
+                " order by sent_at desc nulls last limit 1",
+                {"target": target, "digests": list(digests)},
+            )
+            .fetchone()
+        )
+        return "" if row is None else str(row[0])
+
     def _states(self, run_id: str) -> dict[str, ReplayState]:
         """The rows of a run by what they call."""
         rows = (
@@ -202,15 +272,27 @@ class ReplayBook:
         }
 
     def claim(self, run_id: str, state: ReplayState) -> ReplayState | None:
-        """A call is about to leave; None if it may, else how far somebody else's sending came."""
-        claimed = self._set(
-            run_id,
-            state,
-            "status = 'sent', sent_at = now()",
-            " and status in (select unnest($open))",
-            {"open": list(_OPEN)},
-        )
-        return None if claimed else self._states(run_id).get(state.digest, state)
+        """A call is about to leave; None if it may, else how far somebody else's sending came.
+
+        Whoever may send it calls :meth:`release` when it is over, whatever came of it.
+        """
+        with _CHANGING:
+            claimed = self._set(
+                run_id,
+                state,
+                "status = 'sent', sent_at = now()",
+                " and status in (select unnest($open))",
+                {"open": list(_OPEN)},
+            )
+            if claimed:
+                _UNDER_WAY.add((run_id, state.digest))
+                return None
+            return self._states(run_id).get(state.digest, state)
+
+    def release(self, run_id: str, state: ReplayState) -> None:
+        """A call is not under way any more."""
+        with _CHANGING:
+            _UNDER_WAY.discard((run_id, state.digest))
 
     def ended(self, run_id: str, state: ReplayState) -> None:
         """A call came to an end, or was put off."""

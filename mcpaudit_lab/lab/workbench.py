@@ -43,10 +43,13 @@ class Lab(LabReader):
     Args:
         path: the lab's file, made if it does not exist, readable by its owner only; None for a lab
             in memory.
+        read_only: open a lab that is there and write no byte into its file or folder: on a
+            read-only disk, or in several processes at once. What would change it raises
+            :class:`LabReadOnly`; every question, comparison and export works.
 
     Raises:
-        LabInUse: another process has the file open.
-        LabVersionError: a newer version wrote it, or it is no lab.
+        LabInUse: another process has the file open; it carries that process's id.
+        LabVersionError: another version wrote it, or it is no lab.
         LabError: it cannot be opened or made.
 
     A lab may be used from several threads. Use it in a ``with`` statement, or call :meth:`close`.
@@ -75,6 +78,8 @@ class Lab(LabReader):
             max_unpacked_bytes: the most that one compressed file may unpack to.
 
         Raises:
+            LabReadOnly: the lab is open read-only.
+            NothingToLoad: a pattern or folder gives no file; nothing is loaded.
             SourceError: an input is missing, damaged, or unpacks to too much; nothing is loaded.
             SourceChanged: a file changed while it was read; nothing is loaded.
             RecordError: with ``strict``, naming file, line and reason.
@@ -82,6 +87,7 @@ class Lab(LabReader):
         """
         from mcpaudit_lab.lab.progress import bytes_bar
 
+        self.check_writable("a load adds events to it")
         sources = find_inputs(inputs)
         with bytes_bar(sources, progress) as advance:
             return self._load(
@@ -118,6 +124,7 @@ class Lab(LabReader):
         from mcpaudit_lab.lab.database import open_database
         from mcpaudit_lab.lab.progress import progress_bar
 
+        self.check_writable("a load adds events to it")
         source = open_database(url, EventSet(self).where(*filters, **keywords).filters)
         with (
             closing(source),
@@ -133,6 +140,7 @@ class Lab(LabReader):
         *filters: EventFilter,
         since: str | datetime | timedelta | None = None,
         payloads: bool = True,
+        check_ids: bool | None = None,
         progress: bool | None = None,
         **keywords: Any,
     ) -> PullReport:
@@ -147,6 +155,10 @@ class Lab(LabReader):
             *filters: which events, all of which must hold; without a limit.
             since: not before this moment, or so long before now: ``"24h"``, a ``timedelta``.
             payloads: with requests and responses.
+            check_ids: compare the portal's ids with those that earlier pulls have seen, an export
+                without payloads. It finds late events that as many deletions hide from counts.
+                None compares all of up to 100,000 events, and the recent ones of more; the
+                report's ``compared`` says which.
             progress: show a progress bar; None shows it where there is a terminal or notebook.
             **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
 
@@ -157,6 +169,7 @@ class Lab(LabReader):
         """
         from mcpaudit_lab.client.pull import pull_events
 
+        self.check_writable("a pull adds events to it")
         wanted = (*filters, EventFilter(since=since, **keywords))
         return pull_events(
             portal,
@@ -165,6 +178,7 @@ class Lab(LabReader):
             lambda question: PullLog(self.connection.cursor, self._writing, portal.url, question),
             payloads=payloads,
             progress=progress,
+            check_ids=check_ids,
         )
 
     def add_events(
@@ -308,6 +322,7 @@ class Lab(LabReader):
         """A connection of its own with an open transaction; one writer at a time."""
         import duckdb
 
+        self.check_writable("events would be added to it")
         with self._writing_lock:
             connection = self.connection.cursor()
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape, quoteattr
 
 from mcpaudit_lab.comparison import Comparison, Verdict, compare
+from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.jsonpaths import format_path
 from mcpaudit_lab.replay.refusals import RefusalReason
 from mcpaudit_lab.terminal import visible
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.replay.plan import PlanItem
     from mcpaudit_lab.replay.run import ReplayRun
 
-__all__ = ["CaseResult", "check_run", "junit_xml"]
+__all__ = ["CaseResult", "check_noise", "check_run", "junit_xml"]
 
 # The target has changed so that the call cannot even be made.
 _BROKEN: Final = (RefusalReason.TOOL_MISSING, RefusalReason.DOES_NOT_FIT)
@@ -51,6 +52,25 @@ class CaseResult:
             "detail": self.detail,
             "duration_ms": self.duration_ms,
         }
+
+
+def check_noise(noise: Iterable[str], tools: Iterable[str]) -> None:
+    """Refuse noise for a tool that no recorded call is of: most likely its name is misspelled.
+
+    Args:
+        noise: the tools that have noise.
+        tools: the tools of the recorded calls.
+
+    Raises:
+        ReplayError: there is such a tool.
+    """
+    known = sorted(set(tools))
+    if unknown := sorted(set(noise) - set(known)):
+        listed = ", ".join(visible(name) for name in known) or "none"
+        raise ReplayError(
+            f"noise is given for {', '.join(repr(visible(name)) for name in unknown)}, but the case"
+            f" has no call of it; it has calls of: {listed}"
+        )
 
 
 def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseResult]:

@@ -7,7 +7,9 @@ the original means nothing. It is kept by tool, as patterns of paths that a comp
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +19,7 @@ from mcpaudit_lab.comparison import compare
 from mcpaudit_lab.errors import FilterError, RecordError, ReplayError
 from mcpaudit_lab.jsonpaths import format_path, parse_path_pattern
 from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.terminal import visible
 
 if TYPE_CHECKING:
     import os
@@ -94,14 +97,21 @@ class Noise(Mapping[str, tuple[str, ...]]):
         """Read what :meth:`save` wrote, or somebody by hand.
 
         Raises:
-            ReplayError: the file is none of these, or holds a pattern that cannot be read.
+            ReplayError: the file is none of these, names a tool twice, or holds a pattern that
+                cannot be read.
             OSError: it cannot be read.
         """
         try:
             # Editors on Windows put a byte order mark before what they save.
-            value: Any = loads(Path(path).read_bytes().removeprefix(codecs.BOM_UTF8))
+            text = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+            value: Any = loads(text)
         except RecordError as error:
             raise ReplayError(f"{path} is no JSON: {error.detail}") from None
+        if twice := _named_twice(text):
+            raise ReplayError(
+                f"{path} names {visible(twice)!r} twice, and one of the two would be lost: put all"
+                " its paths into one list"
+            )
         noise = value.get("noise") if isinstance(value, dict) else None
         if not isinstance(noise, dict) or value.get("version") != _VERSION:
             raise ReplayError(f"{path} holds no noise of version {_VERSION}")
@@ -127,3 +137,17 @@ class Noise(Mapping[str, tuple[str, ...]]):
 
     def __repr__(self) -> str:
         return f"Noise({self._paths!r})"
+
+
+def _named_twice(text: bytes) -> str:
+    """A name that an object of a JSON text has twice, or an empty text."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        found.extend(name for name, count in counts.items() if count > 1)
+
+    # What is nested too deeply holds no noise, which the caller finds out.
+    with contextlib.suppress(RecursionError):
+        json.loads(text, object_pairs_hook=look)
+    return found[0] if found else ""

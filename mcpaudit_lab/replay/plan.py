@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mcpaudit_lab.events import Event
+    from mcpaudit_lab.lab.replay_states import Sending
     from mcpaudit_lab.lab.workbench import Lab
     from mcpaudit_lab.replay.run import ReplayRun
     from mcpaudit_lab.replay.targets import Target
@@ -82,7 +83,7 @@ class ReplayPlan:
         warnings: what to think of before running it.
         left_out: how many events were left out because their originals are there: they are replays
             themselves.
-        again: events that are sent although an earlier sending of theirs is uncertain.
+        again: what was sent before with no outcome known and is sent once more all the same.
         begun: the run, once there is one.
     """
 
@@ -92,7 +93,7 @@ class ReplayPlan:
     pace: Pace | None
     warnings: tuple[str, ...] = ()
     left_out: int = 0
-    again: frozenset[str] = frozenset()
+    again: frozenset[Sending] = frozenset()
     begun: ReplayRun | None = field(default=None, init=False)
 
     @property

@@ -93,12 +93,13 @@ def make_plan(
     given = _chosen(lab, events)
     chosen = [event for event in given.values() if _original(event) not in given]
     repeated = frozenset(map(parse_id, again))
+    uncertain = ReplayBook(lab).uncertain(where.name)
     planner = _Planner(
         target=where,
         # Nothing is asked of a target for nothing.
         tools=where.tools() if chosen else None,
         allowed=Allowed.of(allow),
-        uncertain=ReplayBook(lab).uncertain(where.name) - repeated,
+        uncertain={sending.event_id for sending in uncertain} - repeated,
         secrets=secrets,
         edit=edit,
         via_tryit=via_tryit,
@@ -113,7 +114,7 @@ def make_plan(
         where.pace() if chosen else None,
         _warnings(items, where),
         left_out=len(given) - len(chosen),
-        again=repeated,
+        again=frozenset(sending for sending in uncertain if sending.event_id in repeated),
     )
 
 

@@ -50,6 +50,7 @@ def run_plan(
     stops = _stopper(stop_on)
     if repeat < 1 or (limit is not None and limit < 0):
         raise ReplayError("repeat is 1 or more, limit 0 or more")
+    plan.lab.check_writable("a replay writes down each call before it is sent")
     book = ReplayBook(plan.lab)
     run = _begin(plan, book, repeat)
     todo = [state for state in run.states if state.status in _OPEN]
@@ -81,15 +82,13 @@ def _begin(plan: ReplayPlan, book: ReplayBook, repeat: int) -> ReplayRun:
         for state in plan.begun.states:
             plan.begun.put(known.get(state.digest, state))
         return plan.begun
-    if plan.again:
-        book.settle(plan.target.name, plan.again)
     calls = [
         _planned(item, attempt)
         for attempt in range(1, repeat + 1)
         for item in plan.runnable
         if attempt == 1 or item.repeatable
     ]
-    run_id, states = book.open_run(plan.target.name, calls)
+    run_id, states = book.open_run(plan.target.name, calls, plan.again)
     plan.begun = ReplayRun(plan, run_id, states)
     return plan.begun
 
@@ -127,8 +126,11 @@ class _Runner:
             if (known := self._book.claim(self._run.run_id, state)) is not None:
                 self._run.put(known)
                 return known, False
-            answer, interrupted = self._ask(state, item)
-            done = self._note(state, item, answer)
+            try:
+                answer, interrupted = self._ask(state, item)
+                done = self._note(state, item, answer)
+            finally:
+                self._book.release(self._run.run_id, state)
             if answer.status is not ReplayStatus.LIMITED or interrupted or hold == _HOLDS_MAX:
                 break
             self._pacer.hold(answer.retry_after_s)
