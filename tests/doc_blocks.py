@@ -7,8 +7,8 @@ commands that follow. ``$NAME`` in a command is the variable of the process. A l
 stands for any lines, ``…`` in a line for any text. ``json`` blocks are JSON. ``bash`` blocks are
 run by a shell of their own each; what they print stands behind them, as with Python.
 
-A page is read like a notebook: what its names hold, labs and clients of portals, is closed behind its
-last block. Nothing else may be left open.
+A page is read like a notebook: what its names hold, labs, clients of portals and stores, is closed
+behind its last block. Nothing else may be left open.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from click.testing import CliRunner
 from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.server import SqlLogger
 
 __all__ = ["Block", "Page", "read_blocks"]
 
@@ -83,7 +84,7 @@ class Page:
             self._run_blocks()
         finally:
             for value in self.names.values():
-                if isinstance(value, (Lab, PortalClient)):
+                if isinstance(value, (Lab, PortalClient, SqlLogger)):
                     value.close()
             self.names.clear()
 

@@ -25,6 +25,7 @@ from mcpaudit_lab.server.portal import PortalOptions
 from mcpaudit_lab.server.sql_logger import SqlLogger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mcpaudit_lab.events import Event
@@ -38,12 +39,15 @@ EXPORT = f"{AUDIT}/export"
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> EventStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
     if request.param == "memory":
-        return MemoryLogger()
-    if request.param == "sqlite":
-        return SqlLogger(f"sqlite:///{tmp_path / 'audit.db'}")
-    return SqlLogger(request.getfixturevalue("postgres_database"))
+        yield MemoryLogger()
+        return
+    url = f"sqlite:///{tmp_path / 'audit.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_database")
+    with SqlLogger(url) as made:
+        yield made
 
 
 async def test_an_export_says_beforehand_whether_it_is_all(store: EventStore) -> None:
