@@ -482,7 +482,7 @@ def bushy(bottom: Any, levels: int = 10_000) -> Any:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("grow", [nested, bushy])
+@pytest.mark.parametrize("grow", [nested, pytest.param(bushy, marks=pytest.mark.soak)])
 def test_ten_thousand_levels_are_compared(grow: Any) -> None:
     (change,) = diff(grow(1), grow(2))
     assert len(change.path) == 10_000
