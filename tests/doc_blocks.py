@@ -6,6 +6,9 @@ commands behind ``$`` and what they answer; after ``export NAME=value`` the vari
 commands that follow. ``$NAME`` in a command is the variable of the process. A line that is ``…``
 stands for any lines, ``…`` in a line for any text. ``json`` blocks are JSON. ``bash`` blocks are
 run by a shell of their own each; what they print stands behind them, as with Python.
+
+A page is read like a notebook: what its names hold, labs, clients of portals and stores, is closed
+behind its last block. Nothing else may be left open.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ from typing import Any
 
 from click.testing import CliRunner
 
+from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.server import SqlLogger
 
 __all__ = ["Block", "Page", "read_blocks"]
 
@@ -75,6 +80,15 @@ class Page:
 
     def run(self) -> None:
         """Run the blocks in the current folder, and compare what they print."""
+        try:
+            self._run_blocks()
+        finally:
+            for value in self.names.values():
+                if isinstance(value, (Lab, PortalClient, SqlLogger)):
+                    value.close()
+            self.names.clear()
+
+    def _run_blocks(self) -> None:
         blocks = [block for block in read_blocks(self.path) if block.info not in self.skipped]
         for block, following in zip(blocks, [*blocks[1:], None], strict=False):
             place = f"{self.path.name}, line {block.line}"

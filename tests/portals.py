@@ -32,10 +32,16 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = anyio.Event()
+        self.over = anyio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end, which uvicorn's own loop looks for ten times a second."""
+        await self.on_tick(0)
+        await self.over.wait()
 
 
 @asynccontextmanager
@@ -55,6 +61,7 @@ async def run_app(app: Starlette) -> AsyncIterator[str]:
             finally:
                 app.state.portal.drain.begin()
                 server.should_exit = True
+                server.over.set()
 
 
 def demo_app(logger: Any = None, **settings: Any) -> Starlette:

@@ -175,8 +175,15 @@ uvicorn.run(app, host="127.0.0.1", port=0)
 """
 
 
-@pytest.mark.parametrize(("code", "prefix"), [(ALONE, ""), (MOUNTED, "/audit")])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("code", "prefix", "number"),
+    [
+        (ALONE, "", signal.SIGTERM),
+        (MOUNTED, "/audit", signal.SIGINT),
+        pytest.param(ALONE, "", signal.SIGINT, marks=pytest.mark.soak),
+        pytest.param(MOUNTED, "/audit", signal.SIGTERM, marks=pytest.mark.soak),
+    ],
+)
 def test_streams_end_with_a_uvicorn_that_is_not_ours(
     tmp_path: Path, code: str, prefix: str, number: signal.Signals
 ) -> None:

@@ -195,6 +195,7 @@ def test_ten_thousand_levels_of_nesting(tmp_path: Path) -> None:
         assert list(again.events()) == [event]
 
 
+@pytest.mark.soak
 def test_a_line_of_64_mib() -> None:
     filler = "x" * (64 << 20)
     text = line(parameters=f'{{"big":"{filler}"}}')

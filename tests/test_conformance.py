@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from own_postgres import empty_database
 from recordings import MINTED, UPSTREAM, Answer, Recording, recordings, seed_postgres
 
 from mcpaudit_lab.jsontext import loads, same
@@ -272,23 +273,42 @@ def test_a_recorded_refusal_is_refused_so(recording: Recording, portal: Backgrou
     _assert_same(recording.ask(portal.url), recording.answer)
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def own_url(request: pytest.FixtureRequest, seeded_url: str, tmp_path: Path) -> str:
-    """A seeded database for one test that writes."""
-    if request.param == "sqlite":
-        return _copy_to_sqlite(seeded_url, tmp_path / "audit.db")
-    url: str = request.getfixturevalue("postgres_database")
-    SqlLogger(url).close()
-    seed_postgres(url)
-    return url
+class Calls:
+    """A portal whose tools are called: its limiter's clock stands still."""
+
+    def __init__(self, portal: BackgroundPortal, now_s: list[float]) -> None:
+        self.portal = portal
+        self._now_s = now_s
+
+    def refill(self) -> None:
+        """Let an hour pass: the budget is full again."""
+        self._now_s[0] += 3600
+
+
+@pytest.fixture(scope="module", params=["postgresql", "sqlite"])
+def calls(
+    request: pytest.FixtureRequest, seeded_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Calls]:
+    """On a seeded database of its own: a recorded replay and a try only add rows to it."""
+    now_s = [0.0]
+    limiter = TokenBuckets(clock=lambda: now_s[0])
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = _copy_to_sqlite(seeded_url, tmp_path_factory.mktemp("calls") / "audit.db")
+        else:
+            admin = request.getfixturevalue("postgres_admin")
+            url = stack.enter_context(empty_database(admin))
+            SqlLogger(url).close()
+            seed_postgres(url)
+        portal = stack.enter_context(_portal(SqlLogger(url), limiter=limiter))
+        yield Calls(portal, now_s)
 
 
 @pytest.fixture
-def fresh(own_url: str) -> Iterator[BackgroundPortal]:
-    """A portal with a full budget, whose clock stands still."""
-    limiter = TokenBuckets(clock=lambda: 0.0)
-    with _portal(SqlLogger(own_url), limiter=limiter) as running:
-        yield running
+def fresh(calls: Calls) -> BackgroundPortal:
+    """That portal, with a full budget."""
+    calls.refill()
+    return calls.portal
 
 
 @pytest.mark.parametrize(
@@ -329,7 +349,12 @@ def test_a_recorded_try_is_answered_so(name: str, fresh: BackgroundPortal) -> No
     _assert_same(recording.ask(fresh.url), recording.answer)
 
 
-def test_a_key_is_minted_listed_and_revoked_as_recorded(fresh: BackgroundPortal) -> None:
+def test_a_key_is_minted_listed_and_revoked_as_recorded(store_url: str) -> None:
+    with _portal(SqlLogger(store_url)) as fresh:
+        assert_keys_are_kept_as_recorded(fresh)
+
+
+def assert_keys_are_kept_as_recorded(fresh: BackgroundPortal) -> None:
     before = _recorded("portal/admin-keys")
     _assert_same(before.ask(fresh.url), before.answer)
     made = _recorded("admin/key-create")

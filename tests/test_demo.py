@@ -234,7 +234,9 @@ def test_the_portal_of_the_demo_ends_and_has_lost_nothing(demo: str) -> None:
         httpx2.get(f"{url[0]}/healthz")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)]
+)
 def test_a_portal_that_is_kept_serves_until_it_is_told_to_end(
     tmp_path: Path, number: signal.Signals
 ) -> None:

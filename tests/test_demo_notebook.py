@@ -29,7 +29,9 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
+)
 def test_it_serves_the_tour_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     pytest.importorskip("jupyterlab", reason="pip install 'mcpaudit-lab[test]'")
     code = "from mcpaudit_lab.cli import main; main()"

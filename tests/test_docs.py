@@ -29,6 +29,11 @@ ROOT = Path(__file__).parents[1]
 UPSTREAM = ROOT / "tests" / "data" / "upstream"
 # The page on speed is measured, not run: its commands take minutes.
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if path.name != "performance.md")
+# Pages for which a portal is served, as the environment says: it is not for them to start one.
+PORTAL_PAGES = {
+    *("guard-releases.md", "live-stream.md", "portal-client.md"),
+    *("pull.md", "replay.md", "watch.md"),
+}
 
 
 def page(name: str) -> str:
@@ -47,6 +52,11 @@ def test_every_block_of_a_page_runs_and_prints_what_the_page_shows(
                 pytest.skip("the page's examples need curl: apt-get install curl")
             portal = stack.enter_context(background_portal())
             here.environment |= {"URL": portal.url, "KEY": portal.api_key}
+        if path.name in PORTAL_PAGES:
+            portal = stack.enter_context(background_portal())
+            monkeypatch.setenv("MCPAUDIT_URL", portal.url)
+            monkeypatch.setenv("MCPAUDIT_API_KEY", portal.api_key)
+            monkeypatch.setenv("TARGET", "")  # which a page sets
         if path.name == "postgresql.md":
             database = request.getfixturevalue("postgres_database")
             monkeypatch.setenv("MCPAUDIT_DATABASE_URL", database)

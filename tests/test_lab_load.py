@@ -266,9 +266,19 @@ def test_a_saved_page_of_events_loads(name: str) -> None:
     head, _, body = (UPSTREAM / "events" / name).read_bytes().partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/")
     page: Any = loads(body)
-    for data in (head + b"\r\n\r\n" + body, body):
-        lab = Lab()
-        report = lab.load(io.BytesIO(data))
+    # The body alone comes below, once: it is read by the same code when the head is off.
+    with Lab() as lab:
+        report = lab.load(io.BytesIO(head + b"\r\n\r\n" + body))
+        assert report.lines == report.loaded == len(page["events"])
+        assert list(lab.events()) == [Event(event) for event in page["events"]]
+
+
+@pytest.mark.parametrize("name", ["default.http", "q=percent.http"])
+def test_a_saved_page_without_its_head_loads(name: str) -> None:
+    body = (UPSTREAM / "events" / name).read_bytes().partition(b"\r\n\r\n")[2]
+    page: Any = loads(body)
+    with Lab() as lab:
+        report = lab.load(io.BytesIO(body))
         assert report.lines == report.loaded == len(page["events"])
         assert list(lab.events()) == [Event(event) for event in page["events"]]
 
@@ -406,7 +416,10 @@ def test_an_error_in_the_second_file_undoes_the_first(tmp_path: Path) -> None:
         assert lab.sql(f"select count(*) from {name}").fetchall() == [(0,)]
 
 
-@pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.6, 0.9, 1.3])
+@pytest.mark.parametrize(
+    "delay_s",
+    [0.3, *(pytest.param(delay_s, marks=pytest.mark.soak) for delay_s in (0.05, 0.6, 0.9, 1.3))],
+)
 def test_a_load_that_is_killed_leaves_all_or_nothing(tmp_path: Path, delay_s: float) -> None:
     export, path = tmp_path / "big.jsonl", tmp_path / "case.duckdb"
     line = Event.from_json(lines_of(EXPORT)[3]).wire

@@ -103,6 +103,7 @@ def check(load: Load, url: str) -> None:
     assert (status.stored, status.queued, status.rejected) == (len(rows), 0, 0)
 
 
+@pytest.mark.soak
 async def test_a_postgresql_that_is_away_for_seconds_loses_no_call(
     own_postgres: OwnPostgres,
 ) -> None:

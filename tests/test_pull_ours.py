@@ -18,7 +18,7 @@ from reference_portal import recorded_events
 from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.lab.rows import same_event
-from mcpaudit_lab.server import PortalOptions, SqlLogger, background_portal
+from mcpaudit_lab.server import BackgroundPortal, PortalOptions, SqlLogger, background_portal
 
 if TYPE_CHECKING:
     import httpx2
@@ -56,13 +56,16 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return url
 
 
+@pytest.fixture(scope="module")
+def served(database: str) -> Iterator[BackgroundPortal]:
+    """A portal on it; no test here calls a tool."""
+    with background_portal(database=database, options=PortalOptions(export_max_rows=100)) as at:
+        yield at
+
+
 @pytest.fixture
-def portal(database: str) -> Iterator[PortalClient]:
-    options = PortalOptions(export_max_rows=100)
-    with (
-        background_portal(database=database, options=options) as at,
-        PortalClient(at.url, at.api_key) as client,
-    ):
+def portal(served: BackgroundPortal) -> Iterator[PortalClient]:
+    with PortalClient(served.url, served.api_key) as client:
         yield client
 
 

@@ -25,7 +25,7 @@ from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
 from mcpaudit_lab.server.sql_logger import SqlLogger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import mcp_types as types
@@ -39,12 +39,15 @@ ASKING = {**DEV, **CSRF}
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> EventStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
     if request.param == "memory":
-        return MemoryLogger()
-    if request.param == "sqlite":
-        return SqlLogger(f"sqlite:///{tmp_path / 'audit.db'}")
-    return SqlLogger(request.getfixturevalue("postgres_database"))
+        yield MemoryLogger()
+        return
+    url = f"sqlite:///{tmp_path / 'audit.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_database")
+    with SqlLogger(url) as made:
+        yield made
 
 
 async def replay(http: httpx2.AsyncClient, event_id: str) -> httpx2.Response:

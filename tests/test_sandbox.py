@@ -74,6 +74,16 @@ def web() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a secret file and another lab."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "secret.csv").write_text("password\nhunter2\n")
+    with Lab(folder / "other.duckdb") as other:
+        other.load(DETAILS)
+    return folder
+
+
 ATTEMPTS = {
     "read_csv": "select * from read_csv('{secret}')",
     "read_text": "select * from read_text('{secret}')",
@@ -110,14 +120,9 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS.keys())
 def test_it_reaches_no_file_no_network_and_no_other_lab(
-    box: Sandbox, tmp_path: Path, web: tuple[str, list[str]], attempt: str
+    box: Sandbox, outside: Path, web: tuple[str, list[str]], attempt: str
 ) -> None:
-    folder = tmp_path / "outside"
-    folder.mkdir()
-    secret = folder / "secret.csv"
-    secret.write_text("password\nhunter2\n")
-    with Lab(folder / "other.duckdb") as other:
-        other.load(DETAILS)
+    folder, secret = outside, outside / "secret.csv"
     before = sorted(p.name for p in folder.iterdir())
     statement = attempt.format(
         secret=secret, folder=folder, lab=folder / "other.duckdb", web=web[0]

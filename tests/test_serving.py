@@ -159,6 +159,7 @@ async def _under_load(process: Process, load: Load, number: signal.Signals) -> t
     return ended
 
 
+@pytest.mark.soak
 @pytest.mark.anyio
 async def test_sigterm_under_eight_clients_loses_nothing_and_takes_under_five_seconds(
     database: str, tmp_path: Path
@@ -174,6 +175,7 @@ async def test_sigterm_under_eight_clients_loses_nothing_and_takes_under_five_se
     assert not [line for line in process.told if "Traceback" in line], process.told
 
 
+@pytest.mark.soak
 @pytest.mark.anyio
 async def test_kill_loses_only_what_was_queued_and_rows_are_whole(
     database: str, tmp_path: Path

@@ -29,7 +29,8 @@ from logger_contract import (
     lines_of,
     numbers,
 )
-from sqlalchemy import create_engine, make_url, text
+from own_postgres import empty_database
+from sqlalchemy import Engine, create_engine, text
 
 from mcpaudit_lab.errors import FilterError, StoreUnavailable
 from mcpaudit_lab.events import Event, format_time, parse_time
@@ -115,13 +116,15 @@ def run(store: SqlLogger, statement: str, **params: Any) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def reference(postgres_url: str) -> Iterator[SqlLogger]:
+def reference(postgres_admin: Engine) -> Iterator[SqlLogger]:
     """A store on tables that the reference server made and filled."""
-    name = f"reference_{uuid4().hex}"
-    admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"create database {name}"))
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with empty_database(postgres_admin) as url:
+        _fill_reference(url)
+        with SqlLogger(url) as store:
+            yield store
+
+
+def _fill_reference(url: str) -> None:
     engine = create_engine(url)
     with engine.begin() as connection:
         cursor = connection.connection.cursor()
@@ -133,9 +136,6 @@ def reference(postgres_url: str) -> Iterator[SqlLogger]:
         for table in ("audit_events", "audit_payloads"):
             cursor.execute((UPSTREAM / "pg" / f"{table}.sql").read_text())
     engine.dispose()
-    with SqlLogger(url) as store:
-        yield store
-    admin.dispose()
 
 
 @pytest.fixture(scope="module")

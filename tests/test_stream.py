@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,12 +82,15 @@ async def first(frames: AsyncIterator[Frame], count: int) -> list[Frame]:
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> EventStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
     if request.param == "memory":
-        return MemoryLogger()
-    if request.param == "sqlite":
-        return SqlLogger(f"sqlite:///{tmp_path / 'audit.db'}", poll_s=0.05)
-    return SqlLogger(request.getfixturevalue("postgres_database"), poll_s=0.05)
+        yield MemoryLogger()
+        return
+    url = f"sqlite:///{tmp_path / 'audit.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_database")
+    with SqlLogger(url, poll_s=0.05) as made:
+        yield made
 
 
 async def test_a_stored_event_is_a_frame_with_its_number(store: EventStore) -> None:

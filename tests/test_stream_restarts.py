@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 from portals import KEYS, an_event
 
 from mcpaudit_lab import Event, Lab, PortalClient, PortalError
@@ -21,7 +22,6 @@ from mcpaudit_lab.server.running import PortalServer
 from mcpaudit_lab.server.setup import portal_on
 from mcpaudit_lab.server.sql_logger import SqlLogger
 
-RESTARTS = 20
 KEY = KEYS["dev-local"]
 
 
@@ -97,7 +97,9 @@ def has_received(stream: EventStream, count: int) -> bool:
     return stream.counters.received >= count
 
 
-def watch_restarts(database: str, lab: Lab) -> tuple[StreamRecorder, list[Event | Gap]]:
+def watch_restarts(
+    database: str, lab: Lab, restarts: int
+) -> tuple[StreamRecorder, list[Event | Gap]]:
     """Record a portal's stream while the portal is restarted under load."""
     items: list[Event | Gap] = []
     with serving(database, 0) as port:
@@ -106,7 +108,7 @@ def watch_restarts(database: str, lab: Lab) -> tuple[StreamRecorder, list[Event 
         stream, load = EventStream(portal, backoff_s=0.02), None
         recorder = StreamRecorder(stream, lab, on_item=items.append)
         with recorder:
-            for _ in range(RESTARTS):
+            for _ in range(restarts):
                 with serving(database, port):
                     wait_for(lambda: stream.state == "live")
                     load = load or Load(portal, database)
@@ -121,7 +123,7 @@ def watch_restarts(database: str, lab: Lab) -> tuple[StreamRecorder, list[Event 
 
 
 def assert_same(
-    lab: Lab, database: str, recorder: StreamRecorder, items: list[Event | Gap]
+    lab: Lab, database: str, recorder: StreamRecorder, items: list[Event | Gap], restarts: int
 ) -> None:
     """What reached the lab is what the portal stored, event for event."""
     stored = stored_in(database)
@@ -133,12 +135,15 @@ def assert_same(
     again = lab.add_events(stored, kind="portal", name="its own rows")
     assert again.duplicates == len(stored), "each is what the portal stored"
     assert isinstance(recorder.stream, EventStream)
-    assert recorder.stream.counters.reconnections >= RESTARTS
+    assert recorder.stream.counters.reconnections >= restarts
     assert not recorder.is_running
 
 
-def test_a_portal_restarted_twenty_times_under_load_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarts", [2, pytest.param(20, marks=pytest.mark.soak)])
+def test_a_portal_restarted_again_and_again_under_load_loses_nothing(
+    tmp_path: Path, restarts: int
+) -> None:
     database = f"sqlite:///{tmp_path / 'audit.db'}"
     with Lab() as lab:
-        recorder, items = watch_restarts(database, lab)
-        assert_same(lab, database, recorder, items)
+        recorder, items = watch_restarts(database, lab, restarts)
+        assert_same(lab, database, recorder, items, restarts)

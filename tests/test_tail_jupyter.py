@@ -194,7 +194,6 @@ def test_the_tail_ends_with_its_output(
         tail.row("narrow").locator("td.label").click()
         tail.row("broken").wait_for()
         assert tail.output.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
-        tail.picture("narrow")
         assert tail.shown.ask(THREADS) == ["stream-reader", "stream-writer"]
 
         # Run again: the old one ends, the new one lives.
@@ -215,6 +214,7 @@ def test_the_tail_ends_with_its_output(
         assert tail.shown.ask(STORED) == [3, 1]
 
 
+@pytest.mark.soak
 def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
     chromium: Browser, jupyter: JupyterServer
 ) -> None:
@@ -334,7 +334,6 @@ def assert_survives_a_restart(tail: TailPage, portals: Portals) -> None:
         tail.see("3 filled in · 1 reconnection")
         portal.tryit("echo", {"message": "back"})
         tail.row("back").wait_for(timeout=1000)
-        tail.picture("restarted")
         assert_stops(tail)
 
 
