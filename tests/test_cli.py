@@ -967,7 +967,7 @@ def test_every_summary_in_the_help_is_whole_at_80_columns() -> None:
     [
         ("empty.jsonl", b"", "empty.jsonl is empty"),
         ("blank.jsonl", b"\n  \n", "blank.jsonl holds no event"),
-        ("empty.jsonl.gz", gzip.compress(b""), "empty.jsonl.gz holds no event"),
+        ("empty.jsonl.gz", gzip.compress(b"", mtime=0), "empty.jsonl.gz holds no event"),
         ("page.json", b'{"events":[],"total":0}', "page.json holds no event"),
     ],
 )
