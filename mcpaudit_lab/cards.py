@@ -39,6 +39,8 @@ _TEXT_MAX: Final = 1000
 _LINES_MAX: Final = 400
 # Deeper values stand on one line.
 _DEPTH_MAX: Final = 12
+# How a line of a text's difference begins in a report, and its style.
+_LINE_STYLES: Final = {"    -": "red", "    +": "green", "    ?": "bold", "    @": "cyan"}
 _KIND_STYLES: Final = {
     "value": "yellow",
     "type": "yellow",
@@ -140,8 +142,8 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     first, *rest = comparison.describe(width=width).splitlines()
     console.print(Text(first, VERDICTS[comparison.verdict]), soft_wrap=True)
     for line in rest:
-        kind = line.split(maxsplit=1)[0]
-        shown = Text(line)
+        kind = line[:12].split(maxsplit=1)[0]
+        shown = Text(line, _LINE_STYLES.get(line[:5], ""))
         if kind in _KIND_STYLES and line.startswith(f"  {kind}"):
             shown.stylize(_KIND_STYLES[kind], 2, 2 + len(kind))
         console.print(shown, soft_wrap=True)

@@ -70,6 +70,7 @@ from mcpaudit_lab.sections import (
     surely_equal,
 )
 from mcpaudit_lab.terminal import counted, visible
+from mcpaudit_lab.textdiff import TextDiff
 
 __all__ = [
     "NOTIFICATION_NOISE",
@@ -85,6 +86,8 @@ __all__ = [
 _ALIASES: Final = {"params": "param", "result": "response"}
 
 _DESCRIBED_MAX: Final = 50
+# Lines of a changed text that a report shows at most.
+_TEXT_LINES_MAX: Final = 60
 
 
 class Verdict(StrEnum):
@@ -228,6 +231,9 @@ class Comparison:
         for change in changes[:changes_max]:
             kind = f"{change.kind:{kind_width}}"
             yield f"  {kind}  {_cut(format_path(change.path), 200)}: {_shown(change, width)}"
+            if text := lines_diff(change):
+                for line in text.report(width=2 * width, lines_max=_TEXT_LINES_MAX):
+                    yield f"    {line}"
         if len(changes) > changes_max:
             yield f"  and {counted(len(changes) - changes_max, 'more change')}"
         for path in unknown[:changes_max]:
@@ -274,11 +280,42 @@ def _cut(text: str, width: int) -> str:
 def _shown(change: Change, width: int) -> str:
     if change.kind is ChangeKind.ORDER:
         return f"the same {len(change.left)} elements in another order"
+    if text := lines_diff(change):
+        return text.summary()
     values = _change_dict(change)
+    if (excerpts := _excerpts(change, width)) is not None:
+        return excerpts
     sides = [
         visible(_cut(dumps(values[side]), width)) for side in ("left", "right") if side in values
     ]
     return " -> ".join(sides)
+
+
+def lines_diff(change: Change) -> TextDiff | None:
+    """The difference of two texts of several lines that have a line in common; else None."""
+    if not isinstance(change.left, str) or not isinstance(change.right, str):
+        return None
+    if "\n" not in change.left or "\n" not in change.right:
+        return None
+    diff = change.text_diff()
+    return diff if diff and diff.removed < diff.left_lines else None
+
+
+def _excerpts(change: Change, width: int) -> str | None:
+    """The parts of two long texts around their first difference; None where the start shows it."""
+    left, right = change.left, change.right
+    if not isinstance(left, str) or not isinstance(right, str):
+        return None
+    pairs = enumerate(zip(left, right, strict=False))
+    first = next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+    if first < width - width // 4:
+        return None
+    start = first - width // 3
+    shown = [visible(f"…{_cut(dumps(side[start:])[1:-1], width)}") for side in (left, right)]
+    return (
+        f"{' -> '.join(shown)}"
+        f"  (from character {first + 1:,}; {len(left):,} and {len(right):,} characters)"
+    )
 
 
 def compare(

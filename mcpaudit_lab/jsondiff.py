@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from mcpaudit_lab.jsonalign import ABSENT, ListAligner, Row
+from mcpaudit_lab.jsonchange import Change, ChangeKind
 from mcpaudit_lab.jsondigest import JsonText
 from mcpaudit_lab.jsonequal import ATOMS, identical, kind_of, same_types
 from mcpaudit_lab.jsonpaths import (
@@ -39,53 +39,6 @@ __all__ = [
     "format_path",
     "parse_path_pattern",
 ]
-
-
-class ChangeKind(StrEnum):
-    """What happened at a path."""
-
-    VALUE = "value"
-    TYPE = "type"
-    ORDER = "order"
-    REMOVED = "removed"
-    ADDED = "added"
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Change:
-    """One difference between a left and a right tree.
-
-    Attributes:
-        path: where. Positions in lists are those of the left tree, save the last one of something
-            added, which is its position in the right tree.
-        kind: ``value``: another value of the same type (a number is one type); ``type``: a value of
-            another type; ``order``: the same elements in another order, told of the whole list;
-            ``removed`` or ``added``: a key or an element that only the left or the right has.
-        left: the value in the left tree; None where it was ``added``.
-        right: the value in the right tree; None where it was ``removed``.
-    """
-
-    path: Path
-    kind: ChangeKind
-    left: Any
-    right: Any
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Change):
-            return NotImplemented
-        return (
-            self.path == other.path
-            and self.kind == other.kind
-            and same(self.left, other.left, spelling=True)
-            and same(self.right, other.right, spelling=True)
-        )
-
-    def __hash__(self) -> int:
-        return hash((self.path, self.kind))
-
-    def __repr__(self) -> str:
-        # The values are left out: they may be secrets.
-        return f"Change({format_path(self.path)!r}, {self.kind})"
 
 
 # The way in which a frozen dataclass sets its attributes takes longer than finding a change.

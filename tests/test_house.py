@@ -31,6 +31,8 @@ ROOMS = [
     "jsonequal",
     "jsondigest",
     "jsonalign",
+    "textdiff",
+    "jsonchange",
     "jsondiff",
     "sections",
     "comparison",

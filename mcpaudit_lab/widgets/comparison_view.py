@@ -5,17 +5,16 @@ One markup serves both layouts: a box to tick, or a narrow output, puts the side
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpaudit_lab.comparison import Verdict
+from mcpaudit_lab.comparison import Verdict, lines_diff
 from mcpaudit_lab.jsondiff import Change, ChangeKind
 from mcpaudit_lab.jsonpaths import Path, format_path
 from mcpaudit_lab.redaction import is_redacted
 from mcpaudit_lab.sections import known_sections
 from mcpaudit_lab.terminal import counted
+from mcpaudit_lab.textdiff import TextDiff, TextLine
 from mcpaudit_lab.widgets.event_card import moment_html, outcome_of
 from mcpaudit_lab.widgets.html import (
     badge_html,
@@ -41,11 +40,12 @@ _WHOLE_VALUES_MAX: Final = 300
 _NAME_MAX: Final = 120
 _PATH_MAX: Final = 300
 _TEXT_MAX: Final = 1000
-# Words between what both texts begin and end with; the time to compare them grows with their cube.
-_WORDS_MAX: Final = 100
-# Texts with less in common are shown without marks.
-_ALIKE: Final = 0.3
-_WORD = re.compile(r"\w+|\s+|.", re.DOTALL)
+_LINES_MAX: Final = 200
+_LINE_LOOKS: Final = {
+    "equal": (" ", "mal-same"),
+    "removed": ("\N{MINUS SIGN}", "mal-left"),
+    "added": ("+", "mal-right-side"),
+}
 
 _TITLES: Final = {
     "summary": "Summary",
@@ -170,9 +170,11 @@ def _pair(change: Change) -> str:
     if change.kind is ChangeKind.ORDER:
         body = f"the same {len(change.left):,} elements in another order"
         return f'<div class="mal-order">{body}</div>'
+    if diff := lines_diff(change):
+        return _text_lines(diff)
     left, right = "", ""
     if isinstance(change.left, str) and isinstance(change.right, str):
-        left, right = _marked(change.left, change.right)
+        left, right = _marked(change.left, change.right, change)
     elif change.kind is not ChangeKind.ADDED:
         left = _value(change.left)
     if not right and change.kind is not ChangeKind.REMOVED:
@@ -192,40 +194,45 @@ def _value(value: Any) -> str:
     return json_value_html(value, limit=_TEXT_MAX)
 
 
-def _marked(left: str, right: str) -> tuple[str, str]:
-    """Two texts with what differs marked, word by word, where they are alike enough."""
-    plain = (_value(left), _value(right))
-    # One that is cut has to say so.
-    if max(len(left), len(right)) > _TEXT_MAX or is_redacted(left) or is_redacted(right):
-        return plain
-    one, other = _WORD.findall(left), _WORD.findall(right)
-    start = _shared(one, other)
-    end = _shared(one[start:][::-1], other[start:][::-1])
-    before, after = (
-        text_html("".join(part), lines=True) for part in (one[:start], one[len(one) - end :])
-    )
-    words = len(one) + len(other)
-    one, other = one[start : len(one) - end], other[start : len(other) - end]
-    if max(len(one), len(other)) > _WORDS_MAX:
-        return plain
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    alike = 2 * (start + end) + matcher.ratio() * (len(one) + len(other))
-    if alike < _ALIKE * words:
-        return plain
-    sides: tuple[list[str], list[str]] = ([before], [before])
-    for tag, *places in matcher.get_opcodes():
-        for side, texts, (start, end) in zip(
-            sides, (one, other), (places[:2], places[2:]), strict=True
-        ):
-            shown = text_html("".join(texts[start:end]), lines=True)
-            side.append(f"<mark>{shown}</mark>" if shown and tag != "equal" else shown)
-    return _quoted([*sides[0], after]), _quoted([*sides[1], after])
+def _marked(left: str, right: str, change: Change) -> tuple[str, str]:
+    """Two texts of one line with what differs marked, each around its first difference."""
+    diff = None if is_redacted(left) or is_redacted(right) else change.text_diff()
+    lines = [line for hunk in diff.hunks for line in hunk.lines] if diff else []
+    if len(lines) != 2 or "\n" in left + right:
+        return _value(left), _value(right)
+    if not lines[0].marks and max(len(left), len(right)) > _TEXT_MAX:
+        return _value(left), _value(right)
+    return _quoted(_pieces(lines[0])), _quoted(_pieces(lines[1]))
 
 
-def _shared(one: list[str], other: list[str]) -> int:
-    """How many words both begin with."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _pieces(line: TextLine) -> list[str]:
+    return [
+        f"<mark>{text_html(text)}</mark>" if is_marked else text_html(text)
+        for text, is_marked in line.pieces(_TEXT_MAX)
+    ]
+
+
+def _text_lines(diff: TextDiff) -> str:
+    """The hunks of two texts of several lines, removed lines above added ones."""
+    rows = [f'<div class="mal-hunk">{text_html(diff.summary())}</div>']
+    room = _LINES_MAX
+    for hunk in diff.hunks:
+        if room <= 0:
+            break
+        rows.append(f'<div class="mal-hunk">{text_html(hunk.heading)}</div>')
+        for line in hunk.lines[:room]:
+            sign, style = _LINE_LOOKS[line.kind]
+            end = "" if line.has_line_break else f" {note_html('no line break at the end')}"
+            shown = "".join(_pieces(line))
+            rows.append(
+                f'<div class="mal-line {style}"><span class="mal-sign">{sign}</span>'
+                f"<span>{shown}{end}</span></div>"
+            )
+        room -= len(hunk.lines)
+    if room < 0 or sum(len(hunk.lines) for hunk in diff.hunks) > _LINES_MAX:
+        left_out = sum(len(hunk.lines) for hunk in diff.hunks) - _LINES_MAX
+        rows.append(note_html(f"… {counted(left_out, 'more line')} of the difference"))
+    return f'<div class="mal-lines">{"".join(rows)}</div>'
 
 
 def _quoted(parts: list[str]) -> str:
