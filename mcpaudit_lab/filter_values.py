@@ -1,4 +1,4 @@
-"""What the values of a filter mean: equality in a payload, header names, case, and times.
+"""What the values of a filter mean: equality in a payload, header names, and case.
 
 Equality is that of :func:`mcpaudit_lab.jsontext.same`: numbers are compared by value and exactly,
 as the decimals that the JSON text says; a boolean is never a number; null is equal to null only.
@@ -8,43 +8,30 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache, lru_cache
 from operator import index
 from typing import Any, Final, TypeAlias
 
-from mcpaudit_lab.errors import FilterError, RecordError
-from mcpaudit_lab.events import parse_time
+from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.jsontext import Json, JsonDecimal, dumps, loads, same
 
 __all__ = [
-    "Moment",
     "PathTest",
     "Scalar",
-    "beginning_of",
     "fold",
     "is_exact",
-    "moment_of",
     "shown",
     "shown_key",
     "split_path",
     "variants",
 ]
 
-Moment: TypeAlias = datetime | str | None
 Scalar: TypeAlias = str | bool | int | float | Decimal | None
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # No character beyond this one has a case.
 _LAST_CASED: Final = 0x1FFFF
-_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-# Each unit once, the larger first.
-_SPAN = re.compile(
-    r"(?=.)(?:\d{1,9}w)?(?:\d{1,9}d)?(?:\d{1,9}h)?(?:\d{1,9}m)?(?:\d{1,9}s)?", re.ASCII
-)
-_SPAN_PART = re.compile(r"(\d+)([smhdw])", re.ASCII)
-_SPAN_UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,60 +168,3 @@ def _variants() -> dict[str, str]:
         if folded != char:
             table[folded] = table.get(folded, "") + char
     return table
-
-
-def moment_of(name: str, value: Moment) -> datetime | None:
-    """The moment that an argument says, in UTC, cut to microseconds.
-
-    Raises:
-        FilterError: if it is no time, or has no zone.
-    """
-    if value is None:
-        return None
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise FilterError(f"{name}: a time without a zone names no moment")
-        try:
-            moment = value.astimezone(UTC)
-        except OverflowError:
-            raise FilterError(f"{name}: the time is out of range") from None
-        # A plain datetime, also of a pandas Timestamp, which has nanoseconds.
-        return datetime.combine(moment.date(), moment.time(), UTC)
-    if not isinstance(value, str):
-        raise FilterError(f"{name} is a datetime with a zone, or RFC 3339 text")
-    # RFC 3339 has the year 0 and datetime has not; no event is older than the year 1.
-    before_all = name != "to" and value.startswith("0000-")
-    try:
-        moment = parse_time(f"0004{value[4:]}" if before_all else value)
-    except RecordError as error:
-        raise FilterError(
-            f"{name}: {error.detail}; write it like 2026-11-24T03:43:59Z or with an offset"
-        ) from None
-    return _BEGINNING if before_all else moment
-
-
-def beginning_of(value: Moment | timedelta, now: datetime | None) -> datetime | None:
-    """The moment that ``since`` says: a time, or a span before ``now``.
-
-    Raises:
-        FilterError: if it is neither.
-    """
-    if isinstance(value, str) and _SPAN.fullmatch(value):
-        value = _span(value)
-    elif isinstance(value, str) and not re.match(r"\d+-", value):
-        raise FilterError("since is a time, or a span such as 90m, 24h, 7d (units s m h d w)")
-    if not isinstance(value, timedelta):
-        return moment_of("since", value)
-    moment = moment_of("now", now) or datetime.now(UTC)
-    try:
-        return moment_of("since", moment - value)
-    except OverflowError:
-        return _BEGINNING
-
-
-def _span(text: str) -> timedelta:
-    parts = {_SPAN_UNITS[unit]: int(count) for count, unit in _SPAN_PART.findall(text)}
-    try:
-        return timedelta(**parts)
-    except OverflowError:
-        return timedelta.max

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import index
 from typing import Any, TypeAlias
 
@@ -35,13 +35,11 @@ from mcpaudit_lab.filter_query import (
     write_query,
     write_scalar,
 )
+from mcpaudit_lab.filter_times import Moment, parse_moment, parse_wire_moment
 from mcpaudit_lab.filter_values import (
-    Moment,
     PathTest,
     Scalar,
-    beginning_of,
     fold,
-    moment_of,
     shown,
     shown_key,
     split_path,
@@ -67,11 +65,12 @@ class EventFilter:
     """Which events are wanted. Hashable; two filters that ask the same in the same words are equal.
 
     Args:
-        from_: not before this moment, inclusive: a ``datetime`` with a zone, or RFC 3339 text, cut
-            to microseconds.
-        to: not after this moment, inclusive.
-        since: in place of ``from_``: that, or so long before now: ``"90m"``, ``"24h"``, ``"7d"``,
-            ``"1h30m"``, a ``timedelta``.
+        from_: not before this moment, inclusive, cut to microseconds: a ``datetime`` with a zone;
+            a ``date`` or ``"2026-11-24"``, ``"today"``, ``"yesterday"``, from its first moment;
+            ``"2026-11-24T10:00"``; ``"now"``; so long before now: ``"90m"``, ``"24h"``, ``"7d"``,
+            ``"1h30m"``, a ``timedelta``. What has no zone is UTC; the repr shows it with its Z.
+        to: not after this moment, inclusive: the same, a day until its last microsecond.
+        since: another word for ``from_``.
         tool: the tool's name, or a list of names, of which any.
         user: the subject (``user_subject``), or a list.
         session: the session's id, or a list.
@@ -90,7 +89,7 @@ class EventFilter:
             :data:`HAS_COLUMNS`, or a list of which all.
         limit: at most so many events. Like ``offset`` it pages a list and decides no match.
         offset: leave out so many at the front.
-        now: the moment that ``since`` counts back from; the clock's, unless given.
+        now: the moment that spans and ``"today"`` count from; the clock's, unless given.
         **dotted: ``param.<path>``, ``response.<path>`` and ``header.<Name>``, one value each:
             ``**{"param.user.id": "alice"}``; and ``from``.
 
@@ -122,7 +121,7 @@ class EventFilter:
         *,
         from_: Moment = None,
         to: Moment = None,
-        since: Moment | timedelta = None,
+        since: Moment = None,
         tool: Texts = None,
         user: Texts = None,
         session: Texts = None,
@@ -157,8 +156,10 @@ class EventFilter:
                 raise FilterError(f"unknown filter {shown(name)}; {choices()}")
             tests[SOURCES[prefix]] += _tests(prefix, {rest: value})
         values: dict[str, Any] = {
-            "from_": moment_of("from", from_) if since is None else beginning_of(since, now),
-            "to": moment_of("to", to),
+            "from_": parse_moment("from", from_, now=now)
+            if since is None
+            else parse_moment("since", since, now=now),
+            "to": parse_moment("to", to, now=now, latest=True),
             "tool": _texts("tool", tool),
             "user": _texts("user", user),
             "session": _texts("session", session),
@@ -192,7 +193,12 @@ class EventFilter:
         Raises:
             FilterError: for a name, source, column, path, date, number or boolean that is none.
         """
-        return cls(**parse_query(query), now=now)
+        keywords = parse_query(query)
+        for keyword in ("from_", "to", "since"):
+            if keyword in keywords:
+                name = keyword.removesuffix("_")
+                keywords[keyword] = parse_wire_moment(name, keywords[keyword], now=now)
+        return cls(**keywords)
 
     def to_query(self) -> str:
         """The filter as a query string that :meth:`from_query` reads back as an equal filter.
@@ -287,7 +293,7 @@ class EventFilter:
 
     def __repr__(self) -> str:
         values = ((item.name, getattr(self, item.name)) for item in fields(self))
-        given = (f"{name}={value!r}" for name, value in values if value or value is False)
+        given = (f"{name}={_written(value)!r}" for name, value in values if value or value is False)
         return f"EventFilter({', '.join(given)})"
 
 
@@ -295,6 +301,11 @@ def contract_order(events: Iterable[Event]) -> list[Event]:
     """The events as the contract lists them: newest first, ties by id ascending."""
     by_id = sorted(events, key=lambda event: event.id)
     return sorted(by_id, key=lambda event: event.timestamp, reverse=True)
+
+
+def _written(value: Any) -> Any:
+    """A time as text with its Z, which the filter takes back; other values as they are."""
+    return format_time(value) if isinstance(value, datetime) else value
 
 
 def _is_empty(value: Json) -> bool:

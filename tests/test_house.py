@@ -24,6 +24,7 @@ ROOMS = [
     "events",
     "redaction",
     "sanitize",
+    "filter_times",
     "filter_values",
     "filter_query",
     "filters",

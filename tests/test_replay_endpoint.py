@@ -157,7 +157,7 @@ async def test_what_nobody_knows_the_arguments_of_is_not_replayed(event: Event) 
 
 async def test_other_refusals_spend_nothing_either() -> None:
     unknown = an_event(tool_name='no"such')
-    await _one_refused([unknown], unknown.id, 400, 'tool "no\\"such" is not registered')
+    await _one_refused([unknown], unknown.id, 400, 'tool "no\\"such" is no longer registered')
     await _one_refused([], "nope", 400, "event id is not a valid uuid")
     await _one_refused([], an_event().id, 404, "event not found")
 

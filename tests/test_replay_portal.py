@@ -252,7 +252,7 @@ CASES: list[tuple[str, Answer]] = [
     ("uncertain", says_json(502, {"success": False, "errors": [{"code": 7}]})),
     ("uncertain", says_json(200, {"success": True, "replay_event_id": "7"})),
     ("refused", says_json(503, {"error": "MCP server is not available"})),
-    ("refused", says_json(400, {"error": 'tool "work" is not registered'})),
+    ("refused", says_json(400, {"error": 'tool "work" is no longer registered'})),
     ("refused", says_json(404, {"error": "event not found"})),
     ("refused", lambda _: httpx2.Response(307, headers={"location": "http://evil.test/"})),
     ("unsent", says_json(401, {"error": "unauthorized"})),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -81,9 +82,13 @@ _TEXTS: Final = (
     ("has", "COLUMN", "Payload column that is not empty, such as notifications."),
 )
 _ONCE: Final = (
-    ("since", "SPAN", "So long before now, such as 90m, 24h, 7d; or a time."),
-    ("from", "TIME", "Not before this moment, RFC 3339."),
-    ("to", "TIME", "Not after this moment."),
+    ("since", "TIME", "The same as --from; 90m, 24h, 7d: so long before now."),
+    (
+        "from",
+        "TIME",
+        "Not before 2026-11-24T10:00, 2026-11-24, yesterday, 24h; UTC without a zone.",
+    ),
+    ("to", "TIME", "Not after this moment; a day until its end."),
     ("q", "TEXT", "A part of tool, error message or user, in any case."),
     ("min_duration_ms", "MS", "At least so long."),
 )
@@ -93,6 +98,7 @@ _PATHS: Final = (
     ("header", "NAME=VALUE", "A header of the request."),
 )
 _FAILED: Final = "failed"
+_TIMES: Final = ("since", "from", "to")
 
 
 def lab_option(command: Command) -> Command:
@@ -209,9 +215,32 @@ def _read_filters(
     """One filter of the options and one of each query string; none that asks nothing."""
     from mcpaudit_lab.filters import EventFilter
 
-    named = [value if isinstance(value, tuple) else (name, value) for name, value in pairs]
+    named = [
+        value
+        if isinstance(value, tuple)
+        else (name, _exact_time(name, value) if name in _TIMES else value)
+        for name, value in pairs
+    ]
     filters = [EventFilter.from_query(named), *map(EventFilter.from_query, queries)]
     return tuple(item for item in filters if item != EventFilter())
+
+
+def _exact_time(name: str, text: str) -> str:
+    """A time as a person types it, as RFC 3339; says on standard error where UTC was assumed."""
+    from mcpaudit_lab.events import format_time
+    from mcpaudit_lab.filter_times import is_assumed_utc, parse_moment
+
+    moment = parse_moment(name, text, now=_now(), latest=name == "to")
+    exact = format_time(moment) if moment is not None else ""
+    if is_assumed_utc(text):
+        click.echo(f"{_flag(name)} {text.strip()} is read as {exact} (UTC)", err=True)
+    return exact
+
+
+def _now() -> datetime:
+    """The current time: the clock's, or that of the function given to click as ``obj``."""
+    clock = click.get_current_context().obj
+    return clock() if callable(clock) else datetime.now(UTC)
 
 
 def find_id(lab: Lab, text: str) -> str:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from decimal import Decimal
+from typing import Final
 
 from mcpaudit_lab.errors import FilterError
 
-__all__ = ["BREAKDOWN_COLUMNS", "breakdown_sql", "bucket_of", "stats_sql", "timeseries_sql"]
+__all__ = [
+    "BREAKDOWN_COLUMNS",
+    "SHORTEST_BUCKET_US",
+    "breakdown_sql",
+    "bucket_of",
+    "stats_sql",
+    "timeseries_sql",
+]
 
 # What a breakdown may be by, and the column it stands for. The first four are the portal's.
 BREAKDOWN_COLUMNS = {
@@ -25,9 +34,25 @@ BREAKDOWN_COLUMNS = {
 }
 
 # The syntax of Go's time.ParseDuration, which a portal takes, and days.
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:us|µs|ms|s|m|h|d))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(us|µs|ms|s|m|h|d)")
-_UNIT_S = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_NUMBER: Final = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_UNITS: Final = "ns|us|µs|μs|ms|s|m|h|d"
+_DURATION = re.compile(rf"\+?(?:{_NUMBER}(?:{_UNITS}))+", re.ASCII)
+_PART = re.compile(rf"({_NUMBER})({_UNITS})", re.ASCII)
+_UNIT_NS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+}
+# As a portal has it, which answers a shorter bucket with this one.
+SHORTEST_BUCKET_US: Final = 1_000_000
+# Go's longest duration, some 292 years.
+_MAX_NS: Final = 2**63 - 1
 
 _STATS = """
     count(*) as total,
@@ -46,7 +71,7 @@ def stats_sql(rows: str, by: str | None) -> str:
         return f"select {_STATS} from {rows}"
     column = _column(by)
     return (
-        f'select {column}::varchar as "key", {_STATS} from {rows}'
+        f'select ({column})::varchar as "key", {_STATS} from {rows}'
         ' group by all order by total desc, "key"'
     )
 
@@ -54,7 +79,7 @@ def stats_sql(rows: str, by: str | None) -> str:
 def breakdown_sql(rows: str, by: str) -> str:
     """SQL: key, count and errors; the most frequent first."""
     return (
-        f'select {_column(by)}::varchar as "key", count(*) as count, '
+        f'select ({_column(by)})::varchar as "key", count(*) as count, '
         f"count(*) filter (not success) as errors from {rows} group by all "
         'order by count desc, "key"'
     )
@@ -71,27 +96,35 @@ def timeseries_sql(rows: str) -> str:
 
 
 def bucket_of(bucket: str | timedelta) -> int:
-    """A bucket's width in microseconds.
+    """A bucket's width in microseconds; a second where less is asked for, as a portal has it.
 
     Args:
-        bucket: a ``timedelta``, or text such as ``5m``, ``90s``, ``1h30m``, ``500ms``, ``1d``.
+        bucket: a ``timedelta``, or text such as ``5m``, ``90s``, ``1h30m``, ``1500ms``, ``1d``.
 
     Raises:
-        FilterError: for what is no width.
+        FilterError: it is no width, or longer than 292 years.
     """
     if isinstance(bucket, str):
         if not _DURATION.fullmatch(bucket):
-            raise FilterError("bucket is a duration such as 90s, 5m, 1h30m (units us ms s m h d)")
-        seconds = sum(float(count) * _UNIT_S[unit] for count, unit in _PART.findall(bucket))
-        width_us = round(seconds * 1_000_000)
+            raise FilterError(
+                "bucket is a duration such as 90s, 5m, 1h30m (units ns us ms s m h d)"
+            )
+        width_ns = sum(
+            int(Decimal(count) * _UNIT_NS[unit]) for count, unit in _PART.findall(bucket)
+        )
     else:
-        width_us = bucket // timedelta(microseconds=1)
-    if width_us <= 0:
+        width_ns = bucket // timedelta(microseconds=1) * 1000
+    if width_ns <= 0:
         raise FilterError("a bucket is longer than nothing")
-    return width_us
+    if width_ns > _MAX_NS:
+        raise FilterError("a bucket is at most 292 years long")
+    return max(width_ns // 1000, SHORTEST_BUCKET_US)
 
 
 def _column(by: str) -> str:
     if by not in BREAKDOWN_COLUMNS:
         raise FilterError(f"by={by!r}: choose from {', '.join(BREAKDOWN_COLUMNS)}")
+    if by == "success":
+        # The keys that a portal gives.
+        return "case when success then 'success' else 'error' end"
     return BREAKDOWN_COLUMNS[by]

@@ -19,11 +19,10 @@ from mcpaudit_lab.lab.reading import LabReader
 from mcpaudit_lab.lab.report import FileReport, LoadReport
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-
     import duckdb
 
     from mcpaudit_lab.client import PortalClient, PullReport
+    from mcpaudit_lab.filter_times import Moment
     from mcpaudit_lab.redaction import Dialect
     from mcpaudit_lab.replay.arguments import Edit, Secrets
     from mcpaudit_lab.replay.plan import ReplayPlan
@@ -138,7 +137,7 @@ class Lab(LabReader):
         self,
         portal: PortalClient,
         *filters: EventFilter,
-        since: str | datetime | timedelta | None = None,
+        since: Moment = None,
         payloads: bool = True,
         check_ids: bool | None = None,
         progress: bool | None = None,
@@ -153,7 +152,8 @@ class Lab(LabReader):
         Args:
             portal: the portal.
             *filters: which events, all of which must hold; without a limit.
-            since: not before this moment, or so long before now: ``"24h"``, a ``timedelta``.
+            since: not before this moment, as :class:`EventFilter` takes it: ``"24h"``,
+                ``"yesterday"``, ``"2026-11-24"``, a ``date``, ``datetime`` or ``timedelta``.
             payloads: with requests and responses.
             check_ids: compare the portal's ids with those that earlier pulls have seen, an export
                 without payloads. It finds late events that as many deletions hide from counts.

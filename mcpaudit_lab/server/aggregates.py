@@ -71,7 +71,7 @@ class Share:
     """One line of a breakdown.
 
     Attributes:
-        key: the value; ``true`` and ``false`` by success, ``""`` where there is none.
+        key: the value; ``success`` and ``error`` by success, ``""`` where there is none.
         count: how many events.
         errors: how many of them failed.
     """
@@ -165,7 +165,7 @@ def breakdown_of(events: Iterable[Event], by: str, limit: int | None) -> list[Sh
     errors: Counter[str] = Counter()
     for event in events:
         value: Any = getattr(event, column)
-        key = str(value).lower() if column == "success" else value
+        key = ("success" if value else "error") if column == "success" else value
         counts[key] += 1
         errors[key] += not event.success
     shares = [Share(key, count, errors[key]) for key, count in counts.items()]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Final
 
-__all__ = ["format_duration", "parse_duration"]
+__all__ = ["format_duration", "parse_duration_ns"]
 
 _NUMBER: Final = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _WHOLE = re.compile(rf"([+-]?)((?:{_NUMBER}(?:ns|us|µs|μs|ms|s|m|h))+)", re.ASCII)
@@ -25,10 +25,10 @@ _UNIT_NS: Final = {
 _MAX_NS: Final = 2**63 - 1
 
 
-def parse_duration(text: str) -> timedelta | None:
-    """Read what Go's ``time.ParseDuration`` takes, cut to microseconds; None: it is not that."""
+def parse_duration_ns(text: str) -> int | None:
+    """Read what Go's ``time.ParseDuration`` takes, in nanoseconds; None: it is not that."""
     if text in ("0", "+0", "-0"):
-        return timedelta(0)
+        return 0
     found = _WHOLE.fullmatch(text)
     if found is None:
         return None
@@ -37,8 +37,7 @@ def parse_duration(text: str) -> timedelta | None:
     )
     if total_ns > _MAX_NS:
         return None
-    span = timedelta(microseconds=total_ns // 1000)
-    return -span if found[1] == "-" else span
+    return -total_ns if found[1] == "-" else total_ns
 
 
 def format_duration(span: timedelta) -> str:

@@ -105,7 +105,7 @@ async def _check(caller: InProcessCaller, original: Event) -> Mapping[str, Any] 
             "call. Re-stage manually via Try-It",
         )
     if original.tool_name not in {tool["name"] for tool in await caller.list_tools()}:
-        raise Refused(400, f"tool {go_quote(original.tool_name)} is not registered")
+        raise Refused(400, f"tool {go_quote(original.tool_name)} is no longer registered")
     return params if isinstance(params, dict) and params else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
@@ -13,7 +13,7 @@ from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.events import format_time, parse_id
 from mcpaudit_lab.filters import HAS_COLUMNS, EventFilter
 from mcpaudit_lab.server.answers import answer_error, answer_json, go_quote
-from mcpaudit_lab.server.godurations import format_duration, parse_duration
+from mcpaudit_lab.server.godurations import format_duration, parse_duration_ns
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -37,7 +37,11 @@ _MAX_LIMIT: Final = 1000
 _MAX_WINDOW: Final = timedelta(days=30)
 _MAX_BUCKETS: Final = 5000
 _DEFAULT_BUCKET: Final = timedelta(minutes=1)
+_SHORTEST_BUCKET: Final = timedelta(seconds=1)
+# Go's zero time: a "from" that is this one bounds nothing.
+_ZERO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _RECENT: Final = 20
+_PERCENTILES: Final = ("p50_duration_ms", "p95_duration_ms")
 _BREAKDOWNS: Final = ("tool", "user", "success", "auth_type")
 
 
@@ -117,18 +121,17 @@ async def export_events(portal: Portal, request: Request, _: Access) -> Response
 async def show_timeseries(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /audit/timeseries``."""
     wanted, own = read_filter(request, "bucket")
-    bucket = parse_duration(own.get("bucket", ""))
-    if bucket is None or bucket <= timedelta(0):
-        # As recorded; the answer says which one it is.
-        bucket = _DEFAULT_BUCKET
-    if wanted.from_ is not None and wanted.to is not None:
+    bucket = _read_bucket(own.get("bucket", ""))
+    bounded = wanted.to is not None and wanted.from_ not in (None, _ZERO_TIME)
+    if wanted.from_ is not None and wanted.to is not None and bounded:
         window = wanted.to - wanted.from_
         if window > _MAX_WINDOW:
             return answer_error(400, f"time window exceeds {format_duration(_MAX_WINDOW)}")
-        if window > bucket * _MAX_BUCKETS:
+        # Whole buckets: 5,000 and a half are not more than 5,000.
+        if window // bucket > _MAX_BUCKETS:
             return answer_error(400, f"requested time series exceeds {_MAX_BUCKETS} buckets")
     points = await portal.logger.timeseries(wanted, bucket)
-    if len(points) > _MAX_BUCKETS:
+    if not bounded and len(points) > _MAX_BUCKETS:
         return answer_error(400, f"requested time series exceeds {_MAX_BUCKETS} buckets")
     shown = [
         {
@@ -140,6 +143,17 @@ async def show_timeseries(portal: Portal, request: Request, _: Access) -> Respon
         for point in points
     ]
     return answer_json({"bucket": format_duration(bucket), "points": shown})
+
+
+def _read_bucket(text: str) -> timedelta:
+    """The bucket that a query asks for, as recorded; the answer says which one it is.
+
+    What is no duration longer than nothing is a minute. The shortest bucket is a second.
+    """
+    width_ns = parse_duration_ns(text)
+    if width_ns is None or width_ns <= 0:
+        return _DEFAULT_BUCKET
+    return max(timedelta(microseconds=width_ns // 1000), _SHORTEST_BUCKET)
 
 
 async def show_breakdown(portal: Portal, request: Request, _: Access) -> Response:
@@ -163,7 +177,11 @@ async def show_dashboard(portal: Portal, request: Request, _: Access) -> Respons
             "recent": [
                 event.wire for event in await portal.logger.query(replace_limit(window, _RECENT))
             ],
-            "stats": {name: plain_number(value) for name, value in asdict(stats).items()},
+            "stats": {
+                # Percentiles are whole milliseconds there, ties to even.
+                name: round(value) if name in _PERCENTILES else plain_number(value)
+                for name, value in asdict(stats).items()
+            },
             "window_from": format_time(from_),
             "window_to": format_time(to),
         }

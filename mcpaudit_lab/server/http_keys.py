@@ -101,7 +101,7 @@ async def revoke_key(portal: Portal, request: Request, access: Access) -> Respon
     _check_rights(portal, access)
     name = request.path_params["name"]
     if not await portal.auth.revoke(name):
-        raise Refused(404, f"key {go_quote(name)} not found")
+        raise Refused(404, "api key not found")
     return Response(status_code=204)
 
 

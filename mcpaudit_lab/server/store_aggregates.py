@@ -70,7 +70,7 @@ def breakdown_sql(
     column = breakdown_column(by)
     key = f"coalesce(e.{column}, '')"
     if column == "success":
-        key = "case when e.success then 'true' else 'false' end"
+        key = "case when e.success then 'success' else 'error' end"
     collation = ' collate "C"' if connection.dialect.name == "postgresql" else ""
     rows = connection.execute(
         text(
