@@ -44,6 +44,7 @@ ROOMS = [
     "cards",
     "widgets",
     "server",
+    "recorder",
     "demo",
     "cli",
 ]

@@ -8,7 +8,15 @@ from __future__ import annotations
 import click
 
 from mcpaudit_lab import __version__
-from mcpaudit_lab.cli import asking, checking, loading, looking, pulling, replaying
+from mcpaudit_lab.cli import (
+    asking,
+    checking,
+    loading,
+    looking,
+    pulling,
+    recording,
+    replaying,
+)
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 
@@ -50,6 +58,7 @@ for command in (
     loading.sources,
     loading.rejects,
     loading.write,
+    recording.record,
     serve,
 ):
     commands.add_command(command)

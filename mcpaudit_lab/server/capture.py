@@ -96,7 +96,7 @@ class CallCapture:
     ) -> None:
         self._request = request
         self._policy = policy
-        self._from_portal = request.origin.source != "mcp"
+        self._from_portal = request.origin.source.startswith("portal-")
         arguments = request.arguments if isinstance(request.arguments, Mapping) else {}
         cleaned = policy.sanitizer.clean(arguments)
         # As recorded: a request is measured as it is kept, a response as it was sent.
