@@ -16,6 +16,7 @@ from mcpaudit_lab.cli import (
     pulling,
     recording,
     replaying,
+    wrapping,
 )
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
@@ -59,6 +60,8 @@ for command in (
     loading.rejects,
     loading.write,
     recording.record,
+    wrapping.wrap,
+    wrapping.unwrap,
     serve,
 ):
     commands.add_command(command)

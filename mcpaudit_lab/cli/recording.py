@@ -144,9 +144,7 @@ def _say(text: str) -> None:
         click.echo(f"mcpaudit-lab record: {visible(line)}", err=True)
 
 
-def _open_store(
-    database: str | None, lab_path: Path | None, events_path: Path | None
-) -> CallStore:
+def _open_store(database: str | None, lab_path: Path | None, events_path: Path | None) -> CallStore:
     from mcpaudit_lab.recorder.lines import LineCalls
     from mcpaudit_lab.recorder.stores import LabCalls, SqliteCalls
 
@@ -173,4 +171,3 @@ def database_path(given: str | None) -> Path:
     if "://" in given:
         raise Trouble("recorders write to SQLite: give --database a file, or sqlite:///FILE")
     return Path(given)
-

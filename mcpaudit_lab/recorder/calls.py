@@ -155,8 +155,6 @@ class CallTracker:
             transport=self._transport,
             headers=headers,
         )
-        peer = self._peers.get(scope)
-        about = {**(peer.about if peer else {}), **_stateless(meta)}
         token = meta.get("progressToken")
         call = OpenCall(
             scope,
@@ -165,7 +163,7 @@ class CallTracker:
             CallCapture(request, self._policy),
             self._monotonic(),
             None if token is None else _typed(token),
-            about,
+            _stateless(meta),
             sizes,
         )
         self._open.setdefault(_key(scope, rpc_id), []).append(call)
@@ -180,9 +178,7 @@ class CallTracker:
 
     # --- what the server says ---------------------------------------------------------------------
 
-    def from_server(
-        self, scope: str, message: Any, *, sizes: Sizes | None = None
-    ) -> list[Event]:
+    def from_server(self, scope: str, message: Any, *, sizes: Sizes | None = None) -> list[Event]:
         """A message of the server: the events that it completes."""
         if not isinstance(message, dict):
             return []
@@ -281,7 +277,10 @@ class CallTracker:
     def _finished(self, call: OpenCall, event: Event) -> Event:
         wire = event.wire
         payload = wire.pop("payload", None)
-        wire.update({name: value for name, value in (self.about | call.about).items() if value})
+        # Now and not before: a client need not wait for the answer to its initialize.
+        peer = self._peers.get(call.scope)
+        about = self.about | (peer.about if peer else {}) | call.about
+        wire.update({name: value for name, value in about.items() if value})
         if payload is not None:
             wire["payload"] = payload
             if call.sizes is not None:

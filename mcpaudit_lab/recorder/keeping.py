@@ -9,7 +9,6 @@ from typing import Any, Final
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.recorder.calls import OpenCall
 from mcpaudit_lab.recorder.stores import CallStore
 
 __all__ = ["Keeper", "OnFailure", "refusal"]
@@ -51,9 +50,9 @@ class Keeper:
         self._say = say
         self.stored = self.lost = self.refused = 0
 
-    def open(self, calls: Sequence[OpenCall], unanswered: Callable[[OpenCall], Event]) -> bool:
-        """Store calls that are about to be sent on; gives whether they may be."""
-        return self._keep(self._store.open, list(map(unanswered, calls)))
+    def open(self, events: Sequence[Event]) -> bool:
+        """Store calls that are about to be sent on, without an answer; gives whether they may be."""
+        return self._keep(self._store.open, events)
 
     def complete(self, events: Sequence[Event]) -> bool:
         """Store calls whole; gives whether the client may have the answers."""

@@ -52,9 +52,7 @@ _LONGEST_ESCAPE: Final = 12
 _SCALAR: Final = re.compile(rb'[^\s,:\[\]{}"]*+')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
 # Everything inside a container that nobody asks for, up to the next bracket or cut string.
-_INSIDE: Final = re.compile(
-    rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL
-)
+_INSIDE: Final = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +331,7 @@ def _chars_of(block: Any) -> int:
 def _finished(message: dict[str, Any], sizes: dict[str, int]) -> Skimmed:
     result = message.get("result")
     blocks = result.pop("content", []) if isinstance(result, dict) else []
-    counted = Sizes(
-        sizes.get("arguments", 0), sizes.get("result", 0), sum(blocks), len(blocks)
-    )
+    counted = Sizes(sizes.get("arguments", 0), sizes.get("result", 0), sum(blocks), len(blocks))
     return Skimmed(message, counted)
 
 

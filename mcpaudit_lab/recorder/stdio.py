@@ -119,7 +119,7 @@ class StdioRecorder:
         with self._mutex:
             opened: list[list[OpenCall]] = [self._open(piece) for piece in pieces]
             calls = [call for found in opened for call in found]
-            if not self._keeper.open(calls, self._tracker.unanswered):
+            if not self._keeper.open(list(map(self._tracker.unanswered, calls))):
                 pieces = [
                     self._refused(piece, found) if found else piece
                     for piece, found in zip(pieces, opened, strict=True)
@@ -176,9 +176,7 @@ class StdioRecorder:
                 [
                     (read.message.get("id"), event)
                     for read in piece.messages
-                    for event in self._tracker.from_server(
-                        _SCOPE, read.message, sizes=read.sizes
-                    )
+                    for event in self._tracker.from_server(_SCOPE, read.message, sizes=read.sizes)
                 ]
                 for piece in pieces
             ]

@@ -16,11 +16,12 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 from uuid import uuid4
 
 from mcpaudit_lab.errors import RecordError
@@ -29,7 +30,19 @@ from mcpaudit_lab.sql.dialects import sqlite_moment
 from mcpaudit_lab.sql.portal_rows import EXACT, PortalRow, PortalRows
 from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS
 
-__all__ = ["OPEN_CALLS", "RecorderLock", "insert_rows", "recover_calls"]
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+__all__ = [
+    "OPEN_CALLS",
+    "CallRecovery",
+    "RecorderLock",
+    "ended_recorders",
+    "forget_recorder",
+    "insert_rows",
+    "move_calls",
+    "recover_calls",
+]
 
 OPEN_CALLS: Final = (
     "create table if not exists audit_open_calls ("
@@ -161,6 +174,32 @@ def forget_recorder(store: Path, name: str, lock: IO[bytes] | None) -> None:
     with suppress(OSError):
         os.unlink(_folder(store) / f"{name}.lock")  # noqa: PTH108 - as RecorderLock, on one line
         _folder(store).rmdir()
+
+
+class CallRecovery:
+    """Looks after killed recorders for a portal that reads one database, every few seconds.
+
+    Args:
+        url: of the database; on PostgreSQL there is nothing to do.
+        pause_s: at least so long from one look to the next, in seconds.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, url: URL, *, pause_s: float = 2.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        sqlite = url.get_backend_name() == "sqlite" and url.database
+        self._path = Path(url.database) if sqlite and url.database else None
+        self._pause_s = pause_s
+        self._clock = clock
+        self._next_s = float("-inf")
+
+    def run(self) -> None:
+        """Make events of what a killed recorder had under way, unless that was done just now."""
+        if self._path is None or self._clock() < self._next_s:
+            return
+        self._next_s = self._clock() + self._pause_s
+        recover_calls(self._path)
 
 
 def recover_calls(path: Path, *, busy_timeout_s: float = 5.0) -> int:
