@@ -107,9 +107,15 @@ def record(
         from mcpaudit_lab.recorder.serving import serve_recorder
 
         tracker = CallTracker("http", policy, {"url": bare_url(url)})
-        return serve_recorder(url, tracker, keeper, host, port, allowed_hosts, _say) or (
-            LOOK if keeper.lost or keeper.refused else FOUND
-        )
+        return serve_recorder(
+            url,
+            tracker,
+            keeper,
+            host=host,
+            port=port,
+            allowed_hosts=allowed_hosts,
+            say=_say,
+        ) or (LOOK if keeper.lost or keeper.refused else FOUND)
     except ValueError as error:
         raise Trouble(str(error)) from None
     finally:

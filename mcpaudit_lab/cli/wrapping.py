@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["unwrap", "wrap"]
 
+_MAIN: Final = "from mcpaudit_lab.cli import main; main()"
 _FILE: Final[Any] = click.Path(path_type=Path, dir_okay=False, exists=True)
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 
@@ -88,7 +89,7 @@ def _recorder() -> list[str]:
         return [str(script)]
     beside = shutil.which("mcpaudit-lab", path=str(Path(sys.executable).parent))
     found = beside or shutil.which("mcpaudit-lab")
-    return [found] if found else [sys.executable, "-m", "mcpaudit_lab"]
+    return [found] if found else [sys.executable, "-c", _MAIN]
 
 
 def _http_command(change: Change, options: tuple[str, ...]) -> str:

@@ -291,7 +291,7 @@ class _Plan:
         return event, unread
 
     def _exact(self, connection: Connection) -> list[str]:
-        """The column of our stores that has the members which have no column, where there is one."""
+        """The column of our stores for members without a column of their own, if there is one."""
         from sqlalchemy import inspect
 
         columns = inspect(connection).get_columns("audit_events")

@@ -21,7 +21,7 @@ from mcpaudit_lab.events import (
     parse_time,
     respell_time,
 )
-from mcpaudit_lab.jsontext import dumps, loads
+from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.sql.dialects import sqlite_moment
 from mcpaudit_lab.sql.jsonb import NOTIFICATION_KEYS, respell
 from mcpaudit_lab.sql.row_values import column_value, raw_columns, tolerant_text

@@ -131,13 +131,17 @@ class CallTracker:
             peer.initialize = _typed(message["id"])
         if method != "tools/call":
             return None, []
-        return self._opened(scope, message["id"], params, sizes, headers, session_id), []
+        call = self._opened(
+            scope, message["id"], params, sizes=sizes, headers=headers, session_id=session_id
+        )
+        return call, []
 
     def _opened(
         self,
         scope: str,
         rpc_id: Any,
         params: dict[str, Any],
+        *,
         sizes: Sizes | None,
         headers: Mapping[str, list[str]] | None,
         session_id: str,
@@ -193,6 +197,7 @@ class CallTracker:
             peer.initialize = None
             result = _object(message.get("result"))
             peer.about |= _server(result.get("serverInfo"), result.get("protocolVersion"))
+            return []
         call = self._take(scope, message["id"])
         if call is None:
             return []

@@ -84,7 +84,7 @@ def wrap_text(
     edits: list[_Edit] = []
     changes = []
     for name, node in _servers(text, names):
-        change, made = _wrapped(text, name, node, recorder, options, port)
+        change, made = _wrapped(text, name, node, recorder=recorder, options=options, port=port)
         if change.port:
             port = change.port + 1
         changes.append(change)
@@ -136,6 +136,7 @@ def _wrapped(
     text: str,
     name: str,
     node: Node,
+    *,
     recorder: Sequence[str],
     options: Sequence[str],
     port: int | None,
@@ -185,10 +186,10 @@ def _own_command(members: dict[str, Node]) -> int | None:
     values = [item.value for item in args.items or ()]
     if _RECORD not in values or "--" not in values:
         return None
-    # As `mcpaudit-lab record …`, or `python -m mcpaudit_lab record …`.
+    # As `mcpaudit-lab record …`, or `python -c "from mcpaudit_lab.cli …" record …`.
     record, dashes = values.index(_RECORD), values.index("--")
     before = [command.value, *values[:record]]
-    ours = "mcpaudit-lab" in str(before[-1]) or before[-1] == "mcpaudit_lab"
+    ours = any(name in str(before[-1]) for name in ("mcpaudit-lab", "mcpaudit_lab"))
     return dashes + 1 if ours and record < dashes < len(values) - 1 else None
 
 

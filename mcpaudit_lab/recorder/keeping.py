@@ -22,7 +22,7 @@ class OnFailure(StrEnum):
     """What becomes of a call that cannot be stored."""
 
     REFUSE = "refuse"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - to let pass; no password
 
 
 class Keeper:
@@ -51,7 +51,7 @@ class Keeper:
         self.stored = self.lost = self.refused = 0
 
     def open(self, events: Sequence[Event]) -> bool:
-        """Store calls that are about to be sent on, without an answer; gives whether they may be."""
+        """Store calls that are about to be sent on; gives whether they may be."""
         return self._keep(self._store.open, events)
 
     def complete(self, events: Sequence[Event]) -> bool:

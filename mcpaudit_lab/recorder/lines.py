@@ -146,7 +146,7 @@ def _append(file: io.FileIO, data: bytes) -> None:
         try:
             written = file.write(data)
             if written != len(data):
-                raise OSError("the disk is full")
+                raise OSError("the disk is full")  # noqa: TRY301 - cut off like any other failure
         except OSError:
             file.truncate(size)
             raise

@@ -113,7 +113,7 @@ class LineReader:
             pos = end
         return pieces
 
-    def _line(self, part: bytes, *, ends: bool) -> list[Piece]:
+    def _line(self, part: bytes, *, ends: bool) -> list[Piece]:  # noqa: PLR0911 - one branch a state
         if self._skim is not None:
             piece = _skimmed(part, self._skim.feed(part))
             if ends:
@@ -128,31 +128,32 @@ class LineReader:
             return [Piece(part)]
         self._held += part
         if ends:
-            return [self._release(complete=True)]
+            return [self._release()]
         if len(self._held) > self._held_bytes:
             self._skim = Skim()
             data = self._take()
             return [_skimmed(data, self._skim.feed(data))]
-        if self._held[-1:] in (b"}", b"]"):
-            piece = _parsed(bytes(self._held), bytes(self._held))
-            if piece is not None:
+        if self._held.endswith((b"}", b"]")):
+            data = bytes(self._held)
+            parsed = _parsed(data, data)
+            if parsed is not None:
                 self._held.clear()
                 self._passing = True
-                return [piece]
+                return [parsed]
         return []
 
     def end(self) -> list[Piece]:
         """What was held, since nothing more comes."""
-        return [self._release(complete=True)] if self._held else []
+        return [self._release()] if self._held else []
 
     def _take(self) -> bytes:
         data = bytes(self._held)
         self._held.clear()
         return data
 
-    def _release(self, *, complete: bool) -> Piece:
+    def _release(self) -> Piece:
         data = self._take()
-        return (_parsed(data, data) if complete else None) or Piece(data)
+        return _parsed(data, data) or Piece(data)
 
 
 class BodyReader:

@@ -70,6 +70,7 @@ def serve_recorder(
     url: str,
     tracker: CallTracker,
     keeper: Keeper,
+    *,
     host: str,
     port: int,
     allowed_hosts: tuple[str, ...] = (),

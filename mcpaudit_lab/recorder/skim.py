@@ -133,8 +133,8 @@ class Skim:
             return []
         data = self._carry + piece
         self._carry = b""
-        pos, end = 0, len(data)
-        while pos < end and not self.ended and not self._broken and not self._carry:
+        pos = 0
+        while pos < len(data) and self._goes_on():
             if self._string is not None:
                 pos = self._in_string(data, pos)
             elif self._scalar is not None:
@@ -143,9 +143,12 @@ class Skim:
                 pos = self._inside(data, pos)
             else:
                 pos = self._structure(data, pos)
-        self._offset += end - len(self._carry)
+        self._offset += len(data) - len(self._carry)
         found, self._found = self._found, []
         return found
+
+    def _goes_on(self) -> bool:
+        return not (self.ended or self._broken or self._carry)
 
     # --- strings and scalars ----------------------------------------------------------------------
 

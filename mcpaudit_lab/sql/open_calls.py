@@ -1,4 +1,4 @@
-"""Calls of recorders that are under way, in a table of their own beside the events of a SQLite file.
+"""Calls of recorders that are under way, in a table of their own in a store's SQLite file.
 
 A recorder stores a call before it sends it on, as the event that it would be if nothing more came:
 failed, ``no answer was recorded``. When the answer passes, one transaction takes the row out of
