@@ -244,12 +244,11 @@ class _Exchange:
         kind = _header(headers, b"content-type").partition(b";")[0].strip().lower()
         reader = _reader(kind, _header(headers, b"content-encoding"))
         status = response.status_code
-        start: Message = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": _passing(response.headers.raw),
-        }
-        if kind == b"text/event-stream":
+        # The length of a stream would not hold where an answer in it is withheld.
+        streams = kind == b"text/event-stream"
+        passing = _passing(response.headers.raw, (b"content-length",) if streams else ())
+        start: Message = {"type": "http.response.start", "status": status, "headers": passing}
+        if streams:
             await self._start(send, start)
         async for chunk in response.aiter_raw():
             pieces = [Piece(chunk)] if reader is None else reader.feed(chunk)
