@@ -2,24 +2,27 @@
 
     python benchmarks/recorder.py [--calls 3000] [--soak 100000]
 
-Each figure is measured without a recorder and with one, the two taking turns. The server is a
-small one of the Python SDK; the time for each call is measured with a server that does nothing, so
-that what the recorder adds is not lost in it.
+Each figure is measured without a recorder and with one, the two taking turns. Calls a second are
+those of the Python SDK's client and server; the time for each call is measured with a server that
+does nothing, so that what the recorder adds is not lost in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
+import anyio
+import mcp
 import psutil
+from mcp.client.stdio import StdioServerParameters
 
 RECORD = [sys.executable, "-c", "from mcpaudit_lab.cli import main; main()", "record"]
 BARE = r"""
@@ -62,26 +65,23 @@ class Talk:
         self.next = 1
 
     def ask(self, method: str, **params: object) -> bytes:
+        """Send a request and read a line."""
         self.send(method, **params)
         return self.out.readline()
 
     def send(self, method: str, **params: object) -> None:
+        """Send a request."""
         message = {"jsonrpc": "2.0", "id": self.next, "method": method, "params": params}
         self.next += 1
         self.into.write(json.dumps(message).encode() + b"\n")
         self.into.flush()
 
     def call(self) -> None:
+        """Call the tool."""
         self.ask("tools/call", name="echo", arguments={"message": "hello"})
 
-    def hello(self) -> None:
-        info = {"name": "bench", "version": "1"}
-        version = "2025-06-18"
-        self.ask("initialize", protocolVersion=version, capabilities={}, clientInfo=info)
-        self.into.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
-        self.into.flush()
-
     def close(self) -> None:
+        """End the server."""
         self.into.close()
         self.process.wait()
         self.out.close()
@@ -101,41 +101,29 @@ def one_after_the_other(command: list[str], calls: int) -> list[float]:
     return sorted(times)
 
 
-def many_at_once(command: list[str], calls: int, window: int = 16) -> float:
-    """Calls a second, so many of them on their way."""
-    talk = Talk(command)
-    talk.hello()
-    talk.call()
-    places = threading.Semaphore(window)
+def client_rate(command: list[str], calls: int, at_once: int) -> tuple[float, float]:
+    """Calls a second of the SDK's client, and CPU milliseconds of the command for each call."""
 
-    def read() -> None:
-        for _ in range(calls):
-            talk.out.readline()
-            places.release()
+    async def talk() -> tuple[float, float]:
+        environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        parameters = StdioServerParameters(command=command[0], args=command[1:], env=environment)
+        async with mcp.Client(parameters, mode="legacy") as client:
+            process = psutil.Process().children()[0]
 
-    reader = threading.Thread(target=read)
-    started = time.perf_counter()
-    reader.start()
-    for _ in range(calls):
-        places.acquire()
-        talk.send("tools/call", name="echo", arguments={"message": "hello"})
-    reader.join()
-    took_s = time.perf_counter() - started
-    talk.close()
-    return calls / took_s
+            async def work(share: int) -> None:
+                for _ in range(share):
+                    await client.call_tool("echo", {"message": "hello"})
 
+            await work(20)
+            cpu_s = sum(process.cpu_times()[:2])
+            started = time.perf_counter()
+            async with anyio.create_task_group() as group:
+                for _ in range(at_once):
+                    group.start_soon(work, calls // at_once)
+            took_s = time.perf_counter() - started
+            return calls / took_s, (sum(process.cpu_times()[:2]) - cpu_s) / calls * 1000
 
-def one_client(command: list[str], calls: int) -> float:
-    """Calls a second of one client that waits for each answer, with the SDK's server."""
-    talk = Talk(command)
-    talk.hello()
-    talk.call()
-    started = time.perf_counter()
-    for _ in range(calls):
-        talk.call()
-    took_s = time.perf_counter() - started
-    talk.close()
-    return calls / took_s
+    return anyio.run(talk)
 
 
 def memory(command: list[str], calls: int) -> list[tuple[int, float]]:
@@ -177,14 +165,17 @@ def main() -> None:
                 f"p99 {without[most]:.3f} and {within[most]:.3f} ms"
             )
         print(f"added time for each call, p50: {statistics.median(added):.3f} ms")
-        for name, rate in (("16 calls on their way", many_at_once), ("one by one", one_client)):
+        for at_once in (1, 16):
             shares = []
             for _ in range(asked.rounds):
-                without_s = rate(sdk, asked.calls)
-                within_s = rate([*recorder, *sdk], asked.calls)
+                without_s, _ = client_rate(sdk, asked.calls, at_once)
+                within_s, cpu_ms = client_rate([*recorder, *sdk], asked.calls, at_once)
                 shares.append(within_s / without_s)
-                print(f"{name}: {without_s:.0f} calls/s without, {within_s:.0f} with")
-            print(f"{name}: {statistics.median(shares):.2f} of the calls a second")
+                print(
+                    f"{at_once} at once: {without_s:.0f} calls/s without, {within_s:.0f} with; "
+                    f"CPU of the recorder {cpu_ms:.2f} ms a call"
+                )
+            print(f"{at_once} at once: {statistics.median(shares):.2f} of the calls a second")
         for number, mib in memory([*recorder, *bare], asked.soak):
             print(f"after {number} calls: {mib:.1f} MiB")
 

@@ -22,6 +22,7 @@ __all__ = [
     "record_command",
     "recorded",
     "running_recorder",
+    "text_of",
 ]
 
 RECORD = [sys.executable, "-c", "from mcpaudit_lab.cli import main; main()", "record"]
@@ -66,6 +67,11 @@ def one(message):
                 sys.stdout.write("x" * 65536)
             say('"}]}}')
             return
+        if name == "break":
+            import sqlite3
+            connection = sqlite3.connect(arguments["database"])
+            connection.execute("alter table audit_open_calls rename to gone")
+            connection.close()
         text = arguments.get("message", "")
         answer(id, {"content": [{"type": "text", "text": text}], "isError": name == "error"})
     elif method == "stderr":
@@ -133,6 +139,13 @@ def running_recorder(*options: str | Path, server: Sequence[str] = ()) -> Iterat
             yield Running(process)
         finally:
             process.kill()
+
+
+def text_of(event: Event) -> str:
+    """The text of an answer's first block."""
+    assert event.payload is not None
+    result: Any = event.payload.response_result
+    return str(result["content"][0]["text"])
 
 
 def recorded(database: Path) -> list[Event]:

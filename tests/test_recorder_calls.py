@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recording import text_of
 
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.recorder.calls import NO_ANSWER, CallTracker
 from mcpaudit_lab.recorder.command import bare_url, masked_command
 from mcpaudit_lab.sanitize import Sanitizer
@@ -30,12 +30,6 @@ def call(rpc_id: Any, name: str = "t", **params: Any) -> dict[str, Any]:
 
 def answer(rpc_id: Any, text: str = "") -> dict[str, Any]:
     return {"id": rpc_id, "result": {"content": [{"type": "text", "text": text}]}}
-
-
-def text_of(event: Event) -> str:
-    assert event.payload is not None
-    result: Any = event.payload.response_result
-    return str(result["content"][0]["text"])
 
 
 def test_an_answer_belongs_to_the_id_of_its_own_type_and_scope(tracker: CallTracker) -> None:

@@ -116,6 +116,19 @@ def test_of_a_long_answer_id_outcome_and_sizes_are_read(
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["\U00010000", "\\ud800", "\ud800", "\ud800\ud800\udc00", "\\\\u0041"]
+)
+def test_texts_are_counted_wherever_their_escapes_are_cut(text: str) -> None:
+    block = {"type": "text", "text": f"a{text}b{text}"}
+    raw = json.dumps({"id": 1, "result": {"content": [block]}}).encode()
+    for place in range(len(raw)):
+        skim = Skim()
+        (item,) = [*skim.feed(raw[:place]), *skim.feed(raw[place:])]
+        read_back = json.loads(raw)["result"]["content"][0]["text"]
+        assert item.sizes.response_chars == len(read_back.encode("utf-8", "surrogatepass"))
+
+
 @given(CALLS, st.lists(st.integers(0, 10_000), max_size=8))
 def test_of_a_long_call_name_id_and_size_are_read(call: dict[str, Any], places: list[int]) -> None:
     raw = json.dumps([call, call]).encode()

@@ -18,7 +18,7 @@ import mcp
 import psutil
 import pytest
 from mcp.client.stdio import StdioServerParameters
-from recording import ECHO, call_line, record_command, recorded, running_recorder
+from recording import ECHO, call_line, record_command, recorded, running_recorder, text_of
 
 from mcpaudit_lab import Lab
 from mcpaudit_lab.recorder.calls import NO_ANSWER
@@ -170,8 +170,7 @@ def test_after_kill_9_what_was_answered_is_whole_and_the_rest_is_without_answer(
     *answered, open_call = recorded(database)
     assert [event.request_id for event in answered] == [str(rpc_id) for rpc_id in seen]
     for event in answered:
-        assert event.payload is not None
-        assert event.payload.response_result["content"][0]["text"].startswith("m")
+        assert text_of(event).startswith("m")
     assert (open_call.success, open_call.error_message) == (False, NO_ANSWER)
     assert open_call.parameters == {"message": "on its way"}
     assert not list(database.parent.glob("*-recorders/*"))
@@ -212,12 +211,11 @@ def test_an_answer_that_cannot_be_stored_is_withheld(database: Path) -> None:
     with running_recorder("--database", database) as recorder:
         recorder.send(call_line(1, "never"), call_line(2, "echo"))
         recorder.line()
-        rename_table(database, "audit_commits", "gone")
-        recorder.send(call_line(3, "echo", message="secret"))
+        recorder.send(call_line(3, "break", message="secret", database=str(database)))
         answer = recorder.answer()
         assert answer["id"] == 3
         assert "withheld" in answer["error"]["message"]
-        rename_table(database, "gone", "audit_commits")
+        rename_table(database, "gone", "audit_open_calls")
         recorder.end()
     # The call was stored before it was sent on, and that is what there is of it.
     assert {event.request_id: event.error_message for event in recorded(database)} == {

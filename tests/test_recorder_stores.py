@@ -97,7 +97,9 @@ def test_completed_calls_leave_nothing_open(store: CallStore, tmp_path: Path) ->
         store.complete([done])
     if isinstance(store, SqliteCalls):
         with closing(sqlite3.connect(tmp_path / "calls")) as connection:
-            assert connection.execute("select count(*) from audit_open_calls").fetchone() == (0,)
+            while connection.execute("select 1 from audit_open_calls").fetchone():
+                pass  # a thread moves them; the test has a time limit
+            assert connection.execute("select count(*) from audit_events").fetchone() == (20,)
     else:
         (journal,) = (tmp_path / "calls-recorders").glob("*.open")
         assert journal.stat().st_size == 0

@@ -31,10 +31,14 @@ def masked_command(command: Sequence[str], sanitizer: Sanitizer) -> list[str]:
         option = part.startswith("-")
         if hidden and not option:
             masked.append(REDACTED)
-        elif equals and sanitizer.is_secret(name.lstrip("-")):
+        elif equals and "://" not in name and sanitizer.is_secret(name.lstrip("-")):
             masked.append(f"{name}={REDACTED}")
+        elif "://" in part:
+            # Of an option with a URL the name stays: --url=https://…
+            start = f"{name}=" if equals and "://" not in name else ""
+            masked.append(start + bare_url(part.removeprefix(start)))
         else:
-            masked.append(bare_url(part) if "://" in part else part)
+            masked.append(part)
         hidden = option and not equals and sanitizer.is_secret(part.lstrip("-"))
     return masked
 

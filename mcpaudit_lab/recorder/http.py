@@ -80,8 +80,14 @@ class HttpRecorder:
         target = scope.get("raw_path") or scope["path"].encode()
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
-        url = self._origin.copy_with(raw_path=target)
-        return httpx2.Request(scope["method"], url, headers=headers, content=content)
+        # The target as it came: a URL would be spelled anew.
+        return httpx2.Request(
+            scope["method"],
+            self._origin,
+            headers=headers,
+            content=content,
+            extensions={"target": target},
+        )
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
         """Ask the server."""

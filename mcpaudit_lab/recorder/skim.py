@@ -47,7 +47,9 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|[^u])",
     re.DOTALL,
 )
-_CUT_PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z")
+# What may be the beginning of a low surrogate's escape.
+_LOW_BEGINS: Final = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?)?")
+_HIGH: Final = re.compile(rb"d[89ab]", re.IGNORECASE)
 _LONGEST_ESCAPE: Final = 12
 _SCALAR: Final = re.compile(rb'[^\s,:\[\]{}"]*+')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
@@ -155,21 +157,17 @@ class Skim:
     def _in_string(self, data: bytes, pos: int) -> int:
         found = _RUN.match(data, pos)
         end = pos if found is None else found.end()
-        run = data[pos:end]
-        if end == len(data):
-            cut = _CUT_PAIR.search(run[-_LONGEST_ESCAPE:])
-            if cut is not None:
-                self._carry = cut[0]
-                run = run[: -len(cut[0])]
-            self._take(run)
-            return end
-        self._take(run)
-        if data[end] == 0x22:
-            self._end_string()
-            return end + 1
-        if len(data) - end < _LONGEST_ESCAPE:
-            self._carry = data[end:]
+        left = data[end:]
+        if not left or (left[0] == 0x5C and len(left) < _LONGEST_ESCAPE):
+            # The piece ends in the string, perhaps in an escape, or between two of one character.
+            start = _lone_high(data, pos, end) if _LOW_BEGINS.fullmatch(left) else end
+            self._take(data[pos:start])
+            self._carry = data[start:]
             return len(data)
+        self._take(data[pos:end])
+        if left[0] == 0x22:
+            self._end_string(end + 1 + self._offset)
+            return end + 1
         self._broken = True
         return end
 
@@ -182,16 +180,16 @@ class Skim:
             if b"\\" in run:
                 self._counted += sum(map(_escape_difference, _ESCAPE.finditer(run)))
 
-    def _end_string(self) -> None:
+    def _end_string(self, offset: int) -> None:
         mode, self._string = self._string, None
         if self._depth:
             return
         if mode == "key":
             self._frames[-1].key = self._text()
         elif mode == _KEEP:
-            self._end_value(self._text())
+            self._end_value(self._text(), offset)
         else:
-            self._end_value(self._counted if mode == _COUNT else None)
+            self._end_value(self._counted if mode == _COUNT else None, offset)
 
     def _text(self) -> str:
         """The string that was kept; a longer one is cut, and then is no id or name of anything."""
@@ -346,3 +344,14 @@ def _escape_difference(found: re.Match[bytes]) -> int:
         return 1 - 2
     point = int(found[2], 16)
     return (1 if point < 0x80 else 2 if point < 0x800 else 3) - 6
+
+
+def _lone_high(data: bytes, pos: int, end: int) -> int:
+    """Where a high surrogate begins that ends a run and has no low one yet; else the run's end."""
+    if b"\\" not in data[max(pos, end - 6) : end]:
+        return end
+    last = None
+    for last in _ESCAPE.finditer(data, pos, end):  # noqa: B007 - the last one is what matters
+        pass
+    is_high = last is not None and last.end() == end and last[2] and _HIGH.match(last[2])
+    return last.start() if last is not None and is_high else end

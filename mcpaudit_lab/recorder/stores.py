@@ -4,6 +4,10 @@ A store takes a call before it is sent on (:meth:`CallStore.open`) and again whe
 (:meth:`CallStore.complete`). After either returns, the process may be killed: what was completed is
 there whole, what was opened is there as an event without an answer. A power cut may cost the last
 moments: waiting for the disk twice a call would take longer than most calls.
+
+In SQLite both are one row of the journal (:mod:`mcpaudit_lab.sql.open_calls`). A thread moves what
+is complete into the events' tables, some calls in one transaction: these have ten indexes, which
+would cost each call more time than the recorder may take.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["CallStore", "LabCalls", "SqliteCalls"]
 
 _BUSY_S: Final = 5.0
+# A checkpoint waits for the disk; the default is one for every few dozen calls.
+_CHECKPOINT_PAGES: Final = 4000
 _PRAGMAS: Final = (
     "page_size = 8192",
     "journal_mode = WAL",
@@ -42,9 +49,19 @@ _PRAGMAS: Final = (
     "synchronous = NORMAL",
     "foreign_keys = ON",
     "cache_size = -4096",
+    f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
 )
-_OPEN: Final = "insert into audit_open_calls (event_id, recorder, event) values (?, ?, ?)"
+_KEEP: Final = (
+    "insert or replace into audit_open_calls (event_id, recorder, event) values (?, ?, ?)"
+)
 _CLOSE: Final = "delete from audit_open_calls where event_id = ?"
+_READ: Final = "select event from audit_open_calls where event_id = ?"
+# How soon a call shows among the events, and how many are moved while others wait.
+_MOVE_S: Final = 0.02
+_MOVED_AT_ONCE: Final = 16
+# After a failure; and how many events are kept in memory meanwhile.
+_RETRY_S: Final = 1.0
+_MOST_EVENTS: Final = 256
 _TAKE: Final = "update audit_commits set last = last + ? returning last"
 
 
@@ -93,6 +110,10 @@ class SqliteCalls:
         self._now = now
         self._rows = PortalRows("sqlite")
         self._mutex = threading.Lock()
+        # Calls that are complete in the journal; None where the event is read from there.
+        self._complete: dict[str, Event | None] = {}
+        self._ends = threading.Event()
+        self._wake = threading.Event()
         with _translated():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
@@ -109,6 +130,8 @@ class SqliteCalls:
             except BaseException:
                 self._connection.close()
                 raise
+        self._mover = threading.Thread(target=self._move_on, daemon=True)
+        self._mover.start()
 
     def _bring_up_to_date(self) -> None:
         found = "select count(*) from sqlite_master where name in (?, ?)"
@@ -132,26 +155,57 @@ class SqliteCalls:
         Raises:
             StoreUnavailable: they are not stored.
         """
-        rows = [(e.wire["id"], self._lock.name, dumps(e.wire, ascii_only=True)) for e in events]
-        with self._mutex, _translated():
-            if len(rows) == 1:
-                self._connection.execute(_OPEN, rows[0])
-                return
-            with self._transaction():
-                self._connection.executemany(_OPEN, rows)
+        self._keep(events)
 
     def complete(self, events: Sequence[Event]) -> None:
-        """Store calls whole.
+        """Store calls whole. They are among the events a moment later.
 
         Raises:
             StoreUnavailable: they are not stored.
         """
-        rows = [self._rows.write(event) for event in events]
-        with self._mutex, _translated(), self._transaction():
-            ids = [(row.id,) for row in rows]
-            self._connection.executemany(_CLOSE, ids)
+        self._keep(events)
+        for event in events:
+            full = len(self._complete) >= _MOST_EVENTS
+            self._complete[event.wire["id"]] = None if full else event
+        self._wake.set()
+
+    def _keep(self, events: Sequence[Event]) -> None:
+        rows = [(event.wire["id"], self._lock.name, dumps(event.wire)) for event in events]
+        with self._mutex, _translated():
+            if len(rows) == 1:
+                self._connection.execute(_KEEP, rows[0])
+                return
+            with self._transaction():
+                self._connection.executemany(_KEEP, rows)
+
+    def _move_on(self) -> None:
+        """Move what is complete into the events' tables, until the end."""
+        while not self._ends.is_set():
+            self._wake.wait()
+            # What comes within a moment goes together.
+            self._ends.wait(_MOVE_S)
+            self._wake.clear()
+            try:
+                while self._complete and not self._ends.is_set():
+                    self._move()
+            except (sqlite3.Error, ValueError, TypeError):
+                # It is safe in the journal: what stays there is moved at the end.
+                self._ends.wait(_RETRY_S)
+                self._wake.set()
+
+    def _move(self) -> None:
+        ids = list(islice(self._complete, _MOVED_AT_ONCE))
+        rows = [self._rows.write(event) for event in map(self._complete.get, ids) if event]
+        with self._mutex, self._transaction():
+            for event_id in ids:
+                if self._complete[event_id] is None:
+                    (text,) = self._connection.execute(_READ, (event_id,)).fetchone()
+                    rows.append(self._rows.write(Event.from_json(text)))
             (last,) = self._connection.execute(_TAKE, (len(rows),)).fetchone()
             insert_rows(self._connection, rows, last - len(rows) + 1, self._now())
+            self._connection.executemany(_CLOSE, [(event_id,) for event_id in ids])
+        for event_id in ids:
+            del self._complete[event_id]
 
     def close(self) -> None:
         """Make events of what is still open, and let go of the file.
@@ -159,6 +213,9 @@ class SqliteCalls:
         Raises:
             StoreUnavailable: it cannot be; the next recorder or reader will.
         """
+        self._ends.set()
+        self._wake.set()
+        self._mover.join()
         with self._mutex:
             try:
                 with _translated():

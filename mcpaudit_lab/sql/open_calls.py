@@ -1,9 +1,10 @@
 """Calls of recorders that are under way, in a table of their own in a store's SQLite file.
 
 A recorder stores a call before it sends it on, as the event that it would be if nothing more came:
-failed, ``no answer was recorded``. When the answer passes, one transaction takes the row out of
-``audit_open_calls`` and inserts the event. So whoever reads events, live streams in order of commit
-included, sees each call once and whole, and never a row that changes later.
+failed, ``no answer was recorded``. When the answer passes, the whole event takes its place, and
+soon one transaction takes it out of ``audit_open_calls`` and inserts it among the events. So
+whoever reads events, live streams in order of commit included, sees each call once and whole, and
+never a row that changes later.
 
 A recorder holds a lock on a file while it lives; the system lets go of it however the process
 ends. Rows whose recorder holds no lock any more are moved into the events by the next recorder or
@@ -48,7 +49,7 @@ OPEN_CALLS: Final = (
     "create table if not exists audit_open_calls ("
     "event_id text primary key, recorder text not null, event text not null) without rowid"
 )
-"""The statement that makes the table. ``event`` is the JSON of the event without an answer."""
+"""The statement that makes the table. ``event`` is JSON: the event as far as it is known."""
 
 _THERE: Final = "select 1 from sqlite_master where type = 'table' and name = 'audit_open_calls'"
 _NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
