@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recording import text_of
 
-from mcpaudit_lab.recorder.calls import NO_ANSWER, CallTracker
+from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
+from mcpaudit_lab.recorder.calls import CallTracker
 from mcpaudit_lab.recorder.command import bare_url, masked_command
 from mcpaudit_lab.sanitize import Sanitizer
 
@@ -20,8 +21,9 @@ NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
 @pytest.fixture
 def tracker() -> CallTracker:
-    ticks: Iterator[float] = iter(range(1000))
-    return CallTracker("stdio", now=lambda: NOON, monotonic=lambda: next(ticks))
+    ticks: Iterator[int] = iter(range(1000))
+    start_ns = int(NOON.timestamp()) * 10**9
+    return CallTracker("stdio", clock=lambda: start_ns + next(ticks) * 10**6)
 
 
 def call(rpc_id: Any, name: str = "t", **params: Any) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def test_answers_in_any_order_give_the_same_events(order: list[int], missing: se
         if place not in missing:
             events += tracker.from_server("s", answer(ids[place], f"tool {place}"))
     assert all(text_of(event) == event.tool_name for event in events)
-    rest = tracker.give_up(tracker.calls)
+    rest = tracker.finish()
     assert {event.tool_name for event in rest} == {f"tool {place}" for place in missing}
     assert {event.error_message for event in rest} <= {NO_ANSWER}
 
@@ -106,7 +108,7 @@ def test_the_open_event_is_the_call_without_an_answer(tracker: CallTracker) -> N
     assert event.parameters == {"password": "[redacted]", "a": 1}
     (done,) = tracker.from_server("s", answer(1))
     assert (done.id, done.success, done.error_message) == (event.id, True, "")
-    assert done.timestamp == NOON
+    assert (done.timestamp, done.duration_ms) == (NOON, 1)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +118,9 @@ def test_the_open_event_is_the_call_without_an_answer(tracker: CallTracker) -> N
 def test_messages_of_any_form_raise_nothing(tracker: CallTracker, message: Any) -> None:
     tracker.from_client("s", message)
     tracker.from_server("s", message)
-    tracker.from_client("s", call([1], name={}))  # type: ignore[arg-type]  # whatever is sent
-    (event,) = tracker.from_server("s", {"id": [1], "error": None})
-    assert event.error_message == "an error without a message"
+    tracker.from_client("s", call(1, name={}))  # type: ignore[arg-type]  # whatever is sent
+    (event,) = tracker.from_server("s", {"id": 1, "error": 7})
+    assert (event.tool_name, event.error_message) == ("", "7")
 
 
 def test_secrets_of_a_command_and_of_a_url_are_masked() -> None:

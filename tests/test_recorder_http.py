@@ -23,7 +23,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from mcpaudit_lab.recorder.calls import NO_ANSWER, CallTracker
+from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
+from mcpaudit_lab.recorder.calls import CallTracker
 from mcpaudit_lab.recorder.keeping import Keeper
 from mcpaudit_lab.recorder.serving import open_client, recorder_app
 from mcpaudit_lab.recorder.stores import SqliteCalls
@@ -86,7 +87,7 @@ async def record_url(url: str, database: Path) -> AsyncIterator[str]:
             app = recorder_app(f"{url}/mcp", client, tracker, keeper, ["127.0.0.1"])
             async with run_app(app, lifespan="off") as recorder:
                 yield recorder
-        keeper.complete(tracker.give_up(tracker.calls))
+        keeper.complete(tracker.finish())
     finally:
         keeper.close()
 
@@ -132,7 +133,7 @@ async def test_the_python_sdk_works_through_it_in_both_eras(
     assert bool(good.session_id) == (mode == "legacy")
     assert good.extra["server_name"] == "sdk"
     assert good.extra["protocol_version"].startswith("2025" if mode == "legacy" else "2026")
-    assert good.extra["client_name"]
+    assert good.extra["client_info"]["name"]
     assert good.payload is not None
     assert len(good.payload.notifications) == (0 if json_response else 1)
     headers: Any = good.payload.request_headers

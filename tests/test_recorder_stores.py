@@ -18,7 +18,7 @@ from recording import call_line, record_command, recorded
 from mcpaudit_lab import Lab
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.events import Event, Payload
-from mcpaudit_lab.recorder.calls import NO_ANSWER
+from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
 from mcpaudit_lab.recorder.lines import LineCalls
 from mcpaudit_lab.recorder.stores import CallStore, SqliteCalls
 from mcpaudit_lab.server import SqlLogger, Stored
@@ -164,7 +164,7 @@ def test_a_name_of_a_recorder_is_made_into_no_path(tmp_path: Path) -> None:
     with closing(sqlite3.connect(database)) as connection, connection:
         for name, text in (("../victim", under_way.to_json()), ("x" * 32, "no event")):
             row = (str(uuid4()), name, text)
-            connection.execute("insert into audit_open_calls values (?, ?, ?)", row)
+            connection.execute("insert into audit_open_calls values (?, ?, ?, 0)", row)
     assert recover_calls(database) == 1
     assert victim.read_text(encoding="ascii") == "mine"
     assert [item.id for item in recorded(database)] == [under_way.id]

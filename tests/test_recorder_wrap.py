@@ -97,9 +97,9 @@ GAPS = st.sampled_from(["", " ", "\n  ", "/* c */", " // c\n", "\r\n"])
 
 
 @st.composite
-def configurations(draw: st.DrawFn) -> str:
+def configurations(draw: Any) -> str:
     def gap() -> str:
-        return draw(GAPS)
+        return str(draw(GAPS))
 
     def string() -> str:
         return json.dumps(draw(st.text(max_size=5)), ensure_ascii=draw(st.booleans()))

@@ -87,11 +87,11 @@ def record(
         raise Trouble("give the server's command behind --, or its address with --url")
     if sum(item is not None for item in (database, lab_path, events_path)) > 1:
         raise Trouble("give one of --database, --lab and --events")
+    from mcpaudit_lab.captured import CapturePolicy
     from mcpaudit_lab.recorder.calls import CallTracker
     from mcpaudit_lab.recorder.command import bare_url, masked_command
     from mcpaudit_lab.recorder.keeping import Keeper, OnFailure
     from mcpaudit_lab.sanitize import DEFAULT_REDACT_KEYS, Sanitizer
-    from mcpaudit_lab.server.capture import CapturePolicy
 
     sanitizer = Sanitizer((*DEFAULT_REDACT_KEYS, *redact_keys))
     policy = CapturePolicy(sanitizer=sanitizer)

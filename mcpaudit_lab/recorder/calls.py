@@ -1,68 +1,35 @@
 """The tool calls among the messages that pass, as events. No input or output, no threads.
 
-An answer belongs to the open request of its scope with the same id of the same type: ``2`` is not
-``"2"``. A scope is what makes ids unique: the one connection of stdio, an MCP session, or one HTTP
-exchange in the era without sessions.
+Requests and answers are put together by :class:`~mcpaudit_lab.formats.Pairing`. What a recorder
+adds: scopes, in which a JSON-RPC id is unique (the one connection of stdio, an MCP session, or one
+HTTP exchange in the era without sessions), the sizes of what was too large to read whole, and how a
+call ends that no message answers.
 """
 
 from __future__ import annotations
 
-import copy
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
+from mcpaudit_lab.captured import CapturePolicy
 from mcpaudit_lab.events import Event
+from mcpaudit_lab.formats import Call, CallFinished, CallOpened, Item, Pairing, PartSeen
+from mcpaudit_lab.formats.jsonrpc import Direction
 from mcpaudit_lab.recorder.skim import Sizes
-from mcpaudit_lab.server.capture import CallCapture, CallRequest, CapturePolicy
-from mcpaudit_lab.server.identity import Identity, Origin
 
-__all__ = ["NO_ANSWER", "CallTracker", "OpenCall"]
+__all__ = ["CallTracker", "OpenCall"]
 
-NO_ANSWER: Final = "no answer was recorded"
-"""The error message of a call that nothing more is known of."""
+OpenCall = Call
+"""A call that was sent on, or is about to be."""
 
 _SOURCE: Final = "recorder"
-_NOBODY: Final = Identity("", "")
-_META: Final = "io.modelcontextprotocol/"
-# Clients whose names are remembered; each is a session or an exchange.
-_MAX_PEERS: Final = 10_000
-# What a scope's calls may be known by, besides the id.
-_Key = tuple[str, str, Any]
-
-
-@dataclass(slots=True)
-class OpenCall:
-    """A call that was sent on, or is about to be.
-
-    Attributes:
-        scope: where its id is unique.
-        rpc_id: its JSON-RPC id.
-        event_id: of the event that it becomes.
-        capture: what is known of it.
-    """
-
-    scope: str
-    rpc_id: Any
-    event_id: str
-    capture: CallCapture
-    started_s: float
-    token: tuple[str, Any] | None
-    about: dict[str, Any]
-    sizes: Sizes | None = None
-    answer_sizes: Sizes | None = None
-
-
-@dataclass(slots=True)
-class _Peer:
-    """Who talks to whom in a scope, as members of an event."""
-
-    about: dict[str, Any] = field(default_factory=dict)
-    initialize: tuple[str, Any] | None = None
+# What a cancelled call leaves behind in the record.
+_CANCELLED: Final[dict[str, Any]] = {
+    "result": {"content": [{"type": "text", "text": "context canceled"}], "isError": True}
+}
+_NOTHING: Final = Sizes()
 
 
 class CallTracker:
@@ -72,8 +39,7 @@ class CallTracker:
         transport: ``stdio`` or ``http``.
         policy: what is kept of a call.
         about: members that every event has: process id, command or URL.
-        now: the time, with a zone.
-        monotonic: seconds.
+        clock: nanoseconds since 1970-01-01 UTC.
     """
 
     def __init__(
@@ -82,23 +48,26 @@ class CallTracker:
         policy: CapturePolicy | None = None,
         about: Mapping[str, Any] | None = None,
         *,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._transport = transport
         self._policy = policy or CapturePolicy()
         self.about = dict(about or {})
-        self._now = now
-        self._monotonic = monotonic
-        self._open: dict[_Key, list[OpenCall]] = {}
-        self._peers: OrderedDict[str, _Peer] = OrderedDict()
+        self._clock = clock
+        self._pairing = Pairing(_SOURCE, self._policy, identify=lambda _: str(uuid4()))
+        self._open: dict[str, Call] = {}
+        # By the event's id, of calls that are open: what was left out of request and answer.
+        self._sizes: dict[str, tuple[Sizes, Sizes]] = {}
+        self._sessions: dict[str, str] = {}
+        # Of scopes in which the handshake is not answered yet.
+        self._hellos: dict[str, Any] = {}
 
     @property
-    def calls(self) -> list[OpenCall]:
+    def calls(self) -> list[Call]:
         """The calls that are open, in the order they came."""
-        return [call for calls in self._open.values() for call in calls]
+        return list(self._open.values())
 
-    # --- what the client says ---------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------
 
     def from_client(
         self,
@@ -108,7 +77,7 @@ class CallTracker:
         sizes: Sizes | None = None,
         headers: Mapping[str, list[str]] | None = None,
         session_id: str = "",
-    ) -> tuple[OpenCall | None, list[Event]]:
+    ) -> tuple[Call | None, list[Event]]:
         """A message of the client: the call that it opens, and the events that it completes.
 
         Args:
@@ -118,251 +87,150 @@ class CallTracker:
             headers: of the HTTP request, name to values; None off HTTP.
             session_id: of the MCP session.
         """
-        if not isinstance(message, dict):
-            return None, []
-        method, params = message.get("method"), _object(message.get("params"))
-        if method == "notifications/cancelled":
-            return None, self._cancelled(scope, params.get("requestId"))
-        if "id" not in message:
-            return None, []
-        if method == "initialize":
-            peer = self._peer(scope)
-            peer.about = _client(params.get("clientInfo"), params.get("protocolVersion"))
-            peer.initialize = _typed(message["id"])
-        if method != "tools/call":
-            return None, []
-        call = self._opened(
-            scope, message["id"], params, sizes=sizes, headers=headers, session_id=session_id
-        )
-        return call, []
-
-    def _opened(
-        self,
-        scope: str,
-        rpc_id: Any,
-        params: dict[str, Any],
-        *,
-        sizes: Sizes | None,
-        headers: Mapping[str, list[str]] | None,
-        session_id: str,
-    ) -> OpenCall:
-        name, meta = params.get("name"), _object(params.get("_meta"))
-        request = CallRequest(
-            event_id=str(uuid4()),
-            request_id=str(rpc_id) if isinstance(rpc_id, str | int) else "",
-            started=self._now(),
-            tool_name=name if isinstance(name, str) else "",
-            arguments=params.get("arguments"),
-            identity=_NOBODY,
-            origin=Origin(source=_SOURCE),
-            session_id=session_id,
-            transport=self._transport,
-            headers=headers,
-        )
-        token = meta.get("progressToken")
-        call = OpenCall(
-            scope,
-            rpc_id,
-            request.event_id,
-            CallCapture(request, self._policy),
-            self._monotonic(),
-            None if token is None else _typed(token),
-            _stateless(meta),
-            sizes,
-        )
-        self._open.setdefault(_key(scope, rpc_id), []).append(call)
-        return call
-
-    def _cancelled(self, scope: str, rpc_id: Any) -> list[Event]:
-        call = self._take(scope, rpc_id)
-        if call is None:
-            return []
-        call.capture.cancel()
-        return [self._event(call)]
-
-    # --- what the server says ---------------------------------------------------------------------
+        if isinstance(message, dict) and message.get("method") == "initialize":
+            self._hellos[scope] = message
+        opened: Call | None = None
+        events: list[Event] = []
+        for item in self._feed(scope, message, "c2s"):
+            if isinstance(item, CallOpened):
+                opened = item.call
+                opened.transport = self._transport
+                opened.headers = headers
+                self._open[opened.id] = opened
+                if session_id:
+                    self._sessions[opened.id] = session_id
+                if sizes is not None:
+                    self._sizes[opened.id] = sizes, _NOTHING
+            elif isinstance(item, CallFinished):
+                # Its id is used again, so that no answer can be told to be its own.
+                events.append(self._event(item.call))
+            elif isinstance(item, PartSeen) and item.call.cancelled:
+                events += self.cancel([item.call])
+        return opened, events
 
     def from_server(self, scope: str, message: Any, *, sizes: Sizes | None = None) -> list[Event]:
         """A message of the server: the events that it completes."""
-        if not isinstance(message, dict):
-            return []
-        if "method" in message:
-            if "id" not in message:
-                self._notified(scope, message, sizes)
-            return []
-        if "id" not in message or ("result" not in message and "error" not in message):
-            return []
-        peer = self._peers.get(scope)
-        if peer is not None and peer.initialize == _typed(message["id"]):
-            peer.initialize = None
-            result = _object(message.get("result"))
-            peer.about |= _server(result.get("serverInfo"), result.get("protocolVersion"))
-            return []
-        call = self._take(scope, message["id"])
-        if call is None:
-            return []
-        if "error" in message:
-            error = _object(message["error"])
-            call.capture.fail(str(error.get("message") or "an error without a message"))
-        else:
-            result = _object(message["result"])
-            info = _object(result.get("_meta")).get(f"{_META}serverInfo")
-            call.about |= _server(info, None)
-            call.capture.finish(result)
-            call.answer_sizes = sizes
-        return [self._event(call)]
+        if sizes is not None and isinstance(message, dict) and "method" in message:
+            # A notification that is too large to read fails the limit as any other large one.
+            left_out = "x" * self._policy.max_payload_bytes
+            message = {**message, "params": {**(message.get("params") or {}), "data": left_out}}
+        events = []
+        for item in self._feed(scope, message, "s2c"):
+            if isinstance(item, CallFinished):
+                if sizes is not None:
+                    asked, _ = self._sizes.get(item.call.id, (_NOTHING, _NOTHING))
+                    self._sizes[item.call.id] = asked, sizes
+                events.append(self._event(item.call))
+        if isinstance(message, dict) and ("result" in message or "error" in message):
+            hello = self._hellos.get(scope)
+            if hello is not None and hello.get("id") == message.get("id"):
+                del self._hellos[scope]
+        return events
 
-    def _notified(self, scope: str, message: dict[str, Any], sizes: Sizes | None) -> None:
-        method, params = message["method"], message.get("params")
-        mine = [call for call in self.calls if call.scope == scope]
-        token = _object(params).get("progressToken")
-        if method == "notifications/progress":
-            mine = [call for call in mine if token is not None and call.token == _typed(token)]
-        elif method != "notifications/message":
-            return
-        if len(mine) != 1 or not isinstance(method, str):
-            return
-        # One that is too large to keep fails the limit like any other large one.
-        kept = params if sizes is None else {"left_out": "x" * self._policy.max_payload_bytes}
-        mine[0].capture.notify(method, kept, self._now())
+    def _feed(self, scope: str, message: Any, direction: Direction) -> list[Item]:
+        # Whole microseconds, as the tables have them.
+        at = self._clock() // 1000 * 1000
+        return self._pairing.feed(message, direction=direction, at=at, session=scope)
 
     # --- how calls end otherwise ------------------------------------------------------------------
 
     def give_up(
-        self, calls: Sequence[OpenCall], message: str = NO_ANSWER, category: str = "handler"
+        self, calls: Sequence[Call], message: str, category: str = "handler"
     ) -> list[Event]:
-        """The events of calls that get no answer any more; those that are not open are left out."""
+        """The events of calls that get no answer any more; those that are not open are left out.
+
+        Args:
+            calls: the calls.
+            message: why, for the record.
+            category: ``handler`` or ``auth``.
+        """
         events = []
         for call in calls:
-            if self._remove(call):
-                call.capture.fail(message, category)
-                events.append(self._event(call))
+            for event in self._answer(call, {"error": {"message": message}}):
+                event.wire["error_category"] = category
+                error = event.wire.get("payload", {}).get("response_error")
+                if isinstance(error, dict):
+                    error["category"] = category
+                events.append(event)
         return events
 
-    def cancel(self, calls: Sequence[OpenCall]) -> list[Event]:
-        """The events of calls whose caller has left."""
-        events = []
-        for call in calls:
-            if self._remove(call):
-                call.capture.cancel()
-                events.append(self._event(call))
-        return events
+    def cancel(self, calls: Sequence[Call]) -> list[Event]:
+        """The events of calls that are not wanted any more. Answers to them are of no call."""
+        return [event for call in calls for event in self._answer(call, _CANCELLED)]
 
-    def forget(self, call: OpenCall) -> None:
+    def _answer(self, call: Call, answer: dict[str, Any]) -> list[Event]:
+        """Answer a call in the server's place, if it is open."""
+        if call.id not in self._open:
+            return []
+        return self.from_server(call.session, {"id": call.jsonrpc_id, **answer})
+
+    def forget(self, call: Call) -> None:
         """Take a call out that is not sent on."""
-        self._remove(call)
+        self._answer(call, _CANCELLED)
 
     def rename(self, scope: str, new: str) -> None:
-        """What is known of a scope holds for another: an exchange has got its session."""
-        peer = self._peers.pop(scope, None)
-        if peer is not None:
-            self._peers[new] = peer
+        """An exchange has got its session: the handshake in it belongs there."""
+        hello = self._hellos.pop(scope, None)
+        if hello is not None:
+            self._pairing.finish(session=scope)
+            self.from_client(new, hello)
 
     def drop(self, scope: str) -> list[Event]:
         """A scope has ended: the events of its calls."""
-        self._peers.pop(scope, None)
-        return self.give_up([call for call in self.calls if call.scope == scope])
+        self._hellos.pop(scope, None)
+        return self._given_up(self._pairing.finish(session=scope))
+
+    def finish(self) -> list[Event]:
+        """Nothing more comes: the events of all calls."""
+        return self._given_up(self._pairing.finish())
+
+    def _given_up(self, items: Sequence[Item]) -> list[Event]:
+        return [
+            self._event(item.call)
+            for item in items
+            if isinstance(item, CallFinished) and item.call.id in self._open
+        ]
 
     # --- events -----------------------------------------------------------------------------------
 
-    def unanswered(self, call: OpenCall) -> Event:
+    def unanswered(self, call: Call) -> Event:
         """The event that a call is if nothing more comes."""
-        capture = copy.copy(call.capture)
-        capture.fail(NO_ANSWER)
-        return self._finished(call, capture.event(0))
+        return self._finished(call)
 
-    def _event(self, call: OpenCall) -> Event:
-        duration_ms = int((self._monotonic() - call.started_s) * 1000)
-        try:
-            event = call.capture.event(duration_ms)
-        except Exception:  # noqa: BLE001 - whatever is wrong with it, the call passed and has a row
-            event = call.capture.bare_event(duration_ms)
-        return self._finished(call, event)
-
-    def _finished(self, call: OpenCall, event: Event) -> Event:
-        wire = event.wire
-        payload = wire.pop("payload", None)
-        # Now and not before: a client need not wait for the answer to its initialize.
-        peer = self._peers.get(call.scope)
-        about = self.about | (peer.about if peer else {}) | call.about
-        wire.update({name: value for name, value in about.items() if value})
-        if payload is not None:
-            wire["payload"] = payload
-            if call.sizes is not None:
-                payload["request_size_bytes"] = call.sizes.request_bytes
-                payload["request_truncated"] = True
-            if call.answer_sizes is not None:
-                payload["response_size_bytes"] = call.answer_sizes.response_bytes
-                payload["response_truncated"] = True
-                payload.pop("response_result", None)
-        if call.answer_sizes is not None:
-            counted = {
-                "response_chars": call.answer_sizes.response_chars,
-                "content_blocks": call.answer_sizes.content_blocks,
-            }
-            wire.update({name: value for name, value in counted.items() if value})
+    def _event(self, call: Call) -> Event:
+        event = self._finished(call)
+        for known in (self._open, self._sizes, self._sessions):
+            known.pop(call.id, None)
         return event
 
-    # --- how --------------------------------------------------------------------------------------
-
-    def _peer(self, scope: str) -> _Peer:
-        peer = self._peers.setdefault(scope, _Peer())
-        self._peers.move_to_end(scope)
-        while len(self._peers) > _MAX_PEERS:
-            self._peers.popitem(last=False)
-        return peer
-
-    def _take(self, scope: str, rpc_id: Any) -> OpenCall | None:
-        calls = self._open.get(_key(scope, rpc_id))
-        if not calls:
-            return None
-        call = calls[0]
-        self._remove(call)
-        return call
-
-    def _remove(self, call: OpenCall) -> bool:
-        key = _key(call.scope, call.rpc_id)
-        calls = self._open.get(key, [])
-        if call not in calls:
-            return False
-        calls.remove(call)
-        if not calls:
-            del self._open[key]
-        return True
+    def _finished(self, call: Call) -> Event:
+        event = call.event()
+        wire = event.wire
+        # A scope is none of the record's sessions.
+        wire.pop("session_id", None)
+        payload = wire.pop("payload", None)
+        if session_id := self._sessions.get(call.id):
+            wire["session_id"] = session_id
+        if call.headers is not None and (agent := call.headers.get("User-Agent")):
+            wire["user_agent"] = agent[0]
+        wire.update({name: value for name, value in self.about.items() if value})
+        asked, answered = self._sizes.get(call.id, (_NOTHING, _NOTHING))
+        if payload is not None:
+            _leave_out(payload, asked, answered)
+            wire["payload"] = payload
+        if answered is not _NOTHING:
+            wire["response_chars"] = answered.response_chars
+            wire["content_blocks"] = answered.content_blocks
+        return event
 
 
-def _typed(value: Any) -> tuple[str, Any]:
-    # What is no string or number is no id by the specification, and still has to be told apart.
-    kind = "number" if type(value) in (int, float) else type(value).__name__
-    return kind, value if isinstance(value, str | int | float) else repr(value)
-
-
-def _key(scope: str, rpc_id: Any) -> _Key:
-    return (scope, *_typed(rpc_id))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _named(side: str, info: Any) -> dict[str, Any]:
-    found = _object(info)
-    members = {f"{side}_name": found.get("name"), f"{side}_version": found.get("version")}
-    return {name: value for name, value in members.items() if isinstance(value, str) and value}
-
-
-def _version(version: Any) -> dict[str, Any]:
-    return {"protocol_version": version} if isinstance(version, str) and version else {}
-
-
-def _client(info: Any, version: Any) -> dict[str, Any]:
-    return _named("client", info) | _version(version)
-
-
-def _server(info: Any, version: Any) -> dict[str, Any]:
-    return _named("server", info) | _version(version)
-
-
-def _stateless(meta: dict[str, Any]) -> dict[str, Any]:
-    """What each request says in the era without sessions."""
-    return _client(meta.get(f"{_META}clientInfo"), meta.get(f"{_META}protocolVersion"))
+def _leave_out(payload: dict[str, Any], asked: Sizes, answered: Sizes) -> None:
+    """Say of what was too large to read how large it was."""
+    if asked is not _NOTHING:
+        payload["request_size_bytes"] = asked.request_bytes
+        payload["request_truncated"] = True
+        payload.pop("request_params", None)
+    if answered is not _NOTHING and "response_error" not in payload:
+        payload["response_size_bytes"] = answered.response_bytes
+        payload["response_truncated"] = True
+        payload.pop("response_result", None)

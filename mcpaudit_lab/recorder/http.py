@@ -300,7 +300,7 @@ class _Exchange:
             why = "the answer came in an encoding that the recorder does not read"
             events = tracker.give_up(self._calls, why)
         elif not self._session:
-            events = tracker.give_up(self._calls)
+            events = tracker.drop(self._own_scope)
         else:
             events = []
         if self._scope["method"] == "DELETE" and self._session and status < _BAD_REQUEST:
@@ -345,7 +345,7 @@ def _reader(kind: bytes, encoding: bytes) -> Reader | None:
 
 
 def _errors(calls: Sequence[OpenCall], *, answered: bool, batch: bool) -> bytes:
-    errors = [refusal(call.rpc_id, answered=answered) for call in calls]
+    errors = [refusal(call.jsonrpc_id, answered=answered) for call in calls]
     return b"[" + b",".join(errors) + b"]" if batch else errors[0]
 
 

@@ -126,7 +126,7 @@ def serve_recorder(
                 with signals_call(end):
                     say(f"listening on http://{shown}:{bound}{parts.path}")
                     await server.serve([listener])
-            keeper.complete(tracker.give_up(tracker.calls))
+            keeper.complete(tracker.finish())
 
         anyio.run(run)
     return 0

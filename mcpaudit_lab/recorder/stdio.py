@@ -97,7 +97,7 @@ class StdioRecorder:
                 moved = self._out.written
                 answers.join(_QUIET_S)
         with self._mutex:
-            self._keeper.complete(self._tracker.give_up(self._tracker.calls))
+            self._keeper.complete(self._tracker.finish())
         return status
 
     # --- from the client to the server ------------------------------------------------------------
@@ -140,12 +140,12 @@ class StdioRecorder:
         """The piece without its calls, which the client is told of."""
         for call in calls:
             self._tracker.forget(call)
-            if call.rpc_id is not None:
-                self._out.insert(refusal(call.rpc_id, answered=False) + b"\n")
+            if call.jsonrpc_id is not None:
+                self._out.insert(refusal(call.jsonrpc_id, answered=False) + b"\n")
         if not piece.whole:
             # Its beginning has passed: what the server has of it must not become a call.
             return Piece(b"\n")
-        ids = [call.rpc_id for call in calls]
+        ids = [call.jsonrpc_id for call in calls]
         rest = [
             read.message
             for read in piece.messages

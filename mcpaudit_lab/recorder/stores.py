@@ -52,10 +52,9 @@ _PRAGMAS: Final = (
     f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
 )
 _KEEP: Final = (
-    "insert or replace into audit_open_calls (event_id, recorder, event) values (?, ?, ?)"
+    "insert or replace into audit_open_calls (event_id, recorder, event, whole) values (?, ?, ?, ?)"
 )
-_CLOSE: Final = "delete from audit_open_calls where event_id = ?"
-_READ: Final = "select event from audit_open_calls where event_id = ?"
+_TAKE_OUT: Final = "delete from audit_open_calls where event_id = ? returning event"
 # How soon a call shows among the events, and how many are moved while others wait.
 _MOVE_S: Final = 0.02
 _MOVED_AT_ONCE: Final = 16
@@ -155,7 +154,7 @@ class SqliteCalls:
         Raises:
             StoreUnavailable: they are not stored.
         """
-        self._keep(events)
+        self._keep(events, whole=False)
 
     def complete(self, events: Sequence[Event]) -> None:
         """Store calls whole. They are among the events a moment later.
@@ -163,14 +162,15 @@ class SqliteCalls:
         Raises:
             StoreUnavailable: they are not stored.
         """
-        self._keep(events)
+        self._keep(events, whole=True)
         for event in events:
             full = len(self._complete) >= _MOST_EVENTS
             self._complete[event.wire["id"]] = None if full else event
         self._wake.set()
 
-    def _keep(self, events: Sequence[Event]) -> None:
-        rows = [(event.wire["id"], self._lock.name, dumps(event.wire)) for event in events]
+    def _keep(self, events: Sequence[Event], *, whole: bool) -> None:
+        name = self._lock.name
+        rows = [(event.wire["id"], name, dumps(event.wire), whole) for event in events]
         with self._mutex, _translated():
             if len(rows) == 1:
                 self._connection.execute(_KEEP, rows[0])
@@ -195,15 +195,22 @@ class SqliteCalls:
 
     def _move(self) -> None:
         ids = list(islice(self._complete, _MOVED_AT_ONCE))
-        rows = [self._rows.write(event) for event in map(self._complete.get, ids) if event]
+        written = {
+            event_id: self._rows.write(event)
+            for event_id in ids
+            if (event := self._complete[event_id]) is not None
+        }
         with self._mutex, self._transaction():
+            rows = []
             for event_id in ids:
-                if self._complete[event_id] is None:
-                    (text,) = self._connection.execute(_READ, (event_id,)).fetchone()
-                    rows.append(self._rows.write(Event.from_json(text)))
-            (last,) = self._connection.execute(_TAKE, (len(rows),)).fetchone()
-            insert_rows(self._connection, rows, last - len(rows) + 1, self._now())
-            self._connection.executemany(_CLOSE, [(event_id,) for event_id in ids])
+                # A reader may have moved it already.
+                found = self._connection.execute(_TAKE_OUT, (event_id,)).fetchone()
+                if found is not None:
+                    row = written.get(event_id) or self._rows.write(Event.from_json(found[0]))
+                    rows.append(row)
+            if rows:
+                (last,) = self._connection.execute(_TAKE, (len(rows),)).fetchone()
+                insert_rows(self._connection, rows, last - len(rows) + 1, self._now())
         for event_id in ids:
             del self._complete[event_id]
 

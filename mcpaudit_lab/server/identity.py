@@ -91,9 +91,8 @@ class Origin:
 
     Attributes:
         identity: the caller; None where nobody looked.
-        source: ``mcp``, ``recorder``, ``portal-tryit`` or ``portal-replay``. Calls of the portal
-            itself, the last two, are recorded without headers, sizes and session, and without a
-            limit on size, as the contract says.
+        source: ``mcp``, ``portal-tryit`` or ``portal-replay``. The portal's own calls are recorded
+            without headers, sizes and session, and without a limit on size, as the contract says.
         transport: ``http`` or ``stdio``; ``""`` to see it from the request.
         remote_addr: where the call came from; None to see it from the request.
         user_agent: the client; None to see it from the request.

@@ -7,8 +7,9 @@ whoever reads events, live streams in order of commit included, sees each call o
 never a row that changes later.
 
 A recorder holds a lock on a file while it lives; the system lets go of it however the process
-ends. Rows whose recorder holds no lock any more are moved into the events by the next recorder or
-reader (:func:`recover_calls`). An id of a process would not do: it may be another process by then.
+ends. Rows whose recorder holds no lock any more, and whole ones of any recorder, are moved into the
+events by the next recorder or reader (:func:`recover_calls`). An id of a process would not do: it
+may be another process by then.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ __all__ = [
 
 OPEN_CALLS: Final = (
     "create table if not exists audit_open_calls ("
-    "event_id text primary key, recorder text not null, event text not null) without rowid"
+    "event_id text primary key, recorder text not null, event text not null, "
+    "whole integer not null) without rowid"
 )
-"""The statement that makes the table. ``event`` is JSON: the event as far as it is known."""
+"""The statement that makes the table. ``event`` is JSON: the event as far as it is known;
+``whole`` says whether its answer is there."""
 
 _THERE: Final = "select 1 from sqlite_master where type = 'table' and name = 'audit_open_calls'"
 _NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -204,7 +207,7 @@ class CallRecovery:
 
 
 def recover_calls(path: Path, *, busy_timeout_s: float = 5.0) -> int:
-    """Make events of the open calls of recorders that live no more; gives how many.
+    """Make events of whole calls, and of open ones whose recorder lives no more; gives how many.
 
     Nothing happens where the file is none of a store, or may not be written.
 
@@ -231,7 +234,8 @@ def _recover(connection: sqlite3.Connection, path: Path) -> int:
     if connection.execute(_THERE).fetchone() is None:
         return 0
     found = connection.execute("select distinct recorder from audit_open_calls").fetchall()
-    count = 0
+    whole = connection.execute("select 1 from audit_open_calls where whole limit 1").fetchone()
+    count = move_calls(connection) if whole else 0
     for name, lock in ended_recorders(path, [str(name) for (name,) in found]):
         try:
             count += move_calls(connection, name)
@@ -240,8 +244,12 @@ def _recover(connection: sqlite3.Connection, path: Path) -> int:
     return count
 
 
-def move_calls(connection: sqlite3.Connection, recorder: str) -> int:
-    """Make events of one recorder's open calls, in one transaction; gives how many.
+def move_calls(connection: sqlite3.Connection, recorder: str | None = None) -> int:
+    """Make events of one recorder's calls, in one transaction; gives how many.
+
+    Args:
+        connection: without a transaction.
+        recorder: its name; None: the whole calls of all of them, and no open ones.
 
     Raises:
         sqlite3.Error: as SQLite does; nothing is changed then.
@@ -250,17 +258,18 @@ def move_calls(connection: sqlite3.Connection, recorder: str) -> int:
     connection.execute("begin immediate")
     try:
         moved = []
-        open_calls = connection.execute(
-            "select event_id, event from audit_open_calls o where recorder = ? "
+        which, values = ("whole", ()) if recorder is None else ("recorder = ?", (recorder,))
+        calls = connection.execute(
+            f"select event from audit_open_calls o where {which} "  # noqa: S608 - one of these two
             "and not exists (select 1 from audit_events e where e.id = o.event_id)",
-            (recorder,),
+            values,
         ).fetchall()
-        for _, text in open_calls:
+        for (text,) in calls:
             # A row that somebody else spoiled must not keep the others out.
             with suppress(RecordError, TypeError, ValueError):
                 moved.append(rows.write(Event.from_json(text)))
         insert_rows(connection, moved, None, datetime.now(UTC))
-        connection.execute("delete from audit_open_calls where recorder = ?", (recorder,))
+        connection.execute(f"delete from audit_open_calls where {which}", values)  # noqa: S608 - as above
         connection.execute("commit")
     except BaseException:
         connection.execute("rollback")
