@@ -263,6 +263,21 @@ def test_an_answer_of_50_mb_passes_in_the_memory_of_a_piece(database: Path) -> N
     assert event.payload.response_size_bytes > 50 << 20
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_memory_stays_flat_over_100_000_calls(database: Path) -> None:
+    with running_recorder("--database", database) as recorder:
+        process = psutil.Process(recorder.process.pid)
+        after: list[int] = []
+        for number in range(100_000):
+            recorder.send(call_line(number, "echo", message="x" * 100))
+            recorder.line()
+            if number in (10_000, 99_999):
+                after.append(process.memory_info().rss)
+        recorder.end()
+    assert after[1] - after[0] < 4 << 20
+
+
 SDK_SERVER = """
 from mcp.server.mcpserver import MCPServer
 server = MCPServer("sdk")
