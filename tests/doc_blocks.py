@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,11 @@ class Page:
 
     def _bash(self, block: Block, place: str) -> str:
         variables = {name: value for name, value in self.environment.items() if value is not None}
+        # A shell of a reader has the command on its path.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.text],
-            env=os.environ | variables,
+            env=os.environ | {"PATH": path} | variables,
             capture_output=True,
             check=False,
             text=True,

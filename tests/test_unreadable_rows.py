@@ -514,7 +514,7 @@ def test_a_pull_ends_and_tells_of_them(portal: tuple[SqlLogger, PortalClient]) -
     assert report.complete
     assert (report.new, report.missing, report.unreadable) == (2, 0, 0)
     assert report.unreadable_there == 2
-    assert "2 rows cannot be read by the portal itself" in str(report)
+    assert "2 rows are not readable by the portal itself" in str(report)
     assert lab.event(IDS[2]).payload is not None
     assert lab.event(BAD_ID).payload is None
     again = lab.pull(client, progress=False)

@@ -8,7 +8,16 @@ from __future__ import annotations
 import click
 
 from mcpaudit_lab import __version__
-from mcpaudit_lab.cli import asking, checking, loading, looking, pulling, replaying
+from mcpaudit_lab.cli import (
+    asking,
+    checking,
+    loading,
+    looking,
+    pulling,
+    recording,
+    replaying,
+    wrapping,
+)
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 
@@ -50,6 +59,9 @@ for command in (
     loading.sources,
     loading.rejects,
     loading.write,
+    recording.record,
+    wrapping.wrap,
+    wrapping.unwrap,
     serve,
 ):
     commands.add_command(command)

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mcpaudit_lab.errors import MissingExtra, RecordError, RejectReason, SourceError
 from mcpaudit_lab.events import Event
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.lab.database_rows import TABLES, RawRow, UnreadRow, raw_reading, sqlite_time
+from mcpaudit_lab.lab.database_rows import (
+    TABLES,
+    RawRow,
+    UnreadRow,
+    raw_reading,
+    sqlite_time,
+    with_unknown,
+)
 from mcpaudit_lab.lab.ledger import request_text
 from mcpaudit_lab.sql.compile import compile_filter
+from mcpaudit_lab.sql.open_calls import recover_calls
+from mcpaudit_lab.sql.portal_rows import EXACT
 from mcpaudit_lab.sql.suspects import Suspects, mistyped_columns, suspects_of
 
 if TYPE_CHECKING:
@@ -169,6 +178,9 @@ def _parse(url: str) -> URL:
     # SQLite would make a file that is missing.
     if backend == "sqlite" and not (parsed.database and Path(parsed.database).is_file()):
         raise SourceError(f"no such database: {parsed.database!r}")
+    if backend == "sqlite" and parsed.database:
+        # What a recorder that was killed had under way.
+        recover_calls(Path(parsed.database))
     return parsed
 
 
@@ -228,7 +240,9 @@ class _Plan:
         e = suspects["audit_events"].source or "audit_events"
         if self._sqlite and misspelled:
             # As text, a time in another spelling has another place.
-            kept = [name for name in TABLES["audit_events"] if name != "ts"]
+            kept = [name for name in TABLES["audit_events"] if name != "ts"] + self._exact(
+                connection
+            )
             e = f"(select rowid, mcpaudit_time(ts) as ts, {', '.join(kept)} from audit_events)"
         p = suspects["audit_payloads"].source or "audit_payloads"
         compiled = compile_filter(
@@ -237,8 +251,13 @@ class _Plan:
             payloads_from=f"{suspects['audit_payloads'].source or 'audit_payloads'} p",
         )
         self.params = compiled.params
+        exact = [] if suspects["audit_events"].source else self._exact(connection)
         self.columns = ", ".join(
-            [*self._raw("e", "audit_events"), *self._raw("payload", "audit_payloads")]
+            [
+                *self._raw("e", "audit_events"),
+                *self._raw("payload", "audit_payloads"),
+                *([f"e.{name}" for name in exact] or ["null"]),
+            ]
         )
         self.selected = (
             f"{e} e left join {p} payload on payload.event_id = e.id where {compiled.where}"
@@ -248,13 +267,14 @@ class _Plan:
     def read(self, row: Sequence[Any]) -> tuple[Event | None, list[UnreadRow]]:
         """The event of a row of :attr:`columns`, and what is wrong that is not known yet."""
         split = len(TABLES["audit_events"]) + 1
+        *row, exact = row
         unread: list[UnreadRow] = []
         event = None
         key, *values = row[:split]
         raw = RawRow("audit_events", values, not self._sqlite)
         if ("audit_events", key) not in self.unread:
             try:
-                event = raw.event()
+                event = with_unknown(raw.event(), exact)
             except RecordError as error:
                 unread.append(raw.unread(error))
         key, *values = row[split:]
@@ -269,6 +289,13 @@ class _Plan:
         if wrong is not None and ("audit_payloads", key) not in self.unread:
             unread.append(raw.unread(wrong))
         return event, unread
+
+    def _exact(self, connection: Connection) -> list[str]:
+        """The column of our stores for members without a column of their own, if there is one."""
+        from sqlalchemy import inspect
+
+        columns = inspect(connection).get_columns("audit_events")
+        return [column["name"] for column in columns if column["name"] == EXACT]
 
     def _raw(self, alias: str, table: str) -> list[str]:
         """The key and the columns of a table, raw."""

@@ -29,7 +29,7 @@ from mcpaudit_lab.sql.row_values import column_value, raw_columns, tolerant_text
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["TABLES", "RawRow", "UnreadRow", "raw_reading", "sqlite_time"]
+__all__ = ["TABLES", "RawRow", "UnreadRow", "raw_reading", "sqlite_time", "with_unknown"]
 
 _EVENT_COLUMNS: Final = tuple(field.column for field in EVENT_FIELDS)
 _PAYLOAD_COLUMNS: Final = ("event_id", *(field.column for field in PAYLOAD_FIELDS))
@@ -123,6 +123,22 @@ class RawRow:
                 value = respell(value, first=first)
             members[field.name] = value
         return members
+
+
+def with_unknown(event: Event, exact: Any) -> Event:
+    """The event with the members that have no column, which a store keeps in ``exact``.
+
+    Args:
+        event: of the columns.
+        exact: what stands there; None, or no JSON object, adds nothing.
+    """
+    if not isinstance(exact, str):
+        return event
+    try:
+        whole = Event.from_json(exact)
+    except RecordError:
+        return event
+    return Event({**event.wire, **whole.extra}) if whole.extra else event
 
 
 def sqlite_time(text: Any) -> Any:

@@ -52,16 +52,25 @@ class HostCheck:
         app: what is served.
         hosts: names without ports; ``"*"`` for any.
         origins: that CORS allows; ``"*"`` for any.
+        unchecked: paths that are answered under any name.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Iterable[str],
+        origins: Iterable[str] = (),
+        *,
+        unchecked: Iterable[str] = _PROBES,
+    ) -> None:
         self.app = app
+        self._unchecked = frozenset(unchecked)
         self._hosts = frozenset(name.lower() for name in hosts)
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and scope["path"] not in _PROBES:
+        if scope["type"] == "http" and scope["path"] not in self._unchecked:
             refusal = self._refusal(scope["method"], Headers(scope=scope))
             if refusal is not None:
                 await refusal(scope, receive, send)

@@ -29,6 +29,7 @@ from mcpaudit_lab.server.store_schema import bring_up_to_date
 from mcpaudit_lab.server.store_unreadable import RowCheck
 from mcpaudit_lab.server.store_writing import RowWriter
 from mcpaudit_lab.server.subscriptions import Subscription, Subscriptions
+from mcpaudit_lab.sql.open_calls import CallRecovery
 from mcpaudit_lab.sql.portal_rows import PortalRow, PortalRows
 
 __all__ = ["SqlLogger"]
@@ -67,6 +68,8 @@ class SqlLogger:
         except BaseException:
             self.engine.dispose()
             raise
+        self._recovery = CallRecovery(self.engine.url)
+        self._recovery.run()
         self._now = now
         self._rows = PortalRows(self.engine.dialect.name, self.tables.small_columns)
         self._writer = RowWriter(self.engine, self.tables)
@@ -140,10 +143,12 @@ class SqlLogger:
 
     def query(self, wanted: EventFilter, *, payloads: bool = False) -> list[Event]:
         """The events that are wanted, newest first, ties by id; ``limit`` and ``offset`` count."""
+        self._recovery.run()
         return self._reader.query(wanted, payloads=payloads)
 
     def count(self, wanted: EventFilter) -> int:
         """How many are wanted; ``limit`` and ``offset`` play no part."""
+        self._recovery.run()
         return self._reader.robustly(lambda: self._count(wanted))
 
     def _count(self, wanted: EventFilter) -> int:
@@ -193,6 +198,7 @@ class SqlLogger:
         """
         if not self.tables.numbered:
             raise StoreUnavailable("these tables have no order of commit")
+        self._recovery.run()
         with translated():
             self._writer.number_others()
         return self._reader.after(number, limit, wanted, payloads=payloads)
@@ -201,6 +207,7 @@ class SqlLogger:
         """The number of the last event; 0 where there was none."""
         if not self.tables.numbered:
             return self._uncounted
+        self._recovery.run()
         with translated():
             self._writer.number_others()
         with self._reading() as connection:
