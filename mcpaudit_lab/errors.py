@@ -8,7 +8,8 @@
     ├── MissingExtra       an optional part is not installed (also an ImportError)
     ├── LabError           the workbench cannot do what was asked
     │   ├── SourceError        an input cannot be read to its end, or is not what it claims to be
-    │   │   └── SourceChanged      it changed while it was read, or since it was loaded
+    │   │   ├── SourceChanged      it changed while it was read, or since it was loaded
+    │   │   └── UnknownFormat      it is of none of the formats that can be read
     │   ├── LabInUse           the lab file is open in another process
     │   ├── LabVersionError    the lab file was written by a newer version
     │   ├── EventNotFound      no event has this id (also a KeyError)
@@ -58,6 +59,7 @@ __all__ = [
     "SourceError",
     "StoreUnavailable",
     "Unauthorized",
+    "UnknownFormat",
 ]
 
 
@@ -117,6 +119,10 @@ class SourceError(LabError):
 
 class SourceChanged(SourceError):  # noqa: N818 - reads as what happened
     """An input changed while it was read, or is not the one that was loaded."""
+
+
+class UnknownFormat(SourceError):  # noqa: N818 - reads as what happened
+    """A file is of none of the formats that can be read. The message lists them."""
 
 
 class LabInUse(LabError):  # noqa: N818 - reads as what happened

@@ -60,23 +60,54 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1)
 @new_lab_option
+@click.option("--format", "format_name", metavar="NAME", help="Read FILES as this format.")
+@click.option("--formats", "list_formats", is_flag=True, help="List the formats, load nothing.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad line and load nothing.")
 @json_option
-def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool) -> int:
-    """Load exports, detail lines, saved answers of a portal, or Parquet that a lab wrote.
+def load(
+    *,
+    files: tuple[str, ...],
+    lab_path: Path,
+    format_name: str | None,
+    list_formats: bool,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Load exports, saved answers of a portal, Parquet that a lab wrote, or other recorders' files.
 
-    FILES are files, folders, patterns in quotes, or - for standard input; .gz and .zst are
-    unpacked. All of it is loaded or nothing. The same again adds nothing.
+    FILES are files, folders, ZIP archives, patterns in quotes, or - for standard input; .gz, .zst,
+    .bz2 and .xz are unpacked. Their content says what they are, or --format does. All of it is
+    loaded or nothing. The same again adds nothing.
 
     Exit status: 1 if lines were rejected; the others are loaded, see `rejects`. 2 if nothing was.
     """
+    if list_formats:
+        return _list_formats(as_json)
+    if not files:
+        raise click.UsageError("Missing argument 'FILES...'.")
     from mcpaudit_lab.lab import Lab
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
     with Lab(lab_path) as lab:
-        return _print_report(lab, lab.load(inputs, strict=strict), as_json, from_files=True)
+        return _print_report(
+            lab, lab.load(inputs, format=format_name, strict=strict), as_json, from_files=True
+        )
+
+
+def _list_formats(as_json: bool) -> int:
+    from mcpaudit_lab.formats import what_there_is
+
+    names = ("name", "kind", "title")
+    rows = [dict(zip(names, row, strict=True)) for row in what_there_is()]
+    if as_json:
+        print_json(rows)
+    else:
+        from mcpaudit_lab.tables import columns_of, print_table
+
+        print_table(open_output(), columns_of(rows), rows)
+    return FOUND
 
 
 @click.command()
