@@ -36,7 +36,7 @@ class Read:
         for one in self.found:
             # What is found is a record that can be written and read again.
             assert Event.from_json(one.event.to_json()) == one.event
-            assert one.event.source == chosen.reader.name or chosen.reader.name == "portal"
+            assert chosen.reader.name in (one.event.source, "portal")
 
     @property
     def events(self) -> list[Event]:
@@ -450,7 +450,10 @@ def test_a_tool_that_failed_is_the_tools_error() -> None:
 
 
 def test_a_csv_with_quotes_and_line_breaks_and_other_columns_is_read() -> None:
-    head = "id,type,source,server_name,tool_name,status,error_message,duration_ms,timestamp,session_id,request_id,response_truncated,parent_id"
+    head = (
+        "id,type,source,server_name,tool_name,status,error_message,duration_ms,timestamp,"
+        "session_id,request_id,response_truncated,parent_id"
+    )
     when = "2026-11-21T08:00:01Z"
     text = (
         f"{head}\r\n"

@@ -77,6 +77,7 @@ _PATHS: Final = (
     ("param", "PATH=VALUE", "An argument, such as user.id=alice."),
     ("response", "PATH=VALUE", "A value in the result, such as isError=true."),
     ("header", "NAME=VALUE", "A header of the request."),
+    ("extra", "PATH=VALUE", "What other recorders keep, such as server_name=weather."),
 )
 _FAILED: Final = "failed"
 

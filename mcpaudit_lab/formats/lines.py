@@ -120,14 +120,17 @@ def read_lines(read: Callable[[int], bytes], head: bytes, tally: Tally) -> Itera
         SourceError: a line is longer than 1 GiB.
     """
     offset, pieces, size = 0, [head], len(head)
+    number = 0
     at_end = False
     while not at_end:
         data = b"".join(pieces)
         if len(data) > _MAX_LINE_BYTES:
-            raise SourceError(f"line {tally.lines + 1} is longer than {_MAX_LINE_BYTES:,} bytes")
+            raise SourceError(f"line {number + 1} is longer than {_MAX_LINE_BYTES:,} bytes")
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
-            yield _line(data[start:end], offset + start, tally)
+            number += 1
+            tally.lines += 1
+            yield _line(data[start:end], number, offset + start)
             start = end + 1
         offset += start
         pieces, size = [data[start:]], len(data) - start
@@ -136,12 +139,12 @@ def read_lines(read: Callable[[int], bytes], head: bytes, tally: Tally) -> Itera
         at_end = not fresh
         pieces.append(fresh)
     if size:
-        yield _line(pieces[0], offset, tally)
+        tally.lines += 1
+        yield _line(pieces[0], number + 1, offset)
 
 
-def _line(text: bytes, offset: int, tally: Tally) -> Line:
-    tally.lines += 1
-    place = Place(tally.lines, offset, len(text))
+def _line(text: bytes, number: int, offset: int) -> Line:
+    place = Place(number, offset, len(text))
     if offset == 0 and text.startswith(_BOM):
         text = text[len(_BOM) :]
     return Line(text[:-1] if text.endswith(b"\r") else text, (place,))
