@@ -76,7 +76,8 @@ class EventFilter:
         user: the subject (``user_subject``), or a list.
         session: the session's id, or a list.
         error_category: ``auth``, ``tool``, ``handler``; ``""`` for events without one; or a list.
-        source: ``mcp``, ``portal-tryit``, ``portal-replay``, or a list.
+        source: ``mcp``, ``portal-tryit``, ``portal-replay``, the name of another recorder's format
+            such as ``mcpsnoop``, or a list.
         tool_group: the tool's group, or a list.
         auth_type: ``oidc``, ``apikey``, ``anonymous``, or a list.
         success: True for calls that succeeded, False for those that failed.
@@ -233,6 +234,8 @@ class EventFilter:
 
     def matches(self, event: Event) -> bool:
         """Whether the event is wanted. ``limit`` and ``offset`` play no part."""
+        if self.extra and not all(test.holds(event.extra) for test in self.extra):
+            return False
         return self._matches_summary(event) and self._matches_payload(event)
 
     def _matches_summary(self, event: Event) -> bool:
@@ -247,8 +250,6 @@ class EventFilter:
         if self.success is not None and event.success is not self.success:
             return False
         if self.min_duration_ms is not None and event.duration_ms < self.min_duration_ms:
-            return False
-        if self.extra and not all(test.holds(event.extra) for test in self.extra):
             return False
         needle = fold(self.q)
         return not needle or any(

@@ -59,11 +59,28 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
     return FOUND
 
 
+def _list_formats(context: click.Context) -> None:
+    from mcpaudit_lab.formats import what_there_is
+    from mcpaudit_lab.tables import columns_of, print_table
+
+    names = ("name", "kind", "title")
+    rows = [dict(zip(names, row, strict=True)) for row in what_there_is()]
+    print_table(open_output(), columns_of(rows), rows)
+    context.exit(FOUND)
+
+
 @click.command()
-@click.argument("files", nargs=-1)
+@click.argument("files", nargs=-1, required=True)
 @new_lab_option
 @click.option("--format", "format_name", metavar="NAME", help="Read FILES as this format.")
-@click.option("--formats", "list_formats", is_flag=True, help="List the formats, load nothing.")
+@click.option(
+    "--formats",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, asked: _list_formats(context) if asked else None,
+    help="List the formats that FILES may have, and load nothing.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first bad line and load nothing.")
 @json_option
 def load(
@@ -71,7 +88,6 @@ def load(
     files: tuple[str, ...],
     lab_path: Path,
     format_name: str | None,
-    list_formats: bool,
     strict: bool,
     as_json: bool,
 ) -> int:
@@ -83,10 +99,6 @@ def load(
 
     Exit status: 1 if lines were rejected; the others are loaded, see `rejects`. 2 if nothing was.
     """
-    if list_formats:
-        return _list_formats(as_json)
-    if not files:
-        raise click.UsageError("Missing argument 'FILES...'.")
     from mcpaudit_lab.lab import Lab
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
@@ -94,20 +106,6 @@ def load(
         return _print_report(
             lab, lab.load(inputs, format=format_name, strict=strict), as_json, from_files=True
         )
-
-
-def _list_formats(as_json: bool) -> int:
-    from mcpaudit_lab.formats import what_there_is
-
-    names = ("name", "kind", "title")
-    rows = [dict(zip(names, row, strict=True)) for row in what_there_is()]
-    if as_json:
-        print_json(rows)
-    else:
-        from mcpaudit_lab.tables import columns_of, print_table
-
-        print_table(open_output(), columns_of(rows), rows)
-    return FOUND
 
 
 @click.command()

@@ -61,7 +61,7 @@ _TEXTS: Final = (
     ("user", "SUBJECT", "Who called, such as apikey:ci-runner."),
     ("session", "ID", "MCP session."),
     ("error_category", "NAME", "auth, tool or handler."),
-    ("source", "NAME", "mcp, portal-tryit or portal-replay."),
+    ("source", "NAME", "mcp, portal-tryit, portal-replay, or a format's name."),
     ("tool_group", "NAME", "Group of the tool."),
     ("auth_type", "NAME", "oidc, apikey or anonymous."),
     ("has", "COLUMN", "Payload column that is not empty, such as notifications."),

@@ -6,11 +6,12 @@ Plain exports do not come this way: DuckDB reads them.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 from mcpaudit_lab.errors import SourceError, UnknownFormat
 from mcpaudit_lab.formats import (
@@ -45,6 +46,20 @@ _BATCH = 1000
 _MAX_MEMBERS = 100_000
 _SPOOL_BYTES = 64 << 20
 _OURS = (b'"timestamp"', b'"tool_name"', b'"duration_ms"', b'"events"')
+
+
+class Merge(Protocol):
+    """Moves staged rows into the tables and counts them.
+
+    It is given how to find the raw bytes of a staged line, and the line's real number.
+    """
+
+    def __call__(
+        self,
+        report: FileReport,
+        raw_line: Callable[[int], bytes],
+        line_of: Callable[[int], int],
+    ) -> None: ...
 
 
 def read_sample(opened: OpenInput) -> tuple[bytes, bool]:
@@ -100,7 +115,7 @@ def load_outcomes(
     *,
     chosen: Chosen,
     sample: bytes,
-    merge: Callable[[FileReport, Callable[[int], bytes]], None],
+    merge: Merge,
     reject: Callable[[FileReport, list[Reject]], None],
     tools: Callable[[ToolDefinitionsSeen], object],
 ) -> None:
@@ -164,7 +179,7 @@ def _stage(
     source_id: int,
     report: FileReport,
     found: list[Found],
-    merge: Callable[[FileReport, Callable[[int], bytes]], None],
+    merge: Merge,
 ) -> None:
     # Staged rows are told apart by their line: several events of one line get numbers for it.
     lines = [one.places[0].line for one in found]
@@ -175,13 +190,33 @@ def _stage(
         (key, one.places[0].offset, one.places[0].size, one.event) for key, one in by_key.items()
     ]
     stage_events(connection, rows, replace=True)
-    merge(report, lambda key: by_key[key].event.to_json().encode())
+    merge(
+        report,
+        lambda key: by_key[key].event.to_json().encode(),
+        lambda key: by_key[key].places[0].line,
+    )
     rows_of = [
         LinesOf(one.event.id, key, tuple((p.line, p.offset, p.size) for p in one.places))
         for key, one in by_key.items()
         if len(one.places) > 1 or not unique
     ]
     add_lines_of(connection, source_id, rows_of)
+
+
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError, zlib.error)
+
+
+class _Member:
+    """A file in an archive, whose damage is said with its name."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
+
+    def read(self, limit: int) -> bytes:
+        try:
+            return self._file.read(limit)
+        except _DAMAGE as error:
+            raise SourceError(f"{self._name}: damaged or encrypted: {error}") from None
 
 
 def archive_members(
@@ -195,24 +230,31 @@ def archive_members(
         SourceError: it is damaged or encrypted, or unpacks to too much.
     """
     name, path = opened.source.name, opened.source.path
-    with _seekable(path, opened) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                infos = [info for info in archive.infolist() if not info.is_dir()]
-                total = sum(info.file_size for info in infos)
-                if len(infos) > _MAX_MEMBERS or total > max_unpacked_bytes:
-                    raise SourceError(
-                        f"{name} holds {len(infos):,} files of {total:,} bytes; if that is what it "
-                        "should hold, raise max_unpacked_bytes"
-                    )
-                for info in infos:
-                    with archive.open(info) as member:
-                        # Less is in it than it says, or reading it fails: never more.
-                        yield Input(f"{name}!/{info.filename}", file=member, optional=True), info
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
-            raise SourceError(f"{name}: damaged or encrypted archive: {error}") from None
-        except zipfile.zlib.error as error:  # type: ignore[attr-defined]  # the module it imports
-            raise SourceError(f"{name}: damaged archive: {error}") from None
+    with _seekable(path, opened) as file, _archive(file, name) as archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        total = sum(info.file_size for info in infos)
+        if len(infos) > _MAX_MEMBERS or total > max_unpacked_bytes:
+            raise SourceError(
+                f"{name} holds {len(infos):,} files of {total:,} bytes; if that is what it "
+                "should hold, raise max_unpacked_bytes"
+            )
+        for info in infos:
+            whole = f"{name}!/{info.filename}"
+            try:
+                member = archive.open(info)
+            except _DAMAGE as error:
+                raise SourceError(f"{whole}: damaged or encrypted: {error}") from None
+            with member:
+                # What a file says of its size is not exceeded: reading stops there.
+                held = cast("IO[Any]", _Member(member, whole))
+                yield Input(whole, file=held, optional=True), info
+
+
+def _archive(file: IO[Any], name: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except _DAMAGE as error:
+        raise SourceError(f"{name}: damaged archive: {error}") from None
 
 
 def _seekable(path: Path | None, opened: OpenInput) -> IO[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -254,12 +255,17 @@ class Loader:
         self._reject(report, careful.rejects)
         self._merge(report, lambda line: block.line(line - block.first_line))
 
-    def _merge(self, report: FileReport, raw_line: Callable[[int], bytes]) -> None:
+    def _merge(
+        self,
+        report: FileReport,
+        raw_line: Callable[[int], bytes],
+        line_of: Callable[[int], int] = int,
+    ) -> None:
         merged = merge_staged(self._connection, self._source_id, raw_line)
         report.loaded += merged.loaded
         report.merged += merged.merged
         report.duplicates += merged.duplicates
-        self._reject(report, merged.rejects)
+        self._reject(report, [replace(one, line=line_of(one.line)) for one in merged.rejects])
 
     def _reject(self, report: FileReport, rejects: list[Reject]) -> None:
         for reject in rejects if self._strict else ():

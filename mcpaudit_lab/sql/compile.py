@@ -92,7 +92,7 @@ def _event_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:
     if item.min_duration_ms is not None:
         yield writer.at_least("duration_ms", item.min_duration_ms)
     for test in item.extra:
-        if (condition := writer.extra(test)) is None:
+        if (condition := writer.beyond(test)) is None:
             writer.residual = True
         else:
             yield condition

@@ -100,7 +100,7 @@ class Dialect:
         """One of the header's values is the test's."""
         raise NotImplementedError
 
-    def extra(self, test: PathTest) -> str | None:  # noqa: ARG002 - what a subclass needs
+    def beyond(self, test: PathTest) -> str | None:  # noqa: ARG002 - what a subclass needs
         """The test's value stands in what a record has beyond its columns; None: ask Python."""
         return None
 
@@ -181,7 +181,7 @@ class DuckDB(_DoubleReader):
         function = f"mcpaudit_at_least(e.extra, '{column}', {self.bind(str(least))})"
         return f"case when e.{column} is null then {function} else e.{column} >= {number} end"
 
-    def extra(self, test: PathTest) -> str | None:
+    def beyond(self, test: PathTest) -> str | None:
         # An object as ASCII JSON. One with a lone surrogate is no JSON to DuckDB.
         if not self.can_say(test):
             return None
