@@ -9,7 +9,8 @@
     ├── LabError           the workbench cannot do what was asked
     │   ├── SourceError        an input cannot be read to its end, or is not what it claims to be
     │   │   ├── SourceChanged      it changed while it was read, or since it was loaded
-    │   │   └── NothingToLoad      a pattern or folder gives no file
+    │   │   ├── NothingToLoad      a pattern or folder gives no file
+    │   │   └── UnknownFormat      it is of none of the formats that can be read
     │   ├── LabInUse           the lab file is open in another process
     │   ├── LabReadOnly        the lab is open read-only and cannot be changed
     │   ├── LabVersionError    the lab file was written by another version, or is no lab
@@ -63,6 +64,7 @@ __all__ = [
     "SourceError",
     "StoreUnavailable",
     "Unauthorized",
+    "UnknownFormat",
     "UnreadableRow",
 ]
 
@@ -127,6 +129,10 @@ class SourceChanged(SourceError):  # noqa: N818 - reads as what happened
 
 class NothingToLoad(SourceError):  # noqa: N818 - reads as what happened
     """A pattern or a folder gives no file, so there is nothing to load."""
+
+
+class UnknownFormat(SourceError):  # noqa: N818 - reads as what happened
+    """A file is of none of the formats that can be read. The message lists them."""
 
 
 class LabInUse(LabError):  # noqa: N818 - reads as what happened

@@ -42,6 +42,7 @@ SOURCES: Final[dict[str, str]] = {
     "param": "params",
     "response": "responses",
     "header": "headers",
+    "extra": "extra",
 }
 # Query name and keyword -> column of audit_events.
 TEXT_FIELDS: Final[dict[str, str]] = {
@@ -84,6 +85,7 @@ _NOT_A_NUMBER = re.compile(r"[+-]?inf(?:inity)?|nan", re.ASCII | re.IGNORECASE)
 def choices() -> str:
     """The names that a query string may have, for a message."""
     names = (*_ONCE, *_REPEATED, *_PAGING, "param.<path>", "response.<path>", "header.<Name>")
+    names += ("extra.<path>",)
     return f"the choices are {', '.join(names)}"
 
 

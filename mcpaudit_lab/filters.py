@@ -24,7 +24,7 @@ from operator import index
 from typing import Any, TypeAlias
 
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.events import Event, format_time
+from mcpaudit_lab.events import EVENT_FIELDS, Event, format_time
 from mcpaudit_lab.filter_query import (
     HAS_COLUMNS,
     SOURCES,
@@ -75,7 +75,8 @@ class EventFilter:
         user: the subject (``user_subject``), or a list.
         session: the session's id, or a list.
         error_category: ``auth``, ``tool``, ``handler``; ``""`` for events without one; or a list.
-        source: ``mcp``, ``portal-tryit``, ``portal-replay``, or a list.
+        source: ``mcp``, ``portal-tryit``, ``portal-replay``, the name of another recorder's format
+            such as ``mcpsnoop``, or a list.
         tool_group: the tool's group, or a list.
         auth_type: ``oidc``, ``apikey``, ``anonymous``, or a list.
         success: True for calls that succeeded, False for those that failed.
@@ -85,13 +86,15 @@ class EventFilter:
             ``{"user.id": "alice"}``. None is null; absent never matches.
         responses: the same in ``response_result``.
         headers: header name, in any case -> one of its values.
+        extra: the same in what a record has beyond its columns, as other recorders' files do:
+            ``{"server_name": "weather"}``.
         has: columns of the payload that must be present and not empty: one of
             :data:`HAS_COLUMNS`, or a list of which all.
         limit: at most so many events. Like ``offset`` it pages a list and decides no match.
         offset: leave out so many at the front.
         now: the moment that spans and ``"today"`` count from; the clock's, unless given.
-        **dotted: ``param.<path>``, ``response.<path>`` and ``header.<Name>``, one value each:
-            ``**{"param.user.id": "alice"}``; and ``from``.
+        **dotted: ``param.<path>``, ``response.<path>``, ``header.<Name>`` and ``extra.<path>``, one
+            value each: ``**{"param.user.id": "alice"}``; and ``from``.
 
     Raises:
         FilterError: if an argument cannot mean anything; the message names the choices.
@@ -112,6 +115,7 @@ class EventFilter:
     params: tuple[PathTest, ...]
     responses: tuple[PathTest, ...]
     headers: tuple[PathTest, ...]
+    extra: tuple[PathTest, ...]
     has: tuple[str, ...]
     limit: int | None
     offset: int
@@ -135,6 +139,7 @@ class EventFilter:
         params: Tests = None,
         responses: Tests = None,
         headers: Tests = None,
+        extra: Tests = None,
         has: Texts = None,
         limit: int | None = None,
         offset: int = 0,
@@ -149,6 +154,7 @@ class EventFilter:
             "params": _tests("param", params),
             "responses": _tests("response", responses),
             "headers": _tests("header", headers),
+            "extra": _tests("extra", extra),
         }
         for name, value in dotted.items():
             prefix, _, rest = name.partition(".")
@@ -234,6 +240,8 @@ class EventFilter:
 
     def matches(self, event: Event) -> bool:
         """Whether the event is wanted. ``limit`` and ``offset`` play no part."""
+        if self.extra and not all(test.holds(event.extra) for test in self.extra):
+            return False
         return self._matches_summary(event) and self._matches_payload(event)
 
     def _matches_summary(self, event: Event) -> bool:
@@ -353,6 +361,10 @@ def _count(name: str, value: Any) -> int | None:
     return number
 
 
+# What extra may keep beside a column that cannot hold it exactly.
+_MEMBERS = {"payload", *(field.name for field in EVENT_FIELDS)}
+
+
 def _tests(source: str, value: Tests) -> tuple[PathTest, ...]:
     if value is None:
         return ()
@@ -373,6 +385,8 @@ def _test(source: str, path: str | tuple[str, ...], wanted: Scalar) -> PathTest:
         path = split_path(path, f"{source}.{path}")
     if not path or not all(isinstance(key, str) for key in path):
         raise FilterError(f"{SOURCES[source]}: a path is dotted text or a tuple of keys")
+    if source == "extra" and path[0] in _MEMBERS:
+        raise FilterError(f"extra.{shown_key(path[0])}: that is a member of every record")
     try:
         return PathTest.of(tuple(path), wanted)
     except FilterError as error:

@@ -40,6 +40,7 @@ __all__ = [
     "cell_text",
     "columns_of",
     "event_row",
+    "load_columns",
     "load_rows",
     "open_console",
     "print_load",
@@ -177,7 +178,7 @@ REJECT_COLUMNS: Final = (
     Column("detail", least=16),
     Column("raw", "the line", least=12),
 )
-_COUNTS: Final = ("lines", "loaded", "merged", "duplicates", "rejected", "blank")
+_COUNTS: Final = ("lines", "loaded", "merged", "duplicates", "rejected", "blank", "other", "parts")
 LOAD_COLUMNS: Final = (
     Column("name", "source", least=12, keep_end=True),
     *(Column(name, right=True, form=_count) for name in _COUNTS),
@@ -259,6 +260,12 @@ def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def load_columns(report: LoadReport) -> list[Column]:
+    """The columns of :data:`LOAD_COLUMNS` that this report has something to say in."""
+    shown = {"name", *report.shown_counts}
+    return [column for column in LOAD_COLUMNS if column.key in shown]
+
+
 def load_rows(report: LoadReport) -> list[dict[str, Any]]:
     """A row of :data:`LOAD_COLUMNS` for each input, and the sums at the end of several."""
     rows = [{name: getattr(item, name) for name in ("name", *_COUNTS)} for item in report]
@@ -280,7 +287,9 @@ def open_console() -> Console:
 
 def print_load(console: Console, report: LoadReport) -> None:
     """Print what a load did, source by source, and which lines it rejected for which reason."""
-    print_table(console, LOAD_COLUMNS, load_rows(report))
+    print_table(console, load_columns(report), load_rows(report))
+    for remark in report.remarks():
+        console.print(Text(remark, "yellow"))
     for reason, count in sorted(report.reasons.items()):
         console.print(Text(f"rejected, {reason}: {count:,}", "yellow"))
 

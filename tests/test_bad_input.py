@@ -301,7 +301,7 @@ def test_a_torn_last_line_is_called_so() -> None:
 
 def test_the_raw_text_of_a_reject_is_kept_whatever_it_is() -> None:
     raw = bytes(range(1, 256)).replace(b"\n", b"")
-    lab = load_bytes(raw + b"\n")
+    lab = load_bytes(raw + b"\n" + line().encode() + b"\n")
     (reject,) = lab.rejects().to_dict("records")
     assert bytes(reject["raw"]) == raw
 

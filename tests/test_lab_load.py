@@ -496,7 +496,7 @@ def test_an_event_is_found_by_id_or_not() -> None:
 
 def test_a_report_shows_hostile_names_and_reasons_as_data(tmp_path: Path) -> None:
     path = tmp_path / "<img src=x onerror=alert(1)>\x1b[31m.jsonl"
-    path.write_bytes(b"broken\n")
+    path.write_bytes(b"broken\n" + lines_of(DETAILS)[0] + b"\n")
     report = Lab().load(path)
     html = report._repr_html_()
     assert "<img" not in html

@@ -67,18 +67,43 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
     return FOUND
 
 
+def _list_formats(context: click.Context) -> None:
+    from mcpaudit_lab.formats import what_there_is
+    from mcpaudit_lab.tables import columns_of, print_table
+
+    names = ("name", "kind", "title")
+    rows = [dict(zip(names, row, strict=True)) for row in what_there_is()]
+    print_table(open_output(), columns_of(rows), rows)
+    context.exit(FOUND)
+
+
 @click.command()
 @click.argument("files", nargs=-1, required=True)
 @new_lab_option
+@click.option("--format", "format_name", metavar="NAME", help="Read FILES as this format.")
+@click.option(
+    "--formats",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, asked: _list_formats(context) if asked else None,
+    help="List the formats that FILES may have, and load nothing.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first bad line and load nothing.")
 @json_option
-def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool) -> int:
-    """Load exports and other files of events into a lab.
+def load(
+    *,
+    files: tuple[str, ...],
+    lab_path: Path,
+    format_name: str | None,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Load exports, saved answers of a portal, Parquet that a lab wrote, or other recorders' files.
 
-    They are exports, detail lines, saved answers of a portal, or Parquet that a lab wrote.
-
-    FILES are files, folders, patterns in quotes, or - for standard input; .gz and .zst are
-    unpacked. All of it is loaded or nothing. The same again adds nothing.
+    FILES are files, folders, ZIP archives, patterns in quotes, or - for standard input; .gz, .zst,
+    .bz2 and .xz are unpacked. Their content says what they are, or --format does. All of it is
+    loaded or nothing. The same again adds nothing.
 
     Exit status: 1 if lines were rejected, the others are loaded, see `rejects`; or if a file is
     empty, or a pattern or folder gives none. 2 if nothing was loaded for another reason.
@@ -95,7 +120,9 @@ def load(*, files: tuple[str, ...], lab_path: Path, strict: bool, as_json: bool)
         click.echo(f"{visible(str(error))}; nothing was loaded", err=True)
         return LOOK
     with Lab(lab_path) as lab:
-        return _print_report(lab, lab.load(inputs, strict=strict), as_json, from_files=True)
+        return _print_report(
+            lab, lab.load(inputs, format=format_name, strict=strict), as_json, from_files=True
+        )
 
 
 @click.command()

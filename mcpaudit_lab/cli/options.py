@@ -76,7 +76,7 @@ _TEXTS: Final = (
     ("user", "SUBJECT", "Who called, such as apikey:ci-runner."),
     ("session", "ID", "MCP session."),
     ("error_category", "NAME", "auth, tool or handler."),
-    ("source", "NAME", "mcp, portal-tryit or portal-replay."),
+    ("source", "NAME", "mcp, portal-tryit, portal-replay, or a format's name."),
     ("tool_group", "NAME", "Group of the tool."),
     ("auth_type", "NAME", "oidc, apikey or anonymous."),
     ("has", "COLUMN", "Payload column that is not empty, such as notifications."),
@@ -96,6 +96,7 @@ _PATHS: Final = (
     ("param", "PATH=VALUE", "An argument, such as user.id=alice."),
     ("response", "PATH=VALUE", "A value in the result, such as isError=true."),
     ("header", "NAME=VALUE", "A header of the request."),
+    ("extra", "PATH=VALUE", "What other recorders keep, such as server_name=weather."),
 )
 _FAILED: Final = "failed"
 _TIMES: Final = ("since", "from", "to")

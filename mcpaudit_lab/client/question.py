@@ -131,6 +131,8 @@ def _send_summary(item: EventFilter, sent: dict[str, Any], *, reference: bool) -
                 name in _REFERENCE_FIELDS and len(texts) == 1 and texts[0].isprintable()
             )
             whole &= _put(sent, name, texts, can=known and _can_say(name, texts))
+    # A portal's rows have nothing beyond their columns that it could be asked for.
+    whole &= not item.extra
     if item.q:
         known = not reference or (len(item.q) <= _REFERENCE_Q_CHARS and item.q.isprintable())
         whole &= _put(sent, "q", item.q, can=known and _can_say("q", item.q))

@@ -15,15 +15,39 @@ from mcpaudit_lab.formats.jsonrpc import (
     PartSeen,
     ToolDefinitionsSeen,
 )
+from mcpaudit_lab.formats.lines import Bad, Found, Line, Outcome, Place, Tally, read_lines
 from mcpaudit_lab.formats.pairing import Pairing
+from mcpaudit_lab.formats.reader import Reader
+from mcpaudit_lab.formats.recognise import (
+    Chosen,
+    choose,
+    looks_like,
+    readers,
+    text_within,
+    what_there_is,
+)
 
 __all__ = [
+    "Bad",
     "Call",
     "CallFinished",
     "CallOpened",
+    "Chosen",
+    "Found",
     "Item",
+    "Line",
     "Other",
+    "Outcome",
     "Pairing",
     "PartSeen",
+    "Place",
+    "Reader",
+    "Tally",
     "ToolDefinitionsSeen",
+    "choose",
+    "looks_like",
+    "read_lines",
+    "readers",
+    "text_within",
+    "what_there_is",
 ]

@@ -119,6 +119,9 @@ class Call:
         cancelled: whether somebody said that the call is not wanted any more.
         places: where its messages stood, the request's first; what the caller gave.
         extra: more members for the event, by name. May be added to until :meth:`event` is called.
+        defaults: the same for what the messages themselves may say better.
+        request_truncated: whether the recorder cut its copy of the request.
+        response_truncated: the same of the answer.
         transport: ``stdio`` or ``http``; empty where nobody knows.
         headers: of the HTTP request, name to values; None off HTTP.
     """
@@ -148,6 +151,9 @@ class Call:
         self.cancelled = False
         self.places: list[object] = [] if place is None else [place]
         self.extra: dict[str, Any] = {}
+        self.defaults: dict[str, Any] = {}
+        self.request_truncated = False
+        self.response_truncated = False
         self.transport = ""
         self.headers: Mapping[str, list[str]] | None = None
         self.source = source
@@ -221,6 +227,10 @@ class Call:
             }
             response = {"response_error": error}
         sent = self._kept.sent()
+        if self.request_truncated:
+            sent["request_truncated"] = True
+        if self.response_truncated:
+            response["response_truncated"] = True
         if self.headers is not None:
             sent["request_headers"] = self._policy.sanitizer.mask_headers(self.headers)
         return Event.build(
@@ -240,7 +250,7 @@ class Call:
         )
 
     def _extra(self) -> dict[str, Any]:
-        known: dict[str, Any] = {"jsonrpc_id": self.jsonrpc_id}
+        known: dict[str, Any] = {"jsonrpc_id": self.jsonrpc_id, **self.defaults}
         if self.connection is not None:
             known["connection"] = self.connection
         if self.cancelled:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChosenColumns", "column_list", "decode_columns"]
 
-_PATHS = {"param": "request_params", "response": "response_result"}
+_PATHS = {"param": "p.request_params", "response": "p.response_result", "extra": "e.extra"}
 _EVENTS = {field.column: f'e."{field.column}"' for field in EVENT_FIELDS} | {"extra": "e.extra"}
 # captured_at is known for rows from a database only, so that frames would depend on the way taken.
 _PAYLOADS = {field.name: f'p."{field.name}"' for field in PAYLOAD_FIELDS}
@@ -78,11 +78,18 @@ def _path(name: str, parameter: str, params: dict[str, Any]) -> str:
         return _walk("p.request_headers", parameter, params)
     if source not in _PATHS or not rest:
         choices = ", ".join(
-            [*_EVENTS, *_PAYLOADS, "param.<path>", "response.<path>", "header.<Name>"]
+            [
+                *_EVENTS,
+                *_PAYLOADS,
+                "param.<path>",
+                "response.<path>",
+                "header.<Name>",
+                "extra.<path>",
+            ]
         )
         raise FilterError(f"no column {name!r}; choose from {choices}")
     params[parameter] = list(split_path(rest, name))
-    return _walk(f"p.{_PATHS[source]}", parameter, params)
+    return _walk(_PATHS[source], parameter, params)
 
 
 def _walk(document: str, parameter: str, params: dict[str, Any]) -> str:
@@ -101,7 +108,8 @@ def _walk(document: str, parameter: str, params: dict[str, Any]) -> str:
             params[f"{parameter}_{depth}"] = pointers[depth]
             checks.append(f"json_type({document}, ${parameter}_{depth}) = 'OBJECT'")
     params[parameter] = pointers[-1]
-    value = f"json_extract({document}, ${parameter})::varchar"
+    # Extra may hold a lone surrogate, and is no JSON to DuckDB then.
+    value = f"try(json_extract({document}, ${parameter}))::varchar"
     return f"case when {' and '.join(checks)} then {value} end" if checks else value
 
 

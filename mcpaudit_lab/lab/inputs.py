@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import lzma
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,27 +18,36 @@ __all__ = ["Input", "Inputs", "OpenInput", "find_inputs", "open_input"]
 
 Inputs: TypeAlias = "str | os.PathLike[str] | IO[Any] | Iterable[str | os.PathLike[str] | IO[Any]]"
 
-# What a folder is searched for; a file named outright may be called anything.
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
-_PACKED = (".gz", ".zst")
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+}
+# An xz file says how much memory its reader needs; the largest preset needs 65 MiB.
+_XZ_MEMORY = 256 << 20
 _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One thing to load: a path, or an open file of the caller's."""
+    """One thing to load: a path, or an open file of the caller's.
+
+    ``optional`` says that it was found in a folder or archive: it is left out where it is of no
+    format that can be read.
+    """
 
     name: str
     path: Path | None = None
     file: IO[Any] | None = None
+    optional: bool = False
 
 
 def find_inputs(inputs: Inputs) -> list[Input]:
     """List what the caller named: paths, glob patterns, folders, open files, each once.
 
-    A folder gives its exports (``.jsonl``, ``.ndjson``, ``.json``, also ``.gz`` or ``.zst``, and
-    ``.parquet``), with those of its subfolders, by name. Matches of a pattern are sorted.
+    A folder gives its files and those of its subfolders, by name; their content decides which of
+    them are loaded. Matches of a pattern are sorted.
 
     Raises:
         NothingToLoad: for a pattern or folder that gives nothing.
@@ -58,20 +68,17 @@ def find_inputs(inputs: Inputs) -> list[Input]:
             resolved = path.resolve()
             if resolved not in seen:
                 seen.add(resolved)
-                found.append(Input(str(path), path=path))
+                optional = Path(os.fspath(item)).expanduser().is_dir()
+                found.append(Input(str(path), path=path, optional=optional))
     return found
 
 
 def _expand(text: str) -> list[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
-        files = sorted(child for child in path.rglob("*") if _is_export(child))
+        files = sorted(child for child in path.rglob("*") if child.is_file())
         if not files:
-            looked_for = ", ".join(_SUFFIXES)
-            raise NothingToLoad(
-                f"no exports in the folder {text!r} (looked for {looked_for}); "
-                "give files by their names to load others"
-            )
+            raise NothingToLoad(f"no exports in the folder {text!r}: it has no files")
         return files
     if path.exists():
         return [path]
@@ -81,11 +88,6 @@ def _expand(text: str) -> list[Path]:
             return files
         raise NothingToLoad(f"no file matches {text!r}")
     raise SourceError(f"no such file: {text!r}")
-
-
-def _is_export(path: Path) -> bool:
-    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
-    return suffix in _SUFFIXES and path.is_file()
 
 
 class _Hashing(io.RawIOBase):
@@ -117,12 +119,49 @@ class _Hashing(io.RawIOBase):
         return int(count)
 
 
+class _Unpacking:
+    """Reads bz2 and xz, several streams in a row too, within a bound of memory."""
+
+    def __init__(self, raw: Any, compression: str) -> None:
+        self._raw = raw
+        self._xz = compression == "xz"
+        self._unpacker: Any = self._make()
+
+    def _make(self) -> Any:
+        import bz2
+
+        if self._xz:
+            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        return bz2.BZ2Decompressor()
+
+    def read(self, limit: int) -> bytes:
+        """At most ``limit`` bytes; none at the end.
+
+        Raises:
+            OSError: the data is damaged, or ends early; or an error of the library.
+        """
+        while True:
+            if self._unpacker.eof:
+                rest = self._unpacker.unused_data or self._raw.read(_READ_BYTES)
+                # Streams of xz may be padded with zeros to a multiple of four bytes.
+                rest = rest.lstrip(b"\x00") if self._xz else rest
+                if not rest:
+                    return b""
+                self._unpacker = self._make()
+            else:
+                rest = self._raw.read(_READ_BYTES) if self._unpacker.needs_input else b""
+                if not rest and self._unpacker.needs_input:
+                    raise EOFError("it ends early")
+            if data := self._unpacker.decompress(rest, limit):
+                return bytes(data)
+
+
 class OpenInput:
     """One input, open: :meth:`readinto` gives unpacked bytes; the SHA-256 is of the stored ones.
 
     Attributes:
         head: the first bytes as they are stored, to tell the format by.
-        compression: ``gzip``, ``zstd`` or None, told from the content.
+        compression: ``gzip``, ``zstd``, ``bz2``, ``xz`` or None, told from the content.
     """
 
     def __init__(
@@ -142,7 +181,9 @@ class OpenInput:
         self.head = buffered.peek(16)[:16]
         self.compression = next((c for m, c in _MAGIC.items() if self.head.startswith(m)), None)
         self._stream: Any = buffered
-        if self.compression:
+        if self.compression in ("bz2", "xz"):
+            self._stream = _Unpacking(buffered, self.compression)
+        elif self.compression:
             import pyarrow as pa
 
             self._stream = pa.CompressedInputStream(pa.PythonFile(buffered), self.compression)
@@ -162,7 +203,7 @@ class OpenInput:
                     buffer[done : done + count] = data
                 else:
                     count = self._stream.readinto(buffer[done:])
-            except OSError as error:
+            except (OSError, EOFError, lzma.LZMAError) as error:
                 if not self.compression:
                     raise
                 raise SourceError(

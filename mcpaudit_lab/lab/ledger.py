@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcpaudit_lab.errors import EventNotFound, SourceChanged, SourceError
 from mcpaudit_lab.jsontext import replace_surrogates
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 __all__ = [
     "LEDGER_TABLES",
     "PLACE_COLUMNS",
+    "LinesOf",
     "Provenance",
     "RowsHash",
+    "add_lines_of",
     "add_rejects",
     "add_source",
+    "ensure_ledger",
     "next_source_id",
-    "read_raw",
+    "read_raws",
     "request_text",
     "sources_of",
 ]
@@ -51,7 +55,13 @@ LEDGER_TABLES = (
     (
         "create table sources (id integer, kind varchar, name varchar, request varchar,"
         " sha256 varchar, bytes bigint, lines bigint, loaded bigint, merged bigint,"
-        " duplicates bigint, rejected bigint, blank bigint, loaded_at timestamptz)"
+        " duplicates bigint, rejected bigint, blank bigint, loaded_at timestamptz,"
+        " other bigint, parts bigint, format varchar)"
+    ),
+    # The further lines of events that came from several: answers, notifications, parts of a line.
+    (
+        "create table event_lines (event_id uuid, source_id integer, line bigint,"
+        " byte_offset bigint, byte_size bigint)"
     ),
     (
         "create table rejects (source_id integer, file varchar, line bigint, byte_offset bigint,"
@@ -65,6 +75,18 @@ LEDGER_TABLES = (
 )
 
 _READ_BYTES = 1 << 20
+_File: TypeAlias = tuple[str, str | None, str]
+_COUNTS = (
+    "bytes",
+    "lines",
+    "loaded",
+    "merged",
+    "duplicates",
+    "rejected",
+    "blank",
+    "other",
+    "parts",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +95,9 @@ class Provenance:
 
     Attributes:
         event_id: the event.
-        part: ``event`` or ``payload``; a payload may come from another source than its event.
-        kind: ``file``, ``stream`` (an open file), or ``database``.
+        part: ``event`` or ``payload``, which may come from another source than its event; or
+            ``line``, a further line that the event came from: an answer, a notification, a part.
+        kind: ``file``, ``archive`` (a file in one), ``stream`` (an open file), or ``database``.
         source: the path, or the database's URL without its password.
         request: what was asked of a database, else None.
         line: line or row number in the source, from 1.
@@ -83,6 +106,8 @@ class Provenance:
         loaded_at: when the load ended, UTC.
         raw: the line's bytes, read again from the source and checked; None where it cannot be.
         note: why there is no ``raw``, or an empty text.
+        format: what the source was read as, such as ``docker>portal``; None for rows.
+        within: the text within the line, where a log has put something around it; else None.
     """
 
     event_id: str
@@ -97,13 +122,83 @@ class Provenance:
     # A line may be megabytes, and what stands in it is for those who ask for it.
     raw: bytes | None = field(repr=False)
     note: str = ""
+    format: str | None = None
+    within: bytes | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values; ``raw`` as text, bytes that are not UTF-8 escaped."""
+        """The same as JSON values; bytes as text, those that are not UTF-8 escaped."""
         values = asdict(self)
         values["loaded_at"] = self.loaded_at.isoformat()
-        values["raw"] = None if self.raw is None else self.raw.decode("utf-8", "backslashreplace")
+        for name in ("raw", "within"):
+            text = values[name]
+            values[name] = None if text is None else text.decode("utf-8", "backslashreplace")
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class LinesOf:
+    """The places of an event: what it is staged as, and ``(line, offset, size)`` of each."""
+
+    event_id: str
+    staged_line: int
+    places: tuple[tuple[int, int, int], ...]
+
+
+def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add what a lab of an earlier version does not have yet."""
+    if not _has_lines(connection):
+        for column in ("other bigint", "parts bigint", "format varchar"):
+            connection.execute(f"alter table sources add column if not exists {column}")
+        connection.execute(LEDGER_TABLES[1])
+
+
+def _has_lines(connection: duckdb.DuckDBPyConnection) -> bool:
+    query = "select count(*) from duckdb_tables() where table_name = 'event_lines' and not internal"
+    return bool(read_value(connection, query))
+
+
+def add_lines_of(
+    connection: duckdb.DuckDBPyConnection, source_id: int, rows: Iterable[LinesOf]
+) -> None:
+    """Give events that were just merged their real lines, and enter their further ones.
+
+    Those of events that came from elsewhere are left out.
+    """
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("event_id", "staged", "number", "line", "byte_offset", "byte_size")
+    }
+    for row in rows:
+        for number, place in enumerate(row.places):
+            values = (row.event_id, row.staged_line, number, *place)
+            for name, value in zip(columns, values, strict=True):
+                columns[name].append(value)
+    if not columns["line"]:
+        return
+    kinds = {name: pa.string() if name == "event_id" else pa.int64() for name in columns}
+    table = pa.table({name: pa.array(columns[name], kinds[name]) for name in columns})
+    with registered(connection, "mcpaudit_places", table):
+        connection.execute(
+            "create or replace temp table placed as select p.* replace (p.event_id::uuid as"
+            " event_id) from mcpaudit_places p where exists (select 1 from audit_events e where"
+            " e.id = p.event_id::uuid and e.source_id = $source and e.line = p.staged)"
+            " or exists (select 1 from audit_payloads y where y.event_id = p.event_id::uuid"
+            " and y.source_id = $source and y.line = p.staged)",
+            {"source": source_id},
+        )
+    for events, key in (("audit_events", "id"), ("audit_payloads", "event_id")):
+        connection.execute(
+            f"update {events} t set line = p.line from placed p where p.number = 0"
+            f" and p.staged < 0 and t.{key} = p.event_id and t.source_id = $source"
+            " and t.line = p.staged",
+            {"source": source_id},
+        )
+    connection.execute(
+        "insert into event_lines select event_id, $source, line, byte_offset, byte_size"
+        " from placed where number > 0",
+        {"source": source_id},
+    )
 
 
 def next_source_id(connection: duckdb.DuckDBPyConnection) -> int:
@@ -158,7 +253,7 @@ def add_source(
     )
     if known is not None:
         ids = {"old": known, "new": source_id}
-        for table in ("audit_events", "audit_payloads"):
+        for table in ("audit_events", "audit_payloads", "event_lines"):
             connection.execute(f"update {table} set source_id = $old where source_id = $new", ids)
         connection.execute(
             "delete from rejects where source_id = $new and (line, reason) in"
@@ -168,9 +263,18 @@ def add_source(
         connection.execute("update rejects set source_id = $old where source_id = $new", ids)
         return
     connection.execute(
-        "insert into sources values ($id, $kind, $name, $request, $sha256, $bytes, $lines, $loaded,"
-        " $merged, $duplicates, $rejected, $blank, now())",
-        {**asdict(report), "id": source_id, "kind": kind, "name": name, "request": request},
+        "insert into sources by name select $id as id, $kind as kind, $name as name,"
+        " $request as request, $sha256 as sha256, $format as format, now() as loaded_at, "
+        + ", ".join(f"${count} as {count}" for count in _COUNTS),
+        {
+            **{count: getattr(report, count) for count in _COUNTS},
+            "id": source_id,
+            "kind": kind,
+            "name": name,
+            "request": request,
+            "sha256": report.sha256,
+            "format": report.format,
+        },
     )
 
 
@@ -180,14 +284,21 @@ def sources_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dic
     Raises:
         EventNotFound: no such event.
     """
+    more, name = "", "null"
+    if _has_lines(connection):
+        name = "s.format"
+        more = (
+            " union all select 'zline', source_id, line, byte_offset, byte_size"
+            " from event_lines where event_id = $id"
+        )
     relation = connection.sql(
-        "select r.part, s.kind, s.name as source, s.request, r.line, r.byte_offset, r.byte_size,"
-        " s.sha256, s.bytes, s.loaded_at from ("
+        "select replace(r.part, 'zline', 'line') part, s.kind, s.name as source, s.request, r.line,"
+        f" r.byte_offset, r.byte_size, s.sha256, s.bytes, s.loaded_at, {name} as format from ("
         "  select 'event' as part, source_id, line, byte_offset, byte_size"
         "  from audit_events where id = $id"
         "  union all select 'payload', source_id, line, byte_offset, byte_size"
         "  from audit_payloads where event_id = $id"
-        " ) r join sources s on s.id = r.source_id order by r.part",
+        f" {more}) r join sources s on s.id = r.source_id order by r.part, r.line",
         params={"id": event_id},
     )
     rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
@@ -196,38 +307,72 @@ def sources_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dic
     return rows
 
 
-def read_raw(row: dict[str, Any]) -> tuple[bytes | None, str]:
-    """Read a line again from its file; gives it, or why not.
+def read_raws(rows: list[dict[str, Any]]) -> list[tuple[bytes | None, str]]:
+    """Read lines again from their files; gives each, or why not.
 
-    The whole file is hashed first and compared with what was loaded.
+    Each file is read once: hashed whole, and compared with what was loaded.
 
     Raises:
-        SourceChanged: the file is not what was loaded.
+        SourceChanged: a file is not what was loaded.
         SourceError: it cannot be read any more.
     """
-    if row["kind"] != "file":
-        return None, f"a {row['kind']} cannot be read again"
-    source = Input(row["source"], path=Path(row["source"]))
+    found: dict[_File, dict[tuple[int, int], bytes]] = {}
+    wanted: dict[_File, set[tuple[int, int]]] = {}
+    for row in rows:
+        if row["kind"] in ("file", "archive"):
+            wanted.setdefault(_file_of(row), set()).add((row["byte_offset"], row["byte_size"]))
+    for key, places in wanted.items():
+        found[key] = _read_places(*key, sorted(places))
+    answers: list[tuple[bytes | None, str]] = []
+    for row in rows:
+        if row["kind"] in ("file", "archive"):
+            answers.append((found[_file_of(row)][row["byte_offset"], row["byte_size"]], ""))
+        else:
+            answers.append((None, f"a {row['kind']} cannot be read again"))
+    return answers
+
+
+def _file_of(row: dict[str, Any]) -> _File:
+    """Path, the name within an archive or None, and SHA-256."""
+    if row["kind"] == "file":
+        return row["source"], None, row["sha256"]
+    request = json.loads(row["request"])
+    return request["archive"], request["member"], row["sha256"]
+
+
+def _read_places(
+    path: str, member: str | None, sha256: str, places: list[tuple[int, int]]
+) -> dict[tuple[int, int], bytes]:
+    source = Input(path, path=Path(path))
     with open_input(source, max_unpacked_bytes=2**63, advance=lambda _: None) as opened:
-        raw = _slice(opened.readinto, row["byte_offset"], row["byte_size"])
-        _, sha256 = opened.finish()
-    if sha256 != row["sha256"]:
-        raise SourceChanged(f"{row['source']} is not the file that was loaded: its SHA-256 differs")
-    return raw, ""
+        found = _slices(opened.readinto, places) if member is None else {}
+        _, now = opened.finish()
+    if now != sha256:
+        raise SourceChanged(f"{path} is not the file that was loaded: its SHA-256 differs")
+    if member is not None:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            inner = Input(f"{path}!/{member}", file=file)
+            with open_input(inner, max_unpacked_bytes=2**63, advance=lambda _: None) as opened:
+                found = _slices(opened.readinto, places)
+    return found
 
 
-def _slice(readinto: Any, offset: int, size: int) -> bytes:
-    """Bytes ``offset`` to ``offset + size`` of a stream."""
+def _slices(readinto: Any, places: list[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    """The bytes at places of a stream, each an offset and a size, in ascending order."""
     buffer = bytearray(_READ_BYTES)
-    position, found = 0, bytearray()
-    while len(found) < size and (count := readinto(memoryview(buffer))):
-        start = max(offset - position, 0)
-        if start < count:
-            found += buffer[start : min(count, start + size - len(found))]
+    position, found = 0, {place: bytearray() for place in places}
+    left = list(places)
+    while left and (count := readinto(memoryview(buffer))):
+        for place in left:
+            offset, size = place
+            start = max(offset - position, 0)
+            if start < count:
+                found[place] += buffer[start : min(count, start + size - len(found[place]))]
         position += count
-    if len(found) < size:
+        left = [place for place in left if place[0] + place[1] > position]
+    if left:
         raise SourceError("the source ends before the line does")
-    return bytes(found)
+    return {place: bytes(text) for place, text in found.items()}
 
 
 class RowsHash:

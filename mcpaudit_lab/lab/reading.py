@@ -12,8 +12,9 @@ from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.errors import EventNotFound, LabError, LabReadOnly
 from mcpaudit_lab.events import Event, parse_id
 from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.formats import text_within
 from mcpaudit_lab.lab.event_set import EventSet
-from mcpaudit_lab.lab.ledger import Provenance, read_raw, sources_of
+from mcpaudit_lab.lab.ledger import Provenance, read_raws, sources_of
 from mcpaudit_lab.lab.opening import keep_private, open_lab
 from mcpaudit_lab.lab.results import SqlResult, run_sql
 from mcpaudit_lab.terminal import counted
@@ -252,7 +253,7 @@ class LabReader:
             Columns ``id``, ``kind`` (``file``, ``stream``, ``database``, ``portal``, ``tail``,
             ``replay``), ``name``, ``request`` (what was asked there, where something was),
             ``sha256``, ``bytes``, ``lines``, ``loaded``, ``merged``, ``duplicates``,
-            ``rejected``, ``blank``, ``loaded_at`` (UTC).
+            ``rejected``, ``blank``, ``loaded_at`` (UTC), ``other``, ``parts``, ``format``.
         """
         return self.sql("select * from sources order by id").df()
 
@@ -278,7 +279,8 @@ class LabReader:
             event_id: the event's id.
 
         Returns:
-            The event's own provenance, then its payload's where there is one.
+            The event's own provenance, then its payload's where there is one, then that of each
+            further line it came from.
 
         Raises:
             EventNotFound: no such event.
@@ -286,9 +288,9 @@ class LabReader:
             SourceError: the file cannot be read any more.
         """
         wanted = parse_id(event_id)
-        found = []
-        for row in sources_of(self.connection.cursor(), wanted):
-            raw, note = read_raw(row)
+        rows, found = sources_of(self.connection.cursor(), wanted), []
+        for row, (raw, note) in zip(rows, read_raws(rows), strict=True):
             del row["byte_size"], row["bytes"]
-            found.append(Provenance(event_id=wanted, **row, raw=raw, note=note))
+            within = None if raw is None or not row["format"] else text_within(row["format"], raw)
+            found.append(Provenance(event_id=wanted, **row, raw=raw, note=note, within=within))
         return found

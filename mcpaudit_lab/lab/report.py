@@ -14,8 +14,8 @@ __all__ = ["FileReport", "LoadReport"]
 class FileReport:
     """The counts of one input.
 
-    ``lines`` is always ``loaded + merged + duplicates + rejected + blank``. A saved page of events
-    counts each of its events as a line, a database or Parquet file each of its rows.
+    ``lines`` is always ``loaded + merged + duplicates + rejected + blank + other + parts``. A
+    document counts each of its records as a line, a database or Parquet file each of its rows.
 
     Attributes:
         name: the path, or what stands for one.
@@ -25,8 +25,12 @@ class FileReport:
         duplicates: events that were there already, equal.
         rejected: lines in ``rejects``, conflicts included.
         blank: lines of white space.
+        other: lines that are well formed and no tool call, such as a log's own.
+        parts: lines that belong to a call already counted: its answer, its notifications.
         bytes: size of the input as it is stored.
         sha256: of those bytes, in hex.
+        format: what it was read as, such as ``mcpsnoop`` or ``docker>portal``.
+        notes: what else there is to know, such as frames that are missing.
     """
 
     name: str
@@ -36,14 +40,22 @@ class FileReport:
     duplicates: int = 0
     rejected: int = 0
     blank: int = 0
+    other: int = 0
+    parts: int = 0
     bytes: int = 0
     sha256: str = ""
+    format: str = "portal"
+    notes: tuple[str, ...] = ()
 
 
-_COUNTS = tuple(f.name for f in fields(FileReport) if f.name not in ("name", "sha256"))
+_TEXTS = ("name", "sha256", "format", "notes")
+_COUNTS = tuple(f.name for f in fields(FileReport) if f.name not in _TEXTS)
+# Shown where there are some.
+_RARE = ("other", "parts")
 
 
 _NAME_MAX = 120
+_SKIPPED_SHOWN = 20
 
 
 def _end_of(name: str) -> str:
@@ -59,11 +71,13 @@ class LoadReport:
         files: one report for each input, in the order they were read.
         seconds: how long the load took.
         reasons: how many lines were rejected for which reason.
+        skipped: files of a folder or archive that are of no format, and were left out.
     """
 
     files: tuple[FileReport, ...]
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[FileReport]:
         return iter(self.files)
@@ -102,26 +116,40 @@ class LoadReport:
         """Lines of white space."""
         return self.total("blank")
 
+    @property
+    def other(self) -> int:
+        """Lines that are well formed and no tool call."""
+        return self.total("other")
+
+    @property
+    def parts(self) -> int:
+        """Lines that belong to a call that is counted already."""
+        return self.total("parts")
+
+    @property
+    def shown_counts(self) -> tuple[str, ...]:
+        """The names of the counts that a table shows: rare ones only where there are some."""
+        return tuple(name for name in _COUNTS if name not in _RARE or self.total(name))
+
     def to_dict(self) -> dict[str, object]:
         """The report as JSON values."""
         return {
             **{name: self.total(name) for name in _COUNTS},
             "seconds": round(self.seconds, 3),
             "reasons": dict(self.reasons),
+            "skipped": list(self.skipped),
             "files": [{f.name: getattr(r, f.name) for f in fields(r)} for r in self.files],
         }
 
     def _rows(self) -> list[list[str]]:
         """A heading, a row for each file, and the sums where there are several."""
+        counts = self.shown_counts
         rows = [
-            ["file", *_COUNTS],
-            *(
-                [_end_of(f.name), *(f"{getattr(f, name):,}" for name in _COUNTS)]
-                for f in self.files
-            ),
+            ["file", *counts],
+            *([_end_of(f.name), *(f"{getattr(f, name):,}" for name in counts)] for f in self.files),
         ]
         if len(self.files) != 1:
-            rows.append(["together", *(f"{self.total(name):,}" for name in _COUNTS)])
+            rows.append(["together", *(f"{self.total(name):,}" for name in counts)])
         return rows
 
     def __str__(self) -> str:
@@ -137,7 +165,19 @@ class LoadReport:
         if self.reasons:
             counts = (f"{count:,} {visible(reason)}" for reason, count in self.reasons.items())
             lines.append(f"rejected: {', '.join(counts)}")
+        lines += self.remarks()
         return "\n".join(lines)
+
+    def remarks(self) -> list[str]:
+        """What there is to say besides the counts, safe for a terminal."""
+        said = [
+            f"{visible(_end_of(f.name))}: {visible(note)}" for f in self.files for note in f.notes
+        ]
+        if self.skipped:
+            names = ", ".join(visible(_end_of(name)) for name in self.skipped[:_SKIPPED_SHOWN])
+            more = len(self.skipped) - _SKIPPED_SHOWN
+            said.append(f"skipped, of no known format: {names}" + (f", {more:,} more" * (more > 0)))
+        return said
 
     def _repr_html_(self) -> str:
         """The same as a table for a notebook. A file's name is data, and escaped."""
@@ -146,5 +186,7 @@ class LoadReport:
         return load_report_html(self)
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{self.total(name):,} {name}" for name in _COUNTS if name != "bytes")
+        counts = ", ".join(
+            f"{self.total(name):,} {name}" for name in self.shown_counts if name != "bytes"
+        )
         return f"LoadReport({counted(len(self.files), 'file')}: {counts})"

@@ -20,6 +20,7 @@ from mcpaudit_lab.lab.report import FileReport, LoadReport
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas as pd
 
     from mcpaudit_lab.client import PortalClient, PullReport
     from mcpaudit_lab.filter_times import Moment
@@ -60,18 +61,23 @@ class Lab(LabReader):
         self,
         inputs: Inputs,
         *,
+        format: str | None = None,  # noqa: A002 - the word that people look for
         strict: bool = False,
         progress: bool | None = None,
         max_unpacked_bytes: int = 16 << 30,
     ) -> LoadReport:
-        """Load exports, detail lines, saved answers of a portal, or Parquet that a lab wrote.
+        """Load exports, detail lines, saved answers, Parquet, and other recorders' files.
+
+        Each file's content says what it is; :meth:`formats` lists what there is. In a folder or
+        ZIP archive, files of no known format are left out, and named in the report.
 
         All of it is one transaction: stopped at any moment, the lab holds all of it or nothing.
         The same input again adds nothing.
 
         Args:
             inputs: a path, a glob pattern, a folder, a binary file, or several of these. Files may
-                be compressed with gzip or zstd.
+                be compressed with gzip, zstd, bz2 or xz, and stand in ZIP archives.
+            format: read all of it as this format, such as ``mcpsnoop``; None tells it by content.
             strict: raise on the first line that would be rejected, and load nothing.
             progress: show a progress bar; None shows it where there is a terminal or notebook.
             max_unpacked_bytes: the most that one compressed file may unpack to.
@@ -79,6 +85,7 @@ class Lab(LabReader):
         Raises:
             LabReadOnly: the lab is open read-only.
             NothingToLoad: a pattern or folder gives no file; nothing is loaded.
+            UnknownFormat: a file is of no format that can be read; nothing is loaded.
             SourceError: an input is missing, damaged, or unpacks to too much; nothing is loaded.
             SourceChanged: a file changed while it was read; nothing is loaded.
             RecordError: with ``strict``, naming file, line and reason.
@@ -90,11 +97,25 @@ class Lab(LabReader):
         sources = find_inputs(inputs)
         with bytes_bar(sources, progress) as advance:
             return self._load(
-                lambda loader: [loader.load(source) for source in sources],
+                lambda loader: loader.load_all(sources),
+                format_name=format,
                 strict=strict,
                 max_unpacked_bytes=max_unpacked_bytes,
                 advance=advance,
             )
+
+    def formats(self) -> pd.DataFrame:
+        """What :meth:`load` can read.
+
+        Returns:
+            Columns ``name`` (as ``format=`` takes those of kind ``format``), ``kind`` (``format``,
+            ``around`` for what may stand around a format's lines, ``packed``), ``title``.
+        """
+        import pandas as pd
+
+        from mcpaudit_lab.formats import what_there_is
+
+        return pd.DataFrame(what_there_is(), columns=["name", "kind", "title"])
 
     def load_database(
         self,
@@ -305,6 +326,7 @@ class Lab(LabReader):
         load: Callable[[Loader], list[FileReport]],
         *,
         strict: bool = False,
+        format_name: str | None = None,
         max_unpacked_bytes: int = 0,
         advance: Callable[[int], object] = lambda _: None,
     ) -> LoadReport:
@@ -312,10 +334,15 @@ class Lab(LabReader):
         started = time.monotonic()
         with self._writing() as connection:
             loader = Loader(
-                connection, strict=strict, max_unpacked_bytes=max_unpacked_bytes, advance=advance
+                connection,
+                strict=strict,
+                max_unpacked_bytes=max_unpacked_bytes,
+                advance=advance,
+                format_name=format_name,
             )
             files = tuple(load(loader))
-        return LoadReport(files, time.monotonic() - started, dict(loader.reasons))
+        seconds = time.monotonic() - started
+        return LoadReport(files, seconds, dict(loader.reasons), tuple(loader.skipped))
 
     @contextmanager
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:

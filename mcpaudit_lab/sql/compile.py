@@ -103,6 +103,11 @@ def _event_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:
         yield f"e.success = {writer.bind(item.success)}"
     if item.min_duration_ms is not None:
         yield writer.at_least("duration_ms", item.min_duration_ms)
+    for test in item.extra:
+        if (condition := writer.beyond(test)) is None:
+            writer.residual = True
+        else:
+            yield condition
     if item.q:
         yield writer.contains(("e.tool_name", "e.error_message", "e.user_subject"), item.q)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpaudit_lab.tables import EVENT_COLUMNS, LOAD_COLUMNS, event_row, load_rows, records
+from mcpaudit_lab.tables import EVENT_COLUMNS, event_row, load_columns, load_rows, records
 from mcpaudit_lab.terminal import counted
 from mcpaudit_lab.widgets.tables_html import table_html
 
@@ -45,9 +45,10 @@ def load_report_html(report: LoadReport) -> str:
             f"{count:,} {reason}" for reason, count in sorted(report.reasons.items())
         )
         foot.append(f"rejected: {reasons}; lab.rejects() has the lines")
+    foot += report.remarks()
     return table_html(
         f"{report.loaded:,} loaded",
-        LOAD_COLUMNS,
+        load_columns(report),
         rows,
         words=_words(report),
         foot="; ".join(foot),
