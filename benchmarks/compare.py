@@ -36,12 +36,12 @@ from typing import Any, TypeAlias
 import deepdiff
 import jsondiff
 
-from mcpaudit_lab.comparison import compare
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsondiff import diff
-from mcpaudit_lab.jsondigest import JsonText
-from mcpaudit_lab.redaction import marks_of
-from mcpaudit_lab.sections import known_sections, open_texts
+from mcpaudit_lab.comparison.comparison import compare
+from mcpaudit_lab.comparison.equality import JsonText
+from mcpaudit_lab.comparison.jsondiff import diff
+from mcpaudit_lab.comparison.sections import known_sections, open_texts
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.redaction import marks_of
 
 DETAILS = Path(__file__).parent.parent / "tests" / "data" / "upstream" / "details.jsonl"
 MARKS = {"deepdiff": 50, "jsondiff": 20}

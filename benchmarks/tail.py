@@ -29,7 +29,7 @@ START = f"""
 import json, os, sys, time, threading, psutil
 sys.path.insert(0, {str(ROOT / "tests")!r})
 from tail_sources import SteadySource
-from mcpaudit_lab.widgets.tail import Tail
+from mcpaudit_lab.portal.tail.tail import Tail
 me = psutil.Process()
 """
 # Notes for each row when it was first drawn, and each frame.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mcpaudit_lab
-import mcpaudit_lab.client
+import mcpaudit_lab.portal
 import mcpaudit_lab.server
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def write_reference() -> None:
     folder.mkdir()
     rooms: dict[str, list[str]] = {}
     seen: set[int] = set()
-    for module in (mcpaudit_lab, mcpaudit_lab.client, mcpaudit_lab.server):
+    for module in (mcpaudit_lab, mcpaudit_lab.portal, mcpaudit_lab.server):
         for name in module.__all__:
             value = getattr(module, name)
             if id(value) not in seen:

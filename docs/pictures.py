@@ -29,7 +29,7 @@ from jupyter_pages import jupyter_server, open_notebook
 
 from mcpaudit_lab import Event, Lab, Payload, PortalClient
 from mcpaudit_lab.demo import sample_files
-from mcpaudit_lab.redaction import redacted_paths
+from mcpaudit_lab.record.redaction import redacted_paths
 from mcpaudit_lab.server import background_portal, demo_server
 
 _PROGRESS = ("9be46480-fa19-4c60-9b50-8878b96f2759", "8018d3b4-cd22-45b1-9d01-22395b791694")

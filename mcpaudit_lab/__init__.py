@@ -11,21 +11,16 @@ are imported by the functions that use them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mcpaudit_lab.record.lazy import lazy_names
+from mcpaudit_lab.record.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.client import (
-        EventStream,
-        Gap,
-        PortalClient,
-        PullReport,
-        ReplayAnswer,
-        StreamCounters,
-        StreamRecorder,
-        ToolAnswer,
-    )
-    from mcpaudit_lab.comparison import Comparison, Verdict, compare
+    from mcpaudit_lab.calls import RefusalReason, ReplayStatus
+    from mcpaudit_lab.comparison import Change, ChangeKind, Comparison, Verdict, compare, diff
     from mcpaudit_lab.errors import (
         BadAnswer,
         CsrfRefused,
@@ -51,20 +46,14 @@ if TYPE_CHECKING:
         SourceError,
         Unauthorized,
     )
-    from mcpaudit_lab.events import Event, Notification, Payload
     from mcpaudit_lab.filters import EventFilter
-    from mcpaudit_lab.jsondiff import Change, ChangeKind, diff
-    from mcpaudit_lab.lab import EventSet, Lab, LoadReport, Provenance
-    from mcpaudit_lab.replay import (
-        McpTarget,
-        Noise,
-        RefusalReason,
-        ReplayPlan,
-        ReplayRun,
-        ReplayStatus,
-    )
-
-__version__ = "0.1.0"
+    from mcpaudit_lab.lab import EventSet, Lab
+    from mcpaudit_lab.portal import PortalClient, ReplayAnswer, ToolAnswer
+    from mcpaudit_lab.portal.pull import PullReport
+    from mcpaudit_lab.portal.stream import EventStream, Gap, StreamCounters, StreamRecorder
+    from mcpaudit_lab.record import Event, Notification, Payload
+    from mcpaudit_lab.replay import McpTarget, Noise, ReplayPlan, ReplayRun
+    from mcpaudit_lab.storage.load import LoadReport, Provenance
 
 __all__ = [
     "BadAnswer",
@@ -120,68 +109,43 @@ __all__ = [
     "diff",
 ]
 
-# Where each public name lives, for __getattr__; the imports above are for type checkers.
-_ROOMS = {
-    "client": (
-        "EventStream",
-        "Gap",
-        "PortalClient",
-        "PullReport",
-        "ReplayAnswer",
-        "StreamCounters",
-        "StreamRecorder",
-        "ToolAnswer",
-    ),
-    "comparison": ("Comparison", "Verdict", "compare"),
-    "errors": (
-        "BadAnswer",
-        "CsrfRefused",
-        "EventNotFound",
-        "FilterError",
-        "LabError",
-        "LabInUse",
-        "LabReadOnly",
-        "LabVersionError",
-        "McpAuditError",
-        "MissingExtra",
-        "NothingToLoad",
-        "PortalError",
-        "PortalNotFound",
-        "PortalUnavailable",
-        "RateLimited",
-        "RecordError",
-        "RejectReason",
-        "ReplayError",
-        "ReplayRefused",
-        "SandboxError",
-        "SourceChanged",
-        "SourceError",
-        "Unauthorized",
-    ),
-    "events": ("Event", "Notification", "Payload"),
-    "filters": ("EventFilter",),
-    "jsondiff": ("Change", "ChangeKind", "diff"),
-    "lab": ("EventSet", "Lab", "LoadReport", "Provenance"),
-    "replay": (
-        "McpTarget",
-        "Noise",
-        "RefusalReason",
-        "ReplayPlan",
-        "ReplayRun",
-        "ReplayStatus",
-    ),
-}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _ROOM_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "calls": ("RefusalReason", "ReplayStatus"),
+        "comparison": ("Change", "ChangeKind", "Comparison", "Verdict", "compare", "diff"),
+        "errors": (
+            "BadAnswer",
+            "CsrfRefused",
+            "EventNotFound",
+            "FilterError",
+            "LabError",
+            "LabInUse",
+            "LabReadOnly",
+            "LabVersionError",
+            "McpAuditError",
+            "MissingExtra",
+            "NothingToLoad",
+            "PortalError",
+            "PortalNotFound",
+            "PortalUnavailable",
+            "RateLimited",
+            "RecordError",
+            "RejectReason",
+            "ReplayError",
+            "ReplayRefused",
+            "SandboxError",
+            "SourceChanged",
+            "SourceError",
+            "Unauthorized",
+        ),
+        "filters": ("EventFilter",),
+        "lab": ("EventSet", "Lab"),
+        "portal": ("PortalClient", "ReplayAnswer", "ToolAnswer"),
+        "portal.pull": ("PullReport",),
+        "portal.stream": ("EventStream", "Gap", "StreamCounters", "StreamRecorder"),
+        "record": ("Event", "Notification", "Payload"),
+        "replay": ("McpTarget", "Noise", "ReplayPlan", "ReplayRun"),
+        "storage.load": ("LoadReport", "Provenance"),
+    },
+)

@@ -28,7 +28,7 @@ from click.testing import CliRunner
 
 from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.server import SqlLogger
 
 __all__ = ["Block", "Page", "read_blocks"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.jsontext import loads
 
 __all__ = ["CASES", "EVENTS", "LABELS", "Case"]
 

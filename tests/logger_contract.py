@@ -17,12 +17,13 @@ import pytest
 from filter_corpus import CASES, EVENTS, LABELS, Case
 
 from mcpaudit_lab.errors import FilterError, RecordError
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter, contract_order
-from mcpaudit_lab.jsontext import JsonDecimal
-from mcpaudit_lab.server.aggregates import Stats, breakdown_of, stats_of, timeseries_of
-from mcpaudit_lab.server.store import EventStore, Stored
-from mcpaudit_lab.server.subscriptions import Gap, Subscription
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.jsontext import JsonDecimal
+from mcpaudit_lab.server.stores.aggregates import Stats, breakdown_of, stats_of, timeseries_of
+from mcpaudit_lab.server.stores.store import EventStore
+from mcpaudit_lab.server.stores.subscriptions import Gap, Stored, Subscription
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 ALL = EventFilter()

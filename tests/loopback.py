@@ -23,7 +23,7 @@ from mcpaudit_lab.server import (
     demo_tool_groups,
     use_origin,
 )
-from mcpaudit_lab.server.bodies import MendBodies
+from mcpaudit_lab.server.http.bodies import MendBodies
 
 if TYPE_CHECKING:
     import socket

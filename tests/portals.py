@@ -12,9 +12,9 @@ import anyio
 import httpx2
 import uvicorn
 
-from mcpaudit_lab.events import Event, Payload
+from mcpaudit_lab.record.events import Event, Payload
 from mcpaudit_lab.server import CapturePolicy, MemoryLogger, demo_server, demo_tool_groups
-from mcpaudit_lab.server.app import portal_app
+from mcpaudit_lab.server.http.app import portal_app
 
 if TYPE_CHECKING:
     import socket

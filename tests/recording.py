@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.record.events import Event
 from mcpaudit_lab.server import SqlLogger
 
 __all__ = [

@@ -19,8 +19,8 @@ from uuid import uuid4
 import httpx2
 
 from mcpaudit_lab import Event, EventFilter, FilterError
-from mcpaudit_lab.filters import contract_order
-from mcpaudit_lab.jsontext import dumps, loads
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.record.jsontext import dumps, loads
 
 KEY = "upstream-dev-key"
 NEW_YORK = timezone(timedelta(hours=-5))

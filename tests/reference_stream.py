@@ -18,10 +18,11 @@ from uuid import UUID
 
 import httpx2
 
-from mcpaudit_lab.client.portal_time import moment_of_us
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter, contract_order
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.portal.http.clock import moment_of_us
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.jsontext import dumps
 
 __all__ = ["ReferencePortal"]
 

@@ -18,7 +18,7 @@ import uvicorn
 from mcp.server import Server
 
 from mcpaudit_lab import Event, Lab, Payload
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.record.jsontext import loads
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext

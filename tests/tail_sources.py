@@ -11,8 +11,8 @@ from typing import Any
 
 from portals import an_event
 
-from mcpaudit_lab.client.stream_items import Gap, StreamCounters
-from mcpaudit_lab.events import Event
+from mcpaudit_lab.portal.stream.items import Gap, StreamCounters
+from mcpaudit_lab.record.events import Event
 
 
 class Source:

@@ -22,13 +22,14 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
 from mcpaudit_lab.errors import AuditUnavailable, StoreUnavailable
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter, contract_order
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.logger import AuditLogger
-from mcpaudit_lab.server.memory import MemoryLogger
-from mcpaudit_lab.server.sql_logger import SqlLogger
-from mcpaudit_lab.server.store import Stored
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.server.audit.async_logger import AsyncLogger
+from mcpaudit_lab.server.stores.memory import MemoryLogger
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
+from mcpaudit_lab.server.stores.store import AuditLogger
+from mcpaudit_lab.server.stores.subscriptions import Stored
 
 if TYPE_CHECKING:
     from own_postgres import OwnPostgres
@@ -602,8 +603,8 @@ def run_script(code: str, *arguments: str) -> subprocess.Popen[str]:
 COMMIT_AND_END = """
 import asyncio, sys
 from logger_contract import an_event
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.audit.async_logger import AsyncLogger
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 log = AsyncLogger(SqlLogger(sys.argv[1]), batch_events=10)
 
@@ -625,8 +626,8 @@ async def test_a_process_that_ends_without_closing_stores_its_queue(path: Path) 
 COMMIT_FOREVER = """
 import asyncio, sys
 from logger_contract import an_event
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.audit.async_logger import AsyncLogger
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 log = AsyncLogger(SqlLogger(sys.argv[1]), batch_events=10)
 

@@ -14,8 +14,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
 
-from mcpaudit_lab.jsontext import same
-from mcpaudit_lab.sanitize import REDACTED
+from mcpaudit_lab.record.jsontext import same
+from mcpaudit_lab.record.sanitize import REDACTED
 from mcpaudit_lab.server import MemoryLogger, add_audit
 
 if TYPE_CHECKING:

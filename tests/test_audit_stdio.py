@@ -14,8 +14,8 @@ from audited import MODES, heard, payload
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.sanitize import REDACTED
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.sanitize import REDACTED
 
 pytestmark = pytest.mark.anyio
 

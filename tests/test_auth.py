@@ -24,10 +24,10 @@ from starlette.routing import Route
 
 from mcpaudit_lab.errors import IssuerUnavailable
 from mcpaudit_lab.server import MemoryLogger
+from mcpaudit_lab.server.auth.keys import MemoryKeyStore
+from mcpaudit_lab.server.auth.oidc import OidcConfig, OidcVerifier, fetch_json
 from mcpaudit_lab.server.background import serve_in_thread
-from mcpaudit_lab.server.keys import MemoryKeyStore
-from mcpaudit_lab.server.oidc import OidcConfig, OidcVerifier, fetch_json
-from mcpaudit_lab.server.portal import PortalOptions
+from mcpaudit_lab.server.http.portal import PortalOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ import pytest
 
 from mcpaudit_lab import Event, Lab, LabError, LabInUse, LabVersionError, RecordError, SourceError
 from mcpaudit_lab.errors import RejectReason, SourceChanged
-from mcpaudit_lab.lab.inputs import Input, open_input
+from mcpaudit_lab.storage.load.inputs import Input, open_input
 
 ID = "d90d37e9-209e-4110-aa38-f2780b834e84"
 OTHER = "f226cf42-7a54-4f9c-bff5-ed044ebd8cf6"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.server.bodies import MendBodies, mend_body
+from mcpaudit_lab.server.http.bodies import MendBodies, mend_body
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send

@@ -15,8 +15,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mcpaudit_lab import Event, Payload, Provenance, compare
-from mcpaudit_lab.cards import pretty_json, print_comparison, print_event, print_provenance
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.display.terminal_cards import (
+    pretty_json,
+    print_comparison,
+    print_event,
+    print_provenance,
+)
+from mcpaudit_lab.record.jsontext import loads
 
 DETAILS = Path(__file__).parent / "data" / "upstream" / "details.jsonl"
 HIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

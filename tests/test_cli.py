@@ -28,9 +28,9 @@ from mcpaudit_lab.cli import commands
 from mcpaudit_lab.cli.output import escape_json, json_row
 from mcpaudit_lab.cli.status import CommandGroup
 from mcpaudit_lab.demo import sample_files
-from mcpaudit_lab.filters import contract_order
-from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.sql.portal_tables import ENGINE_OPTIONS, portal_tables
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.record.jsontext import loads
+from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 EXPORT = UPSTREAM / "export.jsonl"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpaudit_lab.comparison import Comparison, Section, Verdict, compare
+from mcpaudit_lab.comparison.comparison import Comparison, Section, Verdict, compare
+from mcpaudit_lab.comparison.jsondiff import Change, ChangeKind
+from mcpaudit_lab.comparison.paths import format_path, parse_path_pattern
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsondiff import Change, ChangeKind
-from mcpaudit_lab.jsonpaths import format_path, parse_path_pattern
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.jsontext import dumps
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 ID_A = "11111111-1111-4111-8111-111111111111"

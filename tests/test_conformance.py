@@ -20,12 +20,12 @@ import pytest
 from own_postgres import empty_database
 from recordings import MINTED, UPSTREAM, Answer, Recording, recordings, seed_postgres
 
-from mcpaudit_lab.jsontext import loads, same
-from mcpaudit_lab.ratelimit import TokenBuckets
+from mcpaudit_lab.calls.ratelimit import TokenBuckets
+from mcpaudit_lab.record.jsontext import loads, same
+from mcpaudit_lab.server.auth.keys import MemoryKeyStore, MintedKey, digest_key
 from mcpaudit_lab.server.background import BackgroundPortal, background_portal
-from mcpaudit_lab.server.keys import MemoryKeyStore, MintedKey, digest_key
-from mcpaudit_lab.server.portal import PortalOptions
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.http.portal import PortalOptions
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 # Compared in tests of their own: a clock, or what other tests change.
 SEPARATE = ("admin/key-list", "portal/admin-keys", "portal/dashboard", "aggregates/dashboard")

@@ -12,7 +12,7 @@ from audited import DEV, call_raw, heard
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from mcpaudit_lab.jsontext import same
+from mcpaudit_lab.record.jsontext import same
 from mcpaudit_lab.server import MemoryLogger, add_audit, demo_server, demo_tool_groups
 from mcpaudit_lab.server.tools import demo_tools
 from mcpaudit_lab.server.tools.tool import ToolFailure, check_arguments, object_schema

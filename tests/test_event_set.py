@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from mcpaudit_lab import Event, EventFilter, FilterError, Lab
-from mcpaudit_lab.filters import contract_order
+from mcpaudit_lab.filters.combined import contract_order
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 ID = "00000000-0000-4000-8000-00000000000"

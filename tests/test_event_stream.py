@@ -27,8 +27,9 @@ from mcpaudit_lab import (
     PortalNotFound,
     Unauthorized,
 )
-from mcpaudit_lab.client import EventStream, Gap
-from mcpaudit_lab.client.portal_time import PortalClock
+from mcpaudit_lab.portal.http.clock import PortalClock
+from mcpaudit_lab.portal.stream.event_stream import EventStream
+from mcpaudit_lab.portal.stream.items import Gap
 
 NOW_S = 1_795_500_000.0
 

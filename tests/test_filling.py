@@ -9,9 +9,9 @@ from portals import START, an_event
 from scripted_portal import ScriptedPortal
 
 from mcpaudit_lab import Event, PortalClient
-from mcpaudit_lab.client.filling import Filling
-from mcpaudit_lab.client.seen import Seen, end_us, key_of
-from mcpaudit_lab.events import parse_time
+from mcpaudit_lab.portal.stream.backfill import Filling
+from mcpaudit_lab.portal.stream.dedupe import Seen, end_us, key_of
+from mcpaudit_lab.record.events import parse_time
 
 
 class Clock:

@@ -19,13 +19,15 @@ from sqlalchemy import MetaData, create_engine, event, select, text
 from sqlalchemy.pool import StaticPool
 
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
-from mcpaudit_lab.filters import HAS_COLUMNS, EventFilter, contract_order
-from mcpaudit_lab.jsontext import JsonDecimal, dumps, loads, replace_surrogates
-from mcpaudit_lab.lab.rows import PAYLOAD_PREFIX, row_of
-from mcpaudit_lab.sql.compile import Compiled, compile_filter, register_functions
-from mcpaudit_lab.sql.portal_tables import ENGINE_OPTIONS, portal_tables
-from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, duckdb_tables, event_order
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.filters.event_filter import HAS_COLUMNS, EventFilter
+from mcpaudit_lab.filters.sql import Compiled, compile_filter, register_functions
+from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
+from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, replace_surrogates
+from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, row_of
+from mcpaudit_lab.storage.schema import duckdb_tables
+from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, event_order
+from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 ENGINES = ("duckdb", "sqlite", "postgresql")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mcpaudit_lab import EventFilter, FilterError
-from mcpaudit_lab.filter_times import is_assumed_utc, parse_moment, parse_wire_moment
+from mcpaudit_lab.filters.times import is_assumed_utc, parse_moment, parse_wire_moment
 
 NOW = datetime(2026, 11, 26, 8, 30, tzinfo=UTC)
 

@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.filter_query import parse_scalar
-from mcpaudit_lab.filter_values import fold, variants
-from mcpaudit_lab.filters import HAS_COLUMNS, EventFilter, PathTest, contract_order
-from mcpaudit_lab.jsontext import JsonDecimal
+from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.filters.event_filter import HAS_COLUMNS, EventFilter, PathTest
+from mcpaudit_lab.filters.query_string import parse_scalar
+from mcpaudit_lab.filters.values import fold, variants
+from mcpaudit_lab.record.jsontext import JsonDecimal
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

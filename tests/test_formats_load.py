@@ -19,9 +19,9 @@ from click.testing import CliRunner
 from mcpaudit_lab import EventFilter, FilterError, Lab
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.errors import SourceChanged, SourceError, UnknownFormat
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.formats import Found, Line, Outcome, Reader, Tally, recognise
-from mcpaudit_lab.lab import LoadReport
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.storage.load.report import LoadReport
 
 SAMPLES = Path(__file__).parent / "data" / "formats"
 SNOOP = (SAMPLES / "mcpsnoop.jsonl").read_bytes()

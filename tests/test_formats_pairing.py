@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.captured import VERBATIM, CapturePolicy
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.formats import (
     Call,
     CallFinished,
@@ -20,6 +18,8 @@ from mcpaudit_lab.formats import (
     PartSeen,
     ToolDefinitionsSeen,
 )
+from mcpaudit_lab.record.captured import VERBATIM, CapturePolicy
+from mcpaudit_lab.record.events import Event
 
 START = 1_795_860_000_000_000_000
 MS = 1_000_000

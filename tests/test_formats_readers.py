@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mcpaudit_lab.errors import SourceError
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.formats import Bad, Found, Tally, choose, read_lines
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.jsontext import dumps
 
 SAMPLES = Path(__file__).parent / "data" / "formats"
 

@@ -17,12 +17,12 @@ from mcp.shared.exceptions import MCPError
 from rich.console import Console
 
 from mcpaudit_lab import Event, Lab, LoadReport, Payload, compare
-from mcpaudit_lab.cards import print_comparison, print_event
-from mcpaudit_lab.lab import FileReport
-from mcpaudit_lab.tables import Column
-from mcpaudit_lab.terminal import visible
-from mcpaudit_lab.widgets.html import style_html
-from mcpaudit_lab.widgets.tables_html import table_html
+from mcpaudit_lab.display.html import style_html
+from mcpaudit_lab.display.tables_html import table_html
+from mcpaudit_lab.display.terminal_cards import print_comparison, print_event
+from mcpaudit_lab.display.terminal_tables import Column
+from mcpaudit_lab.record.printable import visible
+from mcpaudit_lab.storage.load.report import FileReport
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

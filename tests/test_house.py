@@ -15,88 +15,59 @@ import mcpaudit_lab
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mcpaudit_lab"
 
-# A room imports only rooms above it. One line is one room.
-ROOMS = [
-    "errors",
-    "jsontext",
-    "terminal",
-    "fields",
-    "events",
-    "redaction",
-    "sanitize",
-    "wiretext",
-    "captured",
-    "filter_times",
-    "filter_values",
-    "filter_query",
-    "filters",
-    "jsonpaths",
-    "jsonequal",
-    "jsondigest",
-    "jsonalign",
-    "textdiff",
-    "jsonchange",
-    "jsondiff",
-    "sections",
-    "comparison",
-    "ratelimit",
-    "sql",
-    "frames",
-    "formats",
-    "lab",
-    "client",
-    "replay",
-    "tables",
-    "cards",
-    "widgets",
-    "server",
-    "recorder",
-    "demo",
-    "cli",
-]
-# The record: the standard library and nothing else.
-RECORD = ROOMS[: ROOMS.index("sql")]
-# Doors to a lower room, which a function may open: (module, imported room).
-DOORS: set[tuple[str, str]] = {
-    ("events.py", "widgets"),  # Event._repr_html_
-    ("comparison.py", "widgets"),  # Comparison._repr_html_
-    ("lab/report.py", "widgets"),  # LoadReport._repr_html_
-    ("lab/event_set.py", "widgets"),  # EventSet._repr_html_ and its plots
-    ("lab/workbench.py", "client"),  # Lab.pull
-    ("lab/workbench.py", "replay"),  # Lab.plan_replay
-    ("lab/workbench.py", "widgets"),  # Lab.overview
-    ("client/portal.py", "replay"),  # PortalClient.replay
-    ("client/portal.py", "widgets"),  # PortalClient.tail
-    ("replay/plan.py", "widgets"),  # ReplayPlan._repr_html_
-    ("replay/run.py", "widgets"),  # ReplayRun._repr_html_
-}
+# The table of rooms, in order: a room imports only rooms above it.
+ROOMS = re.findall(
+    r"^\| `([a-z.]+)` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
+)
+# The standard library and nothing else.
+PLAIN = {"errors", "record", "filters", "comparison"}
+# The one module that imports a room by its name as text, so that values can show themselves.
+HOOK = "record/views.py"
 # Heavy libraries and the rooms that may import them.
 LIBRARIES = {
-    "duckdb": {"sql", "lab"},
-    "pandas": {"frames", "lab", "client", "replay", "widgets"},
-    "sqlalchemy": {"sql", "lab", "server"},
+    "duckdb": {"storage", "storage.load", "lab", "replay", "portal.pull"},
+    "pandas": {"storage", "storage.load", "lab", "portal.http", "portal.tail", "replay", "display"},
+    "sqlalchemy": {"tables", "storage.load", "server.stores", "server.auth"},
     "platformdirs": {"cli"},
-    "pyarrow": {"frames", "lab"},
-    "rich": {"tables", "cards", "demo", "cli"},
+    "pyarrow": {"storage", "storage.load", "lab"},
+    "rich": {"display", "demo", "cli"},
     "click": {"cli"},
-    "anyio": {"client", "replay", "server", "recorder"},
-    "anywidget": {"widgets"},
-    "httpx2": {"client", "replay", "server", "recorder", "demo"},
-    "ipywidgets": {"widgets"},
-    "IPython": {"widgets", "client"},
-    "jsonschema": {"replay"},
-    "jwt": {"server"},
-    "matplotlib": {"widgets"},
-    "mcp": {"replay", "server", "demo"},
-    "mcp_types": {"replay", "server"},
-    "sseclient": {"client"},
-    "stamina": {"client"},
-    "traitlets": {"widgets"},
-    "starlette": {"server", "recorder"},
+    "anyio": {
+        *("replay", "recorder", "server", "server.audit", "server.auth", "server.http"),
+        "server.tools",
+    },
+    "anywidget": {"display.tail"},
+    "httpx2": {"portal.http", "portal.stream", "replay", "server.auth", "recorder", "demo"},
+    "ipywidgets": {"display.tail"},
+    "IPython": {"portal.tail"},
+    "jsonschema": {"calls"},
+    "jwt": {"server.auth"},
+    "matplotlib": {"display"},
+    "mcp": {"replay", "server", "server.audit", "server.http", "server.tools", "demo"},
+    "mcp_types": {"replay", "server.audit", "server.http", "server.tools"},
+    "sseclient": {"portal.stream"},
+    "stamina": {"portal.http"},
+    "starlette": {"server", "server.http", "recorder"},
     "uvicorn": {"server", "recorder"},
+    "yaml": {"formats"},
 }
 # Imported at the top of a module: only what costs next to nothing.
 LIGHT = {"click"}
+# Imported when one of their names is used, never by the door of a room.
+HEAVY_ROOMS = {
+    *("server", "server.audit", "server.auth", "server.http", "server.stores", "server.tools"),
+    "display.tail",
+}
+HEAVY = {
+    "display/terminal_cards.py",
+    "display/terminal_tables.py",
+    "lab/sandbox_process.py",  # the program of another process
+    "recorder/http.py",
+    "recorder/serving.py",
+    "replay/mcp_calls.py",  # McpTarget imports these two when it is opened
+    "replay/mcp_wire.py",
+    "tables/sqlalchemy_tables.py",
+}
 
 
 def modules() -> list[Path]:
@@ -104,23 +75,28 @@ def modules() -> list[Path]:
 
 
 def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+    """The folder of a module, or the module where it lies at the top; empty for the package's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1]) or parts[0].removeprefix("__init__")
 
 
-def imports(path: Path) -> list[tuple[str, bool, bool]]:
-    """What a module imports: (name, at the top, for type checkers only)."""
-    found: list[tuple[str, bool, bool]] = []
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> list[tuple[str, bool, bool, tuple[str, ...]]]:
+    """What a module imports: (module, at the top, for type checkers only, names from it)."""
+    found: list[tuple[str, bool, bool, tuple[str, ...]]] = []
 
     def walk(node: ast.AST, top: bool, typing: bool) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
-                found.extend((alias.name, top, typing) for alias in child.names)
+                found.extend((alias.name, top, typing, ()) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{path} has a relative import"
-                if child.module == "mcpaudit_lab":
-                    found.extend((f"mcpaudit_lab.{a.name}", top, typing) for a in child.names)
-                else:
-                    found.append((child.module or "", top, typing))
+                names = tuple(alias.name for alias in child.names)
+                found.append((child.module or "", top, typing, names))
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             checking = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
             walk(child, top and not inside, typing or checking)
@@ -129,28 +105,95 @@ def imports(path: Path) -> list[tuple[str, bool, bool]]:
     return found
 
 
+def graph() -> dict[str, set[str]]:
+    """Which module imports which, inside functions and for type checkers too."""
+    names = {name_of(path) for path in modules()}
+    found: dict[str, set[str]] = {}
+    for path in modules():
+        mine = found.setdefault(name_of(path), set())
+        for name, _, _, members in imports(path):
+            # ``from room import module`` imports the module, ``from room import name`` the room.
+            parts = {f"{name}.{member}" for member in members} & names
+            mine |= parts or ({name} & names)
+    return found
+
+
+def find_circle(edges: dict[str, set[str]]) -> list[str]:
+    """The names along one circle of a graph; nothing where there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(edges.get(name, ())):
+            if circle := walk(other, [*way, name]):
+                return circle
+        done.add(name)
+        return []
+
+    for name in sorted(edges):
+        if circle := walk(name, []):
+            return circle
+    return []
+
+
+def test_a_circle_is_found() -> None:
+    assert find_circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d", "b"]
+    assert find_circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    circle = find_circle(graph())
+    assert not circle, "a circle of imports: " + " -> ".join(circle)
+
+
+def test_the_table_has_every_room_and_nothing_else() -> None:
+    rooms = {room_of(path) for path in modules()} - {""}
+    assert set(ROOMS) == rooms
+    assert len(ROOMS) == len(rooms)
+    loose = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert loose == {"__init__.py", "errors.py", "py.typed"}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_rooms_above_it(path: Path) -> None:
+def test_a_room_imports_only_rooms_above_it_and_from_their_doors(path: Path) -> None:
     room = room_of(path)
-    if room in ("__init__", "__main__"):
-        return
-    assert room in ROOMS, f"{room} is not in the list of rooms"
-    for name, top, typing in imports(path):
-        if not name.startswith("mcpaudit_lab.") or typing:
+    for name, _, _, members in imports(path):
+        if not name.startswith("mcpaudit_lab.") or not room:
             continue
-        imported = name.split(".")[1]
-        if imported == room or imported.startswith("__"):
-            continue
-        assert imported in ROOMS, f"{path.name} imports {name}"
-        door = (path.relative_to(PACKAGE).as_posix(), imported) in DOORS
-        if not door or top:
+        imported = name.removeprefix("mcpaudit_lab.")
+        if imported in ROOMS:
+            # The room itself, or one of its modules by name.
+            file = PACKAGE / imported.replace(".", "/")
+            inner = [m for m in members if (file / f"{m}.py").exists()]
+            assert imported == room or not inner or imported == "errors", f"{path}: {inner}"
+        else:
+            imported = imported.rpartition(".")[0]
+            # Helpers of every __init__: they must not import the rest of the record.
+            helper = name in ("mcpaudit_lab.record.lazy", "mcpaudit_lab.record.version")
+            own_part = path.name == "__init__.py" and imported.startswith(room)
+            assert imported == room or helper or own_part, f"{path} reaches into {imported}: {name}"
+            if helper:
+                continue
+        if imported != room:
             assert ROOMS.index(imported) < ROOMS.index(room), f"{path} imports {name}"
+
+
+def test_only_the_hook_imports_by_a_name_that_is_text() -> None:
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in modules()
+        if "import_module" in path.read_text()
+    }
+    assert users == {HOOK, "record/lazy.py", "display/__init__.py"}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_libraries_stay_in_their_rooms_and_load_when_used(path: Path) -> None:
     room = room_of(path)
-    for name, top, typing in imports(path):
+    for name, top, typing, _ in imports(path):
         library = name.split(".")[0]
         if (
             typing
@@ -158,19 +201,10 @@ def test_libraries_stay_in_their_rooms_and_load_when_used(path: Path) -> None:
             or library in ("mcpaudit_lab", "__future__")
         ):
             continue
-        assert room not in RECORD, f"{path.name} is of the record and imports {name}"
+        assert room not in PLAIN, f"{path} is of a plain room and imports {name}"
         if library in LIBRARIES:
             assert room in LIBRARIES[library], f"{library} in {path}"
-        # Some modules are imported by nobody but those who need the library.
-        alone = path.name in ("portal_tables.py", "sandbox_process.py", "tables.py", "cards.py")
-        # A widget's class can only be made with its library.
-        alone = alone or path.name in ("tail_panel.py", "tail_table.py", "tail_view.py")
-        # These two stand behind McpTarget, which imports them when it is opened.
-        alone = alone or path.name in ("mcp_calls.py", "mcp_wire.py")
-        # The server's rooms are imported when one of its names is used.
-        alone = alone or room == "server"
-        # The recorder's two for HTTP are imported by its command when it is given a URL.
-        alone = alone or path.parts[-2:] in (("recorder", "http.py"), ("recorder", "serving.py"))
+        alone = room in HEAVY_ROOMS or path.relative_to(PACKAGE).as_posix() in HEAVY
         assert not top or library in LIGHT or alone, f"{path} imports {name} when it is imported"
 
 
@@ -182,7 +216,6 @@ def test_a_module_has_at_most_400_lines(path: Path) -> None:
 def test_public_names_are_sorted_and_are_there() -> None:
     names = mcpaudit_lab.__all__
     assert names == sorted(names)
-    assert set(names) == set(mcpaudit_lab._ROOM_OF)
     for name in names:
         assert getattr(mcpaudit_lab, name) is not None
         assert name in dir(mcpaudit_lab)
@@ -212,9 +245,7 @@ def test_importing_the_package_is_cheap_and_does_nothing() -> None:
 
 
 def test_the_record_imports_nothing_heavy() -> None:
-    rooms = ", ".join(
-        f"mcpaudit_lab.{room}" for room in RECORD if (PACKAGE / f"{room}.py").exists()
-    )
+    rooms = ", ".join(f"mcpaudit_lab.{name}" for name in sorted(PLAIN))
     code = f"import sys; import {rooms}; print(*{{n.split('.')[0] for n in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     heavy = {"duckdb", "pandas", "numpy", "pyarrow", "sqlalchemy", "rich", "click", "tqdm"}

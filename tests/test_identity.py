@@ -17,7 +17,7 @@ from mcpaudit_lab.server import (
     current_identity,
     use_origin,
 )
-from mcpaudit_lab.server.identity import ANONYMOUS, identify
+from mcpaudit_lab.server.audit.identity import ANONYMOUS, identify
 
 if TYPE_CHECKING:
     import mcp_types as types

@@ -15,8 +15,8 @@ from audited import DEV, bare_server, echo, payload, says, serve
 from mcp.server import MCPServer, Server
 from mcp.shared.exceptions import MCPError
 
-from mcpaudit_lab.jsontext import dumps, same
-from mcpaudit_lab.sanitize import REDACTED, Sanitizer
+from mcpaudit_lab.record.jsontext import dumps, same
+from mcpaudit_lab.record.sanitize import REDACTED, Sanitizer
 from mcpaudit_lab.server import (
     CallOutcome,
     CapturePolicy,

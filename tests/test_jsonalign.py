@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpaudit_lab.jsonalign import align, common_pairs
-from mcpaudit_lab.jsondigest import Digests, JsonText
-from mcpaudit_lab.jsonpaths import compile_patterns
-from mcpaudit_lab.jsontext import JsonDecimal, loads, same
-from mcpaudit_lab.redaction import marks_of
+from mcpaudit_lab.comparison.alignment import align, common_pairs
+from mcpaudit_lab.comparison.equality import Digests, JsonText
+from mcpaudit_lab.comparison.paths import compile_patterns
+from mcpaudit_lab.record.jsontext import JsonDecimal, loads, same
+from mcpaudit_lab.record.redaction import marks_of
 
 LETTERS = st.lists(st.sampled_from("abc"), max_size=8)
 NUMBERS = (

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcpaudit_lab.comparison.equality import JsonText
+from mcpaudit_lab.comparison.jsondiff import Change, ChangeKind, Findings, diff, examine
+from mcpaudit_lab.comparison.paths import Path, compile_patterns, format_path
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.jsondiff import Change, ChangeKind, Findings, diff, examine
-from mcpaudit_lab.jsondigest import JsonText
-from mcpaudit_lab.jsonpaths import Path, compile_patterns, format_path
-from mcpaudit_lab.jsontext import JsonDecimal, dumps, loads, same
-from mcpaudit_lab.redaction import Marks, marks_of
+from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, same
+from mcpaudit_lab.record.redaction import Marks, marks_of
 
 MARKS = marks_of()
 SCALARS = (

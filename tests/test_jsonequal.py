@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpaudit_lab.jsondigest import JsonText
-from mcpaudit_lab.jsonequal import identical, kind_of, surely_equal
-from mcpaudit_lab.jsontext import JsonDecimal, dumps, loads, same
-from mcpaudit_lab.redaction import marks_of, redacted_paths
+from mcpaudit_lab.comparison.equality import JsonText, identical, kind_of, surely_equal
+from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, same
+from mcpaudit_lab.record.redaction import marks_of, redacted_paths
 
 SCALARS = (
     st.none()

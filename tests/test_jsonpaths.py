@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.jsonpaths import (
+from mcpaudit_lab.comparison.paths import (
     JSON_TEXT,
     Path,
     PathMatcher,
@@ -17,6 +16,7 @@ from mcpaudit_lab.jsonpaths import (
     format_path,
     parse_path_pattern,
 )
+from mcpaudit_lab.errors import FilterError
 
 SURROGATES = st.sampled_from(["\ud800", "a\udfff", "\ud83d"])
 KEYS = (

@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from mcpaudit_lab.errors import KeyNameTaken
-from mcpaudit_lab.server.api_keys import ENVIRONMENT, ApiKeys, parse_keys
-from mcpaudit_lab.server.auth import Access, Authenticator, Denial
-from mcpaudit_lab.server.keys import MemoryKeyStore, SqlKeyStore, looks_minted, mint_key
+from mcpaudit_lab.server.auth.api_keys import ENVIRONMENT, ApiKeys, parse_keys
+from mcpaudit_lab.server.auth.authentication import Access, Authenticator, Denial
+from mcpaudit_lab.server.auth.keys import MemoryKeyStore, SqlKeyStore, looks_minted, mint_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mcpaudit_lab.server.keys import KeyStore
+    from mcpaudit_lab.server.auth.keys import KeyStore
 
 pytestmark = pytest.mark.anyio
 

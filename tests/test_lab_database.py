@@ -13,11 +13,11 @@ from sqlalchemy import MetaData, create_engine, insert, text
 
 from mcpaudit_lab import Event, Lab, SourceError
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
-from mcpaudit_lab.jsontext import loads
 from mcpaudit_lab.lab.event_set import EventSet
-from mcpaudit_lab.sql.jsonb import respell
-from mcpaudit_lab.sql.portal_tables import ENGINE_OPTIONS, portal_tables
+from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS
+from mcpaudit_lab.record.jsontext import loads
+from mcpaudit_lab.tables.jsonb import respell
+from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 
@@ -206,6 +206,6 @@ def test_a_database_that_fails_half_way_changes_nothing(sqlite: str) -> None:
     ],
 )
 def test_jsonb_is_spelled_as_the_wire_spells_it(stored: str, wire: str) -> None:
-    from mcpaudit_lab.jsontext import dumps
+    from mcpaudit_lab.record.jsontext import dumps
 
     assert dumps(respell(loads(stored))) == wire

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from mcpaudit_lab import Event, EventNotFound, Lab, LabError, LoadReport, RecordError, SourceError
 from mcpaudit_lab.errors import SourceChanged
-from mcpaudit_lab.jsontext import dumps, loads
+from mcpaudit_lab.record.jsontext import dumps, loads
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 EXPORT, DETAILS = UPSTREAM / "export.jsonl", UPSTREAM / "details.jsonl"

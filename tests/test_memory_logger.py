@@ -8,9 +8,8 @@ import pytest
 from logger_contract import ALL, LoggerContract, an_event
 
 from mcpaudit_lab.errors import AuditUnavailable
-from mcpaudit_lab.server.logger import AuditLogger
-from mcpaudit_lab.server.memory import MemoryLogger
-from mcpaudit_lab.server.store import EventStore
+from mcpaudit_lab.server.stores.memory import MemoryLogger
+from mcpaudit_lab.server.stores.store import AuditLogger, EventStore
 
 
 class TestMemoryLogger(LoggerContract):

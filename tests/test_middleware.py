@@ -17,8 +17,8 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads the annotation
 from mcp.shared.exceptions import MCPError
 
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.sanitize import REDACTED
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.sanitize import REDACTED
 from mcpaudit_lab.server import (
     AuditMiddleware,
     CapturePolicy,
@@ -369,4 +369,4 @@ async def test_eight_callers_at_once_lose_nothing() -> None:
 def test_the_middleware_works_without_a_policy_of_its_own() -> None:
     audit = AuditMiddleware(MemoryLogger())
     assert audit.policy == CapturePolicy()
-    assert logging.getLogger("mcpaudit_lab.server.middleware").handlers == []
+    assert logging.getLogger("mcpaudit_lab.server.audit.middleware").handlers == []

@@ -20,7 +20,7 @@ from mcp.shared.exceptions import MCPError
 from portals import DEV, KEYS
 from sqlalchemy import event as sqlalchemy_event
 
-from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.server import AsyncLogger, SqlLogger, background_portal
 
 if TYPE_CHECKING:

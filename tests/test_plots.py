@@ -13,8 +13,8 @@ from hostile import PAYLOADS, hostile_event
 
 from mcpaudit_lab import Event, EventSet, FilterError, Lab
 from mcpaudit_lab.demo import sample_files
-from mcpaudit_lab.terminal import visible
-from mcpaudit_lab.widgets.overview import bucket_width_s
+from mcpaudit_lab.lab.overview import bucket_width_s
+from mcpaudit_lab.record.printable import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,7 +210,7 @@ def test_the_overview_counts_what_the_record_says(lab: Lab) -> None:
 )
 def test_a_redacted_value_is_counted_as_the_package_reads_it(value: str, is_mark: bool) -> None:
     from mcpaudit_lab import Payload
-    from mcpaudit_lab.redaction import is_redacted
+    from mcpaudit_lab.record.redaction import is_redacted
 
     event = hostile_event("x", payload=False)
     assert is_redacted(value) == is_mark

@@ -17,20 +17,20 @@ from mcp.server import MCPServer
 from portals import CSRF, DEV, DEV_KEY, KEYS, an_event, demo_app, run_app, run_portal, url_of
 
 from mcpaudit_lab.errors import StoreUnavailable
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.filters.times import format_duration, parse_duration_ns
+from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.server import MemoryLogger, add_audit
-from mcpaudit_lab.server.app import portal_app
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.godurations import format_duration, parse_duration_ns
-from mcpaudit_lab.server.portal import PortalOptions
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.audit.async_logger import AsyncLogger
+from mcpaudit_lab.server.http.app import portal_app
+from mcpaudit_lab.server.http.portal import PortalOptions
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mcpaudit_lab.events import Event
-    from mcpaudit_lab.server.store import EventStore
+    from mcpaudit_lab.record.events import Event
+    from mcpaudit_lab.server.stores.store import EventStore
 
 pytestmark = pytest.mark.anyio
 

@@ -19,7 +19,7 @@ from mcpaudit_lab import (
     PortalUnavailable,
     PullReport,
 )
-from mcpaudit_lab.lab.rows import same_event
+from mcpaudit_lab.storage.rows import same_event
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 URL = "http://portal.example:8080"
@@ -109,7 +109,7 @@ def test_counts_alone_are_compared_where_that_is_asked_for() -> None:
 def test_of_very_many_events_only_the_recent_are_compared_by_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mcpaudit_lab.client.pull_ids._MOST", 100)
+    monkeypatch.setattr("mcpaudit_lab.portal.pull.listed_ids._MOST", 100)
     events = numbered(300)
     server = ReferencePortal(list(events))
     with Lab() as lab, client_of(server) as portal:

@@ -17,8 +17,8 @@ from reference_portal import recorded_events
 
 from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.lab.rows import same_event
 from mcpaudit_lab.server import BackgroundPortal, PortalOptions, SqlLogger, background_portal
+from mcpaudit_lab.storage.rows import same_event
 
 if TYPE_CHECKING:
     import httpx2

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from reference_portal import recorded_events
 
 from mcpaudit_lab import EventFilter
-from mcpaudit_lab.client.paging import read_line
-from mcpaudit_lab.client.question import put_question
-from mcpaudit_lab.filters import HAS_COLUMNS
+from mcpaudit_lab.filters.event_filter import HAS_COLUMNS
+from mcpaudit_lab.portal.http.paging import read_line
+from mcpaudit_lab.portal.http.request import put_question
 
 DETAILS = Path(__file__).parent / "data" / "upstream" / "details.jsonl"
 RECORDED = recorded_events(DETAILS)

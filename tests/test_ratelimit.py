@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from mcpaudit_lab.ratelimit import IDLE_S, Bucket, TokenBuckets, Verdict
-from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
+from mcpaudit_lab.calls.ratelimit import IDLE_S, Bucket, TokenBuckets, Verdict
+from mcpaudit_lab.server.auth.sql_buckets import SqlTokenBuckets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

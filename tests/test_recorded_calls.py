@@ -12,13 +12,13 @@ from audited import heard, payload
 from loopback import connect, post_raw, run_demo
 from mcp.shared.exceptions import MCPError
 
-from mcpaudit_lab.jsontext import dumps, same
-from mcpaudit_lab.sanitize import REDACTED, Sanitizer
+from mcpaudit_lab.record.jsontext import dumps, same
+from mcpaudit_lab.record.sanitize import REDACTED, Sanitizer
 
 if TYPE_CHECKING:
     from mcp import Client
 
-    from mcpaudit_lab.events import Event
+    from mcpaudit_lab.record.events import Event
 
 pytestmark = pytest.mark.anyio
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from recording import text_of
 
 from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
+from mcpaudit_lab.record.sanitize import Sanitizer
 from mcpaudit_lab.recorder.calls import CallTracker
 from mcpaudit_lab.recorder.command import bare_url, masked_command
-from mcpaudit_lab.sanitize import Sanitizer
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

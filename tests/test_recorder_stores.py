@@ -17,12 +17,12 @@ from recording import call_line, record_command, recorded
 
 from mcpaudit_lab import Lab
 from mcpaudit_lab.errors import StoreUnavailable
-from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
+from mcpaudit_lab.record.events import Event, Payload
 from mcpaudit_lab.recorder.lines import LineCalls
 from mcpaudit_lab.recorder.stores import CallStore, SqliteCalls
 from mcpaudit_lab.server import SqlLogger, Stored
-from mcpaudit_lab.sql.open_calls import recover_calls
+from mcpaudit_lab.tables.open_calls import recover_calls
 
 
 def event(*, answered: bool = True, event_id: str = "") -> Event:

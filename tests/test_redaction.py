@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from mcpaudit_lab.redaction import DEFAULT_DIALECTS, Dialect, is_redacted, marks_of, redacted_paths
+from mcpaudit_lab.record.redaction import (
+    DEFAULT_DIALECTS,
+    Dialect,
+    is_redacted,
+    marks_of,
+    redacted_paths,
+)
 
 DETAILS = Path(__file__).parent / "data" / "upstream" / "details.jsonl"
 HEX = "0123456789abcdefABCDEF0123456789" * 2

@@ -14,7 +14,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import LATEST_MODERN_VERSION
 from starlette.requests import Request
 
-from mcpaudit_lab.sanitize import REDACTED
+from mcpaudit_lab.record.sanitize import REDACTED
 from mcpaudit_lab.server import (
     AuthFailure,
     MemoryLogger,
@@ -22,7 +22,7 @@ from mcpaudit_lab.server import (
     add_audit,
     use_origin,
 )
-from mcpaudit_lab.server.refusals import RefusalBudget
+from mcpaudit_lab.server.audit.refusals import RefusalBudget
 
 if TYPE_CHECKING:
     import mcp_types as types

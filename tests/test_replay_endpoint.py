@@ -13,16 +13,16 @@ from loopback import connect
 from mcp.server import MCPServer
 from portals import CSRF, DEV, KEYS, an_event, demo_app, run_app, run_portal, url_of
 
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.ratelimit import TokenBuckets
+from mcpaudit_lab.calls.ratelimit import TokenBuckets
+from mcpaudit_lab.record.events import Event
 from mcpaudit_lab.server import CapturePolicy, MemoryLogger
-from mcpaudit_lab.server.app import portal_app
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.auth import Access, Authenticator
-from mcpaudit_lab.server.identity import Identity
-from mcpaudit_lab.server.keys import MemoryKeyStore
-from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.audit.async_logger import AsyncLogger
+from mcpaudit_lab.server.audit.identity import Identity
+from mcpaudit_lab.server.auth.authentication import Access, Authenticator
+from mcpaudit_lab.server.auth.keys import MemoryKeyStore
+from mcpaudit_lab.server.auth.sql_buckets import SqlTokenBuckets
+from mcpaudit_lab.server.http.app import portal_app
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import mcp_types as types
 
-    from mcpaudit_lab.server.store import EventStore
+    from mcpaudit_lab.server.stores.store import EventStore
 
 pytestmark = pytest.mark.anyio
 

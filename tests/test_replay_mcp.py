@@ -32,10 +32,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from mcpaudit_lab import Event, Lab
+from mcpaudit_lab.calls.refusals import RefusalReason
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.jsontext import dumps, loads
-from mcpaudit_lab.replay import RefusalReason
+from mcpaudit_lab.record.jsontext import dumps, loads
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.server import demo_server
 

@@ -13,14 +13,16 @@ from click.testing import CliRunner, Result
 from replaying import captured, counting_server, lab_of, over_http, raw_process, says
 
 from mcpaudit_lab import Event, Lab, LoadReport
+from mcpaudit_lab.calls.pace import Pace, Pacer, parse_pace
+from mcpaudit_lab.calls.refusals import PlanVerdict, RefusalReason
+from mcpaudit_lab.calls.tools import facts_of, schema_check
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.errors import EventNotFound, FilterError, LabError, ReplayError
-from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.replay import Allowed, Noise, Pace, PlanVerdict, RefusalReason
+from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.replay.check import check_run, junit_xml
-from mcpaudit_lab.replay.mcp_failures import retry_after_s
-from mcpaudit_lab.replay.pace import Pacer, parse_pace
-from mcpaudit_lab.replay.tools import facts_of, schema_check
+from mcpaudit_lab.replay.mcp_wire import retry_after_s
+from mcpaudit_lab.replay.noise import Noise
+from mcpaudit_lab.replay.planning import Allowed
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -12,8 +12,8 @@ import pytest
 from replaying import captured, counting_server, lab_of, says, served
 
 from mcpaudit_lab import Event, Lab, PortalClient
+from mcpaudit_lab.calls.pace import Pace
 from mcpaudit_lab.errors import PortalNotFound, ReplayRefused
-from mcpaudit_lab.replay import Pace
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.replay.portal_target import PortalTarget
 from mcpaudit_lab.server import background_portal

@@ -15,9 +15,9 @@ from recordings import KEYS, UPSTREAM, recordings
 from replaying import captured, lab_of
 
 from mcpaudit_lab import Event, Lab, PortalClient
-from mcpaudit_lab.replay import Pace
+from mcpaudit_lab.calls.pace import Pace
 from mcpaudit_lab.replay.mcp_target import McpTarget
-from mcpaudit_lab.replay.plan import ReplayPlan
+from mcpaudit_lab.replay.planning import ReplayPlan
 from mcpaudit_lab.replay.run import ReplayRun
 
 RECORDED = {recording.name: recording for recording in recordings()}

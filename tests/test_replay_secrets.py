@@ -23,12 +23,12 @@ from replaying import (
 )
 
 from mcpaudit_lab import Event, Lab, PortalClient
+from mcpaudit_lab.calls.arguments import prepare
+from mcpaudit_lab.calls.scrubbing import Scrubber
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.redaction import DEFAULT_DIALECTS
-from mcpaudit_lab.replay.arguments import prepare
+from mcpaudit_lab.record.redaction import DEFAULT_DIALECTS
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.replay.portal_target import PortalTarget
-from mcpaudit_lab.replay.scrubbing import Scrubber
 from mcpaudit_lab.replay.targets import Target
 
 SECRET = 'hun"ter2 <ü&>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mcpaudit_lab import Event, Lab, Payload
-from mcpaudit_lab.replay.answers import ReplayStatus
+from mcpaudit_lab.calls.answers import ReplayStatus
 from mcpaudit_lab.server import demo_server
 
 

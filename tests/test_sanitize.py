@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.jsontext import JsonDecimal, dumps, loads, same
-from mcpaudit_lab.sanitize import (
+from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, same
+from mcpaudit_lab.record.sanitize import (
     DEFAULT_REDACT_KEYS,
     REDACTED,
     Sanitizer,

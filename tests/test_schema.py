@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import Engine, MetaData, Table, create_engine, delete, event, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
-from mcpaudit_lab.jsontext import loads, same
-from mcpaudit_lab.sql.dialects import sqlite_moment
-from mcpaudit_lab.sql.portal_tables import ENGINE_OPTIONS, portal_tables
-from mcpaudit_lab.sql.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, duckdb_tables, event_order
+from mcpaudit_lab.filters.dialects import sqlite_moment
+from mcpaudit_lab.record.jsontext import loads, same
+from mcpaudit_lab.storage.schema import duckdb_tables
+from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, event_order
+from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
 MOMENT = datetime(2026, 11, 24, 3, 43, 43, 274318, tzinfo=UTC)
@@ -200,7 +201,7 @@ def test_sqlite_keeps_a_time_with_six_decimals_always() -> None:
 
 def test_the_filter_and_the_labs_tables_need_no_sqlalchemy() -> None:
     code = (
-        "import sys, mcpaudit_lab.sql.schema, mcpaudit_lab.sql.compile;"
+        "import sys, mcpaudit_lab.tables.schema, mcpaudit_lab.filters.sql;"
         "print(sorted({'sqlalchemy', 'duckdb', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

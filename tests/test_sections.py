@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsondiff import Findings, examine
-from mcpaudit_lab.jsondigest import JsonText
-from mcpaudit_lab.jsontext import JsonDecimal
-from mcpaudit_lab.redaction import marks_of
-from mcpaudit_lab.sections import SECTIONS, known_sections, open_texts, surely_equal
+from mcpaudit_lab.comparison.equality import JsonText
+from mcpaudit_lab.comparison.jsondiff import Findings, examine
+from mcpaudit_lab.comparison.sections import SECTIONS, known_sections, open_texts, surely_equal
+from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record.jsontext import JsonDecimal
+from mcpaudit_lab.record.redaction import marks_of
 
 MARKS = marks_of()
 VALUES = st.recursive(

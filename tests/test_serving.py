@@ -22,11 +22,11 @@ from mcp.shared.exceptions import MCPError
 from portals import DEV, DEV_KEY
 
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.background import background_portal
 from mcpaudit_lab.server.serving import allowed_hosts_for
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 STREAM = "/api/v1/portal/audit/stream"
 _READERS = 3

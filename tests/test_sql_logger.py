@@ -33,12 +33,13 @@ from own_postgres import empty_database
 from sqlalchemy import Engine, create_engine, text
 
 from mcpaudit_lab.errors import FilterError, StoreUnavailable
-from mcpaudit_lab.events import Event, format_time, parse_time
-from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.server.sql_logger import SqlLogger
-from mcpaudit_lab.server.store import EventStore, Stored
-from mcpaudit_lab.server.store_writing import LOSSY_METHOD
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.record.events import Event, format_time, parse_time
+from mcpaudit_lab.record.jsontext import loads
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
+from mcpaudit_lab.server.stores.store import EventStore
+from mcpaudit_lab.server.stores.subscriptions import Stored
+from mcpaudit_lab.server.stores.writing import LOSSY_METHOD
 
 # The tables of the reference server: texts may be null, some integers have 32 bits.
 REFERENCE_TABLES = """
@@ -339,7 +340,7 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from logger_contract import an_event
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 with SqlLogger(sys.argv[1], busy_timeout_s=30) as store:
     for batch in range(25):
         store.log([an_event(n) for n in range(4)])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import UPSTREAM
 
-from mcpaudit_lab.client.sse import Comment, Frame, FrameReader
+from mcpaudit_lab.portal.stream.sse import Comment, Frame, FrameReader
 
 ENDS = st.sampled_from(["\n", "\r", "\r\n"])
 TEXT = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=30)

@@ -15,17 +15,17 @@ from loopback import connect
 from portals import CSRF, DEV, KEYS, an_event, demo_app, run_app, run_portal, url_of
 from recordings import UPSTREAM, seed_postgres
 
-from mcpaudit_lab.jsontext import same
+from mcpaudit_lab.record.jsontext import same
 from mcpaudit_lab.server import MemoryLogger
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.keys import MemoryKeyStore
-from mcpaudit_lab.server.portal import PortalOptions
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.audit.async_logger import AsyncLogger
+from mcpaudit_lab.server.auth.keys import MemoryKeyStore
+from mcpaudit_lab.server.http.portal import PortalOptions
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mcpaudit_lab.server.store import EventStore
+    from mcpaudit_lab.server.stores.store import EventStore
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,9 @@ from reference_stream import ReferencePortal
 from scripted_portal import ScriptedPortal, frame_of
 
 from mcpaudit_lab import Event, Lab, LabError, LoadReport, PortalClient, Unauthorized
-from mcpaudit_lab.client import EventStream, Gap, StreamRecorder
+from mcpaudit_lab.portal.stream.event_stream import EventStream
+from mcpaudit_lab.portal.stream.items import Gap
+from mcpaudit_lab.portal.stream.recorder import StreamRecorder
 
 if TYPE_CHECKING:
     import pytest
@@ -234,7 +236,7 @@ def test_a_listener_may_stop_it() -> None:
 SCRIPT = """
 import sys, threading
 from mcpaudit_lab import Lab, PortalClient
-from mcpaudit_lab.client import StreamRecorder
+from mcpaudit_lab import StreamRecorder
 from mcpaudit_lab.server import background_portal
 
 portal_thread = background_portal()

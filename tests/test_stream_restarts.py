@@ -17,10 +17,12 @@ import pytest
 from portals import KEYS, an_event
 
 from mcpaudit_lab import Event, Lab, PortalClient, PortalError
-from mcpaudit_lab.client import EventStream, Gap, StreamRecorder
+from mcpaudit_lab.portal.stream.event_stream import EventStream
+from mcpaudit_lab.portal.stream.items import Gap
+from mcpaudit_lab.portal.stream.recorder import StreamRecorder
 from mcpaudit_lab.server.running import PortalServer
 from mcpaudit_lab.server.setup import portal_on
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 KEY = KEYS["dev-local"]
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from mcpaudit_lab.lab import FileReport, LoadReport
-from mcpaudit_lab.tables import (
+from mcpaudit_lab.display.terminal_tables import (
     EVENT_COLUMNS,
     Column,
     cell_text,
@@ -26,6 +25,7 @@ from mcpaudit_lab.tables import (
     print_table,
     stats_columns,
 )
+from mcpaudit_lab.storage.load.report import FileReport, LoadReport
 
 EVENT = {
     "ts": datetime(2026, 11, 24, 3, 51, 31, 878104, tzinfo=UTC),

@@ -10,12 +10,12 @@ from portals import an_event
 from tail_sources import QueueSource
 
 from mcpaudit_lab import FilterError, Lab, PortalClient
-from mcpaudit_lab.client.stream_items import StreamCounters
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.errors import PortalUnavailable
+from mcpaudit_lab.portal.stream.items import StreamCounters
+from mcpaudit_lab.portal.tail.frame import events_frame
+from mcpaudit_lab.portal.tail.tail import Tail
 from mcpaudit_lab.server import background_portal
-from mcpaudit_lab.widgets.tail import Tail
-from mcpaudit_lab.widgets.tail_frame import events_frame
 
 
 def threads() -> set[str]:

@@ -279,7 +279,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from portals import an_event
 from tail_sources import QueueSource
-from mcpaudit_lab.widgets.tail import Tail
+from mcpaudit_lab.portal.tail.tail import Tail
 tail = Tail(QueueSource(an_event(1)), title="a test")
 tail.wait(1)
 """
@@ -305,7 +305,7 @@ BUSY = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from tail_sources import SteadySource
-from mcpaudit_lab.widgets.tail import Tail
+from mcpaudit_lab.portal.tail.tail import Tail
 tail = Tail(SteadySource(per_second=1000), title="a thousand a second")
 """
 NO_WIDGETS = "not __import__('ipywidgets').widgets.widget._instances"

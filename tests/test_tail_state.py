@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from portals import START, an_event
 
-from mcpaudit_lab.client.stream_items import Gap
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.widgets.tail_rows import lines_text, row_of
-from mcpaudit_lab.widgets.tail_state import Batch, TailState
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.portal.stream.items import Gap
+from mcpaudit_lab.portal.tail.rows import lines_text, row_of
+from mcpaudit_lab.portal.tail.state import Batch, TailState
+from mcpaudit_lab.record.events import Event
 
 A_GAP = Gap(START, datetime(2026, 11, 24, 3, 1, tzinfo=UTC), None, "not listed")
 

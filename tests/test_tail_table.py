@@ -10,13 +10,13 @@ import pytest
 from browser import chromium, watched_page
 from portals import an_event
 
-from mcpaudit_lab.widgets.tail_state import TailState
-from mcpaudit_lab.widgets.tail_table import TailTable
+from mcpaudit_lab.display.tail.table import TailTable
+from mcpaudit_lab.portal.tail.state import TailState
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from mcpaudit_lab.widgets.tail_state import Batch
+    from mcpaudit_lab.portal.tail.state import Batch
 
 __all__ = ["chromium"]
 
@@ -57,7 +57,7 @@ class Kernel:
             self.show(batch)
 
     def show(self, batch: Batch) -> None:
-        from mcpaudit_lab.widgets.tail_rows import row_of
+        from mcpaudit_lab.portal.tail.rows import row_of
 
         self.number += 1
         rows = [row_of(line) for line in batch.lines]

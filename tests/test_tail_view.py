@@ -12,12 +12,12 @@ from portals import an_event
 from tail_sources import QueueSource
 
 from mcpaudit_lab import PortalClient
-from mcpaudit_lab.client.stream_items import Gap
+from mcpaudit_lab.display.tail.view import TailView
 from mcpaudit_lab.errors import PortalUnavailable
-from mcpaudit_lab.events import Event
+from mcpaudit_lab.portal.stream.items import Gap
+from mcpaudit_lab.portal.tail.tail import Tail
+from mcpaudit_lab.record.events import Event
 from mcpaudit_lab.server import background_portal
-from mcpaudit_lab.widgets.tail import Tail
-from mcpaudit_lab.widgets.tail_view import TailView
 
 START_GAP = an_event(0).timestamp
 

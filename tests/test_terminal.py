@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.terminal import counted, visible
+from mcpaudit_lab.record.printable import counted, visible
 
 
 @pytest.mark.parametrize(

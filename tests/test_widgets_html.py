@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from mcpaudit_lab import Event, EventSet, Lab, LoadReport, Payload, compare
 from mcpaudit_lab.demo import sample_files
-from mcpaudit_lab.lab import FileReport
-from mcpaudit_lab.terminal import visible
-from mcpaudit_lab.widgets.event_card import event_html
-from mcpaudit_lab.widgets.html import attribute, style_html, text_html
-from mcpaudit_lab.widgets.json_tree import json_tree_html
-from mcpaudit_lab.widgets.media import media_html
+from mcpaudit_lab.display.event_card import event_html
+from mcpaudit_lab.display.html import attribute, style_html, text_html
+from mcpaudit_lab.display.json_tree import json_tree_html
+from mcpaudit_lab.display.media import media_html
+from mcpaudit_lab.record.printable import visible
+from mcpaudit_lab.storage.load.report import FileReport
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5E"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.jsontext import same
-from mcpaudit_lab.server.wiretext import wire_size, wire_text
+from mcpaudit_lab.record.jsontext import same
+from mcpaudit_lab.record.wiretext import wire_size, wire_text
 
 JSON = st.recursive(
     st.none()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import click
 
-from mcpaudit_lab import __version__
 from mcpaudit_lab.cli import (
     asking,
     checking,
@@ -20,6 +19,7 @@ from mcpaudit_lab.cli import (
 )
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
+from mcpaudit_lab.record.version import VERSION
 
 __all__ = ["commands", "main"]
 
@@ -29,7 +29,7 @@ __all__ = ["commands", "main"]
     epilog=STATUS_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="mcpaudit-lab")
+@click.version_option(VERSION, prog_name="mcpaudit-lab")
 def commands() -> None:
     """Load, query, compare and replay the audit events of MCP servers.
 

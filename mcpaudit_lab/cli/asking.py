@@ -14,7 +14,8 @@ from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
-    from mcpaudit_lab.lab import EventSet, Lab, SqlResult
+    from mcpaudit_lab.lab import EventSet, Lab
+    from mcpaudit_lab.storage import SqlResult
 
 __all__ = ["breakdown", "events", "sql", "stats", "timeseries"]
 
@@ -89,8 +90,8 @@ def _print_table(chosen: EventSet, names: list[str], payloads: bool) -> int:
 
 
 def _print_columns(chosen: EventSet, names: list[str], payloads: bool, *, as_json: bool) -> int:
-    from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
-    from mcpaudit_lab.tables import EVENT_COLUMNS, event_row
+    from mcpaudit_lab.display import EVENT_COLUMNS, event_row
+    from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS
 
     table = chosen.arrow(names or _SUMMARY, payloads=payloads)
     fields = {field.column: field.kind for field in (*EVENT_FIELDS, *PAYLOAD_FIELDS)}
@@ -110,7 +111,7 @@ def _rows(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 def _decoded(row: dict[str, Any], in_json: set[str]) -> dict[str, Any]:
     """A text at a path without its quotes; other JSON as it is written."""
-    from mcpaudit_lab.jsontext import loads
+    from mcpaudit_lab.record import loads
 
     def value(name: str, text: Any) -> Any:
         return loads(text) if name in in_json and text and text[0] == '"' else text
@@ -128,7 +129,7 @@ def stats(*, lab: Lab, filters: tuple[EventFilter, ...], by: str | None, as_json
 
     Exit status: 1 if no event matches.
     """
-    from mcpaudit_lab.tables import stats_columns
+    from mcpaudit_lab.display import stats_columns
 
     frame = lab.events(*filters).stats(by)
     print_frame(frame, stats_columns(by), as_json=as_json)
@@ -147,7 +148,7 @@ def breakdown(*, lab: Lab, filters: tuple[EventFilter, ...], by: str, as_json: b
 
     Exit status: 1 if no event matches.
     """
-    from mcpaudit_lab.tables import breakdown_columns
+    from mcpaudit_lab.display import breakdown_columns
 
     frame = lab.events(*filters).breakdown(by)
     count = print_frame(frame, breakdown_columns(by), as_json=as_json)
@@ -168,7 +169,7 @@ def timeseries(*, lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_js
 
     Exit status: 1 if no event matches.
     """
-    from mcpaudit_lab.tables import TIMESERIES_COLUMNS
+    from mcpaudit_lab.display import TIMESERIES_COLUMNS
 
     frame = lab.events(*filters).timeseries(bucket)
     count = print_frame(frame, TIMESERIES_COLUMNS, as_json=as_json)
@@ -222,7 +223,7 @@ def sql(*, lab: Lab, statement: str, untrusted: bool, timeout_s: float, as_json:
 
 def _run(lab: Lab, statement: str) -> SqlResult:
     """Run a statement that cannot change the lab, be it by mistake."""
-    from mcpaudit_lab.lab.results import run_sql
+    from mcpaudit_lab.storage import run_sql
 
     cursor = lab.connection.cursor()
     # A second one could end the transaction.

@@ -15,10 +15,10 @@ from mcpaudit_lab.cli.replaying import planned, planning_options, target_options
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
+    from mcpaudit_lab.display import Column
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.lab import Lab
-    from mcpaudit_lab.replay.check import CaseResult
-    from mcpaudit_lab.tables import Column
+    from mcpaudit_lab.replay import CaseResult
 
 __all__ = ["check"]
 
@@ -63,8 +63,7 @@ def check(
     if nothing could be checked, a line of CASE cannot be read, or the noise is of a tool that CASE
     has no call of: then nothing is called.
     """
-    from mcpaudit_lab.replay.check import check_noise, check_run, junit_xml
-    from mcpaudit_lab.replay.noise import Noise
+    from mcpaudit_lab.replay import Noise, check_noise, check_run, junit_xml
 
     noise: Noise = Noise() if noise_path is None else Noise.read(noise_path)
     with _case_lab(case) as lab, where() as target:
@@ -121,7 +120,7 @@ def _is_lab(case: Path) -> bool:
 
 
 def _check_columns() -> tuple[Column, ...]:
-    from mcpaudit_lab.tables import Column
+    from mcpaudit_lab.display import Column
 
     return (
         Column("event_id", "event", is_id=True),

@@ -21,7 +21,8 @@ from mcpaudit_lab.errors import NothingToLoad
 
 if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
-    from mcpaudit_lab.lab import Lab, LoadReport
+    from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.storage.load import LoadReport
 
 __all__ = ["demo", "load", "load_database", "rejects", "sources", "write"]
 
@@ -55,7 +56,7 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
     if notebook:
         if keep or lab_path is not None:
             raise click.UsageError("--notebook goes without --lab and --keep")
-        from mcpaudit_lab.demo.notebook import run_notebook
+        from mcpaudit_lab.demo import run_notebook
 
         status = run_notebook(open_output(), browser=browser)
         if status:
@@ -68,8 +69,8 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
 
 
 def _list_formats(context: click.Context) -> None:
+    from mcpaudit_lab.display import columns_of, print_table
     from mcpaudit_lab.formats import what_there_is
-    from mcpaudit_lab.tables import columns_of, print_table
 
     names = ("name", "kind", "title")
     rows = [dict(zip(names, row, strict=True)) for row in what_there_is()]
@@ -99,9 +100,10 @@ def load(
     strict: bool,
     as_json: bool,
 ) -> int:
-    """Load exports, saved answers of a portal, Parquet that a lab wrote, or other recorders' files.
+    """Load exports and other recorders' files into a lab.
 
-    FILES are files, folders, ZIP archives, patterns in quotes, or - for standard input; .gz, .zst,
+    FILES are exports, saved answers of a portal, Parquet that a lab wrote, or files of another
+    recorder, see --formats: as files, folders, ZIP archives, patterns in quotes, or - for standard input; .gz, .zst,
     .bz2 and .xz are unpacked. Their content says what they are, or --format does. All of it is
     loaded or nothing. The same again adds nothing.
 
@@ -109,8 +111,8 @@ def load(
     empty, or a pattern or folder gives none. 2 if nothing was loaded for another reason.
     """
     from mcpaudit_lab.lab import Lab
-    from mcpaudit_lab.lab.inputs import find_inputs
-    from mcpaudit_lab.terminal import visible
+    from mcpaudit_lab.record import visible
+    from mcpaudit_lab.storage.load import find_inputs
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
     try:
@@ -148,12 +150,12 @@ def load_database(
 
 
 def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bool = False) -> int:
-    from mcpaudit_lab.terminal import counted, visible
+    from mcpaudit_lab.record import counted, visible
 
     if as_json:
         print_json(report.to_dict())
     else:
-        from mcpaudit_lab.tables import print_load
+        from mcpaudit_lab.display import print_load
 
         print_load(open_output(), report)
         say(f"The lab {lab.path} holds {counted(lab.events().count(), 'event')}.")
@@ -181,7 +183,7 @@ def sources(lab: Lab, as_json: bool) -> int:
 
     Exit status: 1 if nothing was loaded yet.
     """
-    from mcpaudit_lab.tables import SOURCE_COLUMNS
+    from mcpaudit_lab.display import SOURCE_COLUMNS
 
     count = print_frame(lab.sources(), SOURCE_COLUMNS, as_json=as_json)
     return FOUND if count else LOOK
@@ -197,7 +199,7 @@ def rejects(lab: Lab, as_json: bool) -> int:
 
     Exit status: 1 if there are any.
     """
-    from mcpaudit_lab.tables import REJECT_COLUMNS
+    from mcpaudit_lab.display import REJECT_COLUMNS
 
     count = print_frame(lab.rejects(), REJECT_COLUMNS, as_json=as_json)
     if not count and not as_json:
@@ -222,10 +224,10 @@ def write(
     Exit status: 1 if no event matches; nothing is written then.
     """
     if file.exists() and not overwrite:
-        from mcpaudit_lab.terminal import visible
+        from mcpaudit_lab.record import visible
 
         raise Trouble(f"{visible(str(file))} is there already; --overwrite replaces it")
-    from mcpaudit_lab.terminal import counted
+    from mcpaudit_lab.record import counted
 
     chosen = lab.events(*filters)
     count = chosen.write(file, overwrite=overwrite) if chosen.count() else 0

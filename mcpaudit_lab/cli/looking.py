@@ -49,7 +49,7 @@ def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
             found = {"event": event.wire, "provenance": ledger}
         print_json(found)
         return FOUND
-    from mcpaudit_lab.cards import print_event, print_provenance
+    from mcpaudit_lab.display import print_event, print_provenance
 
     console = open_output()
     print_event(console, event)
@@ -107,7 +107,7 @@ def _print_comparison(comparison: Comparison, as_json: bool) -> int:
     if as_json:
         print_json(comparison.to_dict())
     else:
-        from mcpaudit_lab.cards import print_comparison
+        from mcpaudit_lab.display import print_comparison
 
         print_comparison(open_output(), comparison)
     return FOUND if comparison.verdict == "equal" else LOOK
@@ -116,7 +116,7 @@ def _print_comparison(comparison: Comparison, as_json: bool) -> int:
 def _compare_replays(
     lab: Lab, filters: tuple[EventFilter, ...], ignore: tuple[str, ...], as_json: bool
 ) -> int:
-    from mcpaudit_lab.tables import REPLAY_COLUMNS, replay_rows
+    from mcpaudit_lab.display import REPLAY_COLUMNS, replay_rows
 
     chosen = lab.events(*filters) if filters else None
     rows = replay_rows(lab.compare_replays(chosen, ignore=ignore))

@@ -139,7 +139,7 @@ def new_lab_option(command: Command) -> Command:
 def open_existing(path: Path, *, read_only: bool = False) -> Iterator[Lab]:
     """Open a lab that is there already: a question makes no file."""
     if not path.exists():
-        from mcpaudit_lab.terminal import visible
+        from mcpaudit_lab.record import visible
 
         shown = visible(str(path))
         raise Trouble(f"there is no lab {shown}\nMake one: mcpaudit-lab load FILES --lab {shown}")
@@ -228,8 +228,8 @@ def _read_filters(
 
 def _exact_time(name: str, text: str) -> str:
     """A time as a person types it, as RFC 3339; says on standard error where UTC was assumed."""
-    from mcpaudit_lab.events import format_time
-    from mcpaudit_lab.filter_times import is_assumed_utc, parse_moment
+    from mcpaudit_lab.filters import is_assumed_utc, parse_moment
+    from mcpaudit_lab.record import format_time
 
     moment = parse_moment(name, text, now=_now(), latest=name == "to")
     exact = format_time(moment) if moment is not None else ""
@@ -251,8 +251,7 @@ def find_id(lab: Lab, text: str) -> str:
         EventNotFound: no event has it.
         Trouble: it is no id, or the first digits of several.
     """
-    from mcpaudit_lab.events import parse_id
-    from mcpaudit_lab.terminal import visible
+    from mcpaudit_lab.record import parse_id, visible
 
     try:
         return parse_id(text)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from mcpaudit_lab.tables import Column
+    from mcpaudit_lab.display import Column
 
 __all__ = [
     "escape_json",
@@ -46,7 +46,7 @@ def _escaped(char: str) -> str:
 
 def print_json(value: Any) -> None:
     """Write a JSON value as one line."""
-    from mcpaudit_lab.jsontext import dumps
+    from mcpaudit_lab.record import dumps
 
     click.echo(escape_json(dumps(value)))
 
@@ -60,7 +60,7 @@ def json_row(row: Mapping[str, Any], json_columns: Container[str] = ()) -> str:
         row: the values by name.
         json_columns: columns whose text is JSON already.
     """
-    from mcpaudit_lab.jsontext import dumps
+    from mcpaudit_lab.record import dumps
 
     members = (
         f"{dumps(name)}:{value}"
@@ -79,7 +79,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _moment(value: datetime) -> str:
-    from mcpaudit_lab.events import format_time
+    from mcpaudit_lab.record import format_time
 
     return value.isoformat() if value.tzinfo is None else format_time(value)
 
@@ -103,7 +103,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
 
 def open_output() -> Console:
     """A console over standard output."""
-    from mcpaudit_lab.tables import open_console
+    from mcpaudit_lab.display import open_console
 
     return open_console()
 
@@ -112,7 +112,7 @@ def say(text: str | Text) -> None:
     """Write a line for people; of a ``str``, what a terminal would obey is escaped."""
     from rich.text import Text
 
-    from mcpaudit_lab.terminal import visible
+    from mcpaudit_lab.record import visible
 
     line = Text(visible(text)) if isinstance(text, str) else text
     open_output().print(line, soft_wrap=True)
@@ -139,7 +139,7 @@ def print_rows(
             click.echo(json_row(row, json_columns))
             count += 1
         return count
-    from mcpaudit_lab.tables import columns_of, print_table
+    from mcpaudit_lab.display import columns_of, print_table
 
     listed = list(rows)
     if listed:
@@ -149,6 +149,6 @@ def print_rows(
 
 def print_frame(frame: pd.DataFrame, columns: Sequence[Column] | None, *, as_json: bool) -> int:
     """Write the rows of a frame, as :func:`print_rows` does."""
-    from mcpaudit_lab.tables import records
+    from mcpaudit_lab.storage import records
 
     return print_rows(records(frame), columns, as_json=as_json)

@@ -49,9 +49,9 @@ def pull(
     Exit status: 1 if the lab does not have all that the portal has, or something contradicts what
     it had; the rest is loaded.
     """
-    from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
-    from mcpaudit_lab.terminal import counted
+    from mcpaudit_lab.portal import PortalClient
+    from mcpaudit_lab.record import counted
 
     with PortalClient(url) as portal, Lab(lab_path) as lab:
         report = lab.pull(portal, *filters, payloads=payloads, check_ids=check_ids)

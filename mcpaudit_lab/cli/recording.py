@@ -12,8 +12,7 @@ from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 from mcpaudit_lab.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.recorder.keeping import Keeper
-    from mcpaudit_lab.recorder.stores import CallStore
+    from mcpaudit_lab.recorder import CallStore, Keeper
 
 __all__ = ["database_path", "record"]
 
@@ -87,11 +86,8 @@ def record(
         raise Trouble("give the server's command behind --, or its address with --url")
     if sum(item is not None for item in (database, lab_path, events_path)) > 1:
         raise Trouble("give one of --database, --lab and --events")
-    from mcpaudit_lab.captured import CapturePolicy
-    from mcpaudit_lab.recorder.calls import CallTracker
-    from mcpaudit_lab.recorder.command import bare_url, masked_command
-    from mcpaudit_lab.recorder.keeping import Keeper, OnFailure
-    from mcpaudit_lab.sanitize import DEFAULT_REDACT_KEYS, Sanitizer
+    from mcpaudit_lab.record import DEFAULT_REDACT_KEYS, CapturePolicy, Sanitizer
+    from mcpaudit_lab.recorder import CallTracker, Keeper, OnFailure, bare_url, masked_command
 
     sanitizer = Sanitizer((*DEFAULT_REDACT_KEYS, *redact_keys))
     policy = CapturePolicy(sanitizer=sanitizer)
@@ -104,7 +100,7 @@ def record(
         if url is None:
             about = {"command": masked_command(command, sanitizer)}
             return _record_command(command, CallTracker("stdio", policy, about), keeper)
-        from mcpaudit_lab.recorder.serving import serve_recorder
+        from mcpaudit_lab.recorder import serve_recorder
 
         tracker = CallTracker("http", policy, {"url": bare_url(url)})
         return serve_recorder(
@@ -123,8 +119,7 @@ def record(
 
 
 def _record_command(command: Sequence[str], tracker: Any, keeper: Keeper) -> int:
-    from mcpaudit_lab.recorder.command import find_command
-    from mcpaudit_lab.recorder.stdio import StdioRecorder
+    from mcpaudit_lab.recorder import StdioRecorder, find_command
 
     try:
         status = StdioRecorder(find_command(command), tracker, keeper).run()
@@ -135,7 +130,7 @@ def _record_command(command: Sequence[str], tracker: Any, keeper: Keeper) -> int
         _say(f"cannot be run: {command[0]}")
         return 126
     if status < 0:
-        from mcpaudit_lab.recorder.stdio import end_as
+        from mcpaudit_lab.recorder import end_as
 
         keeper.close()
         return end_as(status)
@@ -144,15 +139,14 @@ def _record_command(command: Sequence[str], tracker: Any, keeper: Keeper) -> int
 
 def _say(text: str) -> None:
     """Tell on standard error, where a client shows what a server says."""
-    from mcpaudit_lab.terminal import visible
+    from mcpaudit_lab.record import visible
 
     for line in text.splitlines():
         click.echo(f"mcpaudit-lab record: {visible(line)}", err=True)
 
 
 def _open_store(database: str | None, lab_path: Path | None, events_path: Path | None) -> CallStore:
-    from mcpaudit_lab.recorder.lines import LineCalls
-    from mcpaudit_lab.recorder.stores import LabCalls, SqliteCalls
+    from mcpaudit_lab.recorder import LabCalls, LineCalls, SqliteCalls
 
     if lab_path is not None:
         return LabCalls(lab_path, _say)

@@ -23,12 +23,10 @@ from mcpaudit_lab.cli.output import print_frame, say
 from mcpaudit_lab.cli.status import FOUND, LOOK
 
 if TYPE_CHECKING:
+    from mcpaudit_lab.display import Column
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.lab import Lab
-    from mcpaudit_lab.replay.plan import ReplayPlan
-    from mcpaudit_lab.replay.run import ReplayRun
-    from mcpaudit_lab.replay.targets import TargetLike
-    from mcpaudit_lab.tables import Column
+    from mcpaudit_lab.replay import ReplayPlan, ReplayRun, TargetLike
 
 __all__ = ["plan", "planned", "planning_options", "replay", "target_options"]
 
@@ -113,12 +111,12 @@ def _open_target(given: Mapping[str, Any], headers: Iterable[str]) -> Iterator[T
     if len(chosen) != 1:
         raise click.UsageError("say where the calls go: one of --portal, --target, --command")
     if given.get("portal"):
-        from mcpaudit_lab.client import PortalClient
+        from mcpaudit_lab.portal import PortalClient
 
         with PortalClient(given["portal"]) as client:
             yield client
         return
-    from mcpaudit_lab.replay.mcp_target import McpTarget
+    from mcpaudit_lab.replay import McpTarget
 
     server = given["target"] or shlex.split(given["command"])
     yield McpTarget(server, headers=dict(_from_environment(headers, "--target-header")))
@@ -137,7 +135,7 @@ def _from_environment(pairs: Iterable[str], option: str) -> Iterator[tuple[str, 
 
 def _edits(pairs: Iterable[str]) -> dict[str, Any] | None:
     from mcpaudit_lab.errors import RecordError
-    from mcpaudit_lab.jsontext import loads
+    from mcpaudit_lab.record import loads
 
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -159,7 +157,7 @@ def planned(
     options: Mapping[str, Any],
 ) -> ReplayPlan:
     """The plan that the options of :func:`planning_options` ask for."""
-    from mcpaudit_lab.replay.planning import Allowed
+    from mcpaudit_lab.replay import Allowed
 
     chosen = [find_id(lab, text) for text in ids]
     if chosen and filters:
@@ -209,7 +207,7 @@ def plan(
 
     Exit status: 1 if any is refused, or there is none.
     """
-    from mcpaudit_lab.tables import PLAN_COLUMNS
+    from mcpaudit_lab.display import PLAN_COLUMNS
 
     with where() as target:
         made = planned(lab, target, ids, filters, options)
@@ -295,7 +293,7 @@ def _say_run(run: ReplayRun) -> None:
 
 
 def _run_columns() -> tuple[Column, ...]:
-    from mcpaudit_lab.tables import VERDICTS, Column
+    from mcpaudit_lab.display import VERDICTS, Column
 
     return (
         Column("event_id", "event", is_id=True),

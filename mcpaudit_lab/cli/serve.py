@@ -12,8 +12,7 @@ from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 from mcpaudit_lab.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.server.api_keys import ApiKeys
-    from mcpaudit_lab.server.oidc import OidcConfig
+    from mcpaudit_lab.server.auth import ApiKeys, OidcConfig
 
 __all__ = ["serve"]
 
@@ -132,10 +131,10 @@ def serve(
     Exit status: 0 where SIGTERM or Ctrl-C ended it and every call is stored; 1 where events were
     lost, which the log names.
     """
-    from mcpaudit_lab.server.oidc import OidcConfig
-    from mcpaudit_lab.server.portal import PortalOptions
-    from mcpaudit_lab.server.serving import allowed_hosts_for
-    from mcpaudit_lab.server.serving import serve as run
+    from mcpaudit_lab.server import allowed_hosts_for
+    from mcpaudit_lab.server import serve as run
+    from mcpaudit_lab.server.auth import OidcConfig
+    from mcpaudit_lab.server.http import PortalOptions
 
     oidc: OidcConfig | None = None
     if oidc_issuer and oidc_audience:
@@ -189,7 +188,7 @@ def _check_of(database: str) -> str:
 
 
 def _collect(api_keys: tuple[str, ...], file: Path | None) -> ApiKeys:
-    from mcpaudit_lab.server.api_keys import ApiKeys, parse_keys
+    from mcpaudit_lab.server.auth import ApiKeys, parse_keys
 
     try:
         return ApiKeys.collect(parse_keys(api_keys, "--api-key"), file=file)

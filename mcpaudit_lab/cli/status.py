@@ -100,7 +100,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 
 def _explain(error: Exception) -> str:
-    from mcpaudit_lab.terminal import visible
+    from mcpaudit_lab.record import visible
 
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     if isinstance(error, OSError) and error.filename is not None:

@@ -15,7 +15,7 @@ from mcpaudit_lab.cli.recording import database_path
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.recorder.configuration import Change
+    from mcpaudit_lab.recorder import Change
 
 __all__ = ["unwrap", "wrap"]
 
@@ -48,7 +48,7 @@ def wrap(
 
     Exit status: 1 where no server was wrapped.
     """
-    from mcpaudit_lab.recorder.configuration import Outcome, wrap_text
+    from mcpaudit_lab.recorder import Outcome, wrap_text
 
     path = database_path(database)
     options = () if database is None else ("--database", str(path.absolute()))
@@ -76,7 +76,7 @@ def unwrap(*, file: Path, servers: tuple[str, ...], dry_run: bool) -> int:
 
     Exit status: 1 where no server was recorded.
     """
-    from mcpaudit_lab.recorder.configuration import Outcome, unwrap_text
+    from mcpaudit_lab.recorder import Outcome, unwrap_text
 
     changes = _change(file, lambda text: unwrap_text(text, servers), dry_run=dry_run)
     return FOUND if any(c.outcome == Outcome.UNWRAPPED for c in changes) else LOOK
@@ -103,7 +103,7 @@ def _change(
     file: Path, edit: Callable[[str], tuple[str, list[Change]]], *, dry_run: bool
 ) -> list[Change]:
     """Edit a file, with a copy beside it; or show the difference."""
-    from mcpaudit_lab.recorder.jsonc import JsoncError
+    from mcpaudit_lab.recorder import JsoncError
 
     before = file.read_bytes()
     try:
@@ -156,6 +156,6 @@ def _show(file: Path, before: str, after: str) -> None:
 
 
 def _say(text: str) -> None:
-    from mcpaudit_lab.terminal import visible
+    from mcpaudit_lab.record import visible
 
     click.echo(visible(text))

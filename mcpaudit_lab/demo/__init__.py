@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mcpaudit_lab.demo.notebook import run_notebook
 from mcpaudit_lab.demo.sample import sample_files, show_sample
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["run_demo", "sample_files"]
+__all__ = ["run_demo", "run_notebook", "sample_files"]
 
 
 def run_demo(console: Console, lab_path: Path | None = None, *, keep: bool = False) -> None:

@@ -19,10 +19,10 @@ from mcpaudit_lab.demo.printing import say, show_lines, show_step
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
-    from mcpaudit_lab.replay.plan import ReplayPlan
-    from mcpaudit_lab.server.background import BackgroundPortal
+    from mcpaudit_lab.portal import PortalClient
+    from mcpaudit_lab.replay import ReplayPlan
+    from mcpaudit_lab.server import BackgroundPortal
 
 __all__ = ["keep_serving", "live_portal", "say_ended", "show_portal", "told_to_end"]
 
@@ -60,8 +60,8 @@ def show_portal(console: Console, portal: BackgroundPortal) -> None:
         console: where to print.
         portal: with the demonstration tools, and nothing recorded yet.
     """
-    from mcpaudit_lab.client import PortalClient
     from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.portal import PortalClient
 
     show_step(
         console,
@@ -95,7 +95,8 @@ async def _call_tools(url: str, headers: dict[str, str]) -> None:
 
 
 def _pull(console: Console, client: PortalClient, lab: Lab) -> None:
-    from mcpaudit_lab.tables import EVENT_COLUMNS, event_row, print_table, records
+    from mcpaudit_lab.display import EVENT_COLUMNS, event_row, print_table
+    from mcpaudit_lab.storage import records
 
     show_step(
         console,
@@ -117,7 +118,8 @@ def _pull(console: Console, client: PortalClient, lab: Lab) -> None:
 
 
 def _plan(console: Console, client: PortalClient, lab: Lab) -> ReplayPlan:
-    from mcpaudit_lab.tables import PLAN_COLUMNS, print_table, records
+    from mcpaudit_lab.display import PLAN_COLUMNS, print_table
+    from mcpaudit_lab.storage import records
 
     show_step(
         console,
@@ -131,7 +133,7 @@ def _plan(console: Console, client: PortalClient, lab: Lab) -> ReplayPlan:
 
 
 def _replay(console: Console, plan: ReplayPlan, lab: Lab) -> None:
-    from mcpaudit_lab.tables import REPLAY_COLUMNS, print_table, replay_rows
+    from mcpaudit_lab.display import REPLAY_COLUMNS, print_table, replay_rows
 
     show_step(console, "The portal makes the calls that are ready again", "plan.run()")
     plan.run(progress=False)
@@ -186,7 +188,7 @@ def keep_serving(console: Console, portal: BackgroundPortal) -> None:
 @contextmanager
 def told_to_end() -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, and do no more than that. Only in the main thread."""
-    from mcpaudit_lab.server.serving import signals_call
+    from mcpaudit_lab.server import signals_call
 
     told = threading.Event()
     with signals_call(told.set):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.record import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.demo.printing import say, show_lines, show_step
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.record import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mcpaudit_lab.events import Event
     from mcpaudit_lab.lab import Lab
+    from mcpaudit_lab.record import Event
 
 __all__ = ["sample_files", "show_sample"]
 
-_DATA: Final = Path(__file__).parents[1] / "data"
+_DATA: Final = Path(__file__).parent / "data"
 
 
 def sample_files() -> list[Path]:
@@ -53,7 +53,7 @@ def show_sample(console: Console, lab_path: Path | None = None) -> None:
 
 
 def _load(console: Console, lab: Lab) -> None:
-    from mcpaudit_lab.tables import cell_text, print_load
+    from mcpaudit_lab.display import cell_text, print_load
 
     show_step(
         console,
@@ -72,14 +72,15 @@ def _load(console: Console, lab: Lab) -> None:
 
 
 def _statistics(console: Console, lab: Lab) -> None:
-    from mcpaudit_lab.tables import print_table, records, stats_columns
+    from mcpaudit_lab.display import print_table, stats_columns
+    from mcpaudit_lab.storage import records
 
     show_step(console, "Statistics by tool", 'lab.events().stats(by="tool")')
     print_table(console, stats_columns("tool"), records(lab.events().stats(by="tool")))
 
 
 def _failures(console: Console, lab: Lab) -> None:
-    from mcpaudit_lab.tables import OUTCOMES, Column, print_table
+    from mcpaudit_lab.display import OUTCOMES, Column, print_table
 
     show_step(
         console,
@@ -117,8 +118,7 @@ def _why(event: Event) -> str:
 
 
 def _comparison(console: Console, lab: Lab) -> None:
-    from mcpaudit_lab.cards import print_comparison
-    from mcpaudit_lab.tables import REPLAY_COLUMNS, print_table, replay_rows
+    from mcpaudit_lab.display import REPLAY_COLUMNS, print_comparison, print_table, replay_rows
 
     show_step(console, "Each original and its replay", "lab.compare_replays()")
     rows = replay_rows(lab.compare_replays())

@@ -1,6 +1,6 @@
 """Other recorders' files, and the pairing of JSON-RPC messages into calls.
 
-In go messages, or lines of a file; out come events with the places they came from, counted.
+Input: messages, or lines of a file. Output: events with the places they came from, counted.
 Nothing here knows the workbench: it stages what a reader gives.
 """
 
@@ -10,6 +10,7 @@ from mcpaudit_lab.formats.jsonrpc import (
     Call,
     CallFinished,
     CallOpened,
+    Direction,
     Item,
     Other,
     PartSeen,
@@ -33,6 +34,7 @@ __all__ = [
     "CallFinished",
     "CallOpened",
     "Chosen",
+    "Direction",
     "Found",
     "Item",
     "Line",

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from mcpaudit_lab.captured import CapturedCall, CapturePolicy
-from mcpaudit_lab.events import Event, Payload, parse_time_ns
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.record import CapturedCall, CapturePolicy, Event, Payload, dumps, parse_time_ns
 
 __all__ = [
     "NO_ANSWER",

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from mcpaudit_lab.errors import RecordError, RejectReason, SourceError
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.formats.jsonrpc import ToolDefinitionsSeen
-from mcpaudit_lab.jsontext import loads, scan, skip_space
+from mcpaudit_lab.record import Event, loads, scan, skip_space
 
 __all__ = [
     "Bad",

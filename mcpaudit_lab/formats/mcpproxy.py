@@ -8,13 +8,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from mcpaudit_lab.captured import outcome_of
 from mcpaudit_lab.errors import RecordError, RejectReason
-from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.formats.jsonrpc import event_id
 from mcpaudit_lab.formats.lines import Found, Line, Outcome, Place, Tally, objects
 from mcpaudit_lab.formats.reader import Reader
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.record import Event, Payload, loads, outcome_of
 
 __all__ = ["MCPPROXY"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mcpaudit_lab.captured import outcome_of
 from mcpaudit_lab.errors import RecordError, RejectReason, SourceError
-from mcpaudit_lab.events import Event, Payload, parse_time_ns
 from mcpaudit_lab.formats.jsonrpc import (
     NO_ANSWER,
     Call,
@@ -35,7 +33,7 @@ from mcpaudit_lab.formats.lines import (
 )
 from mcpaudit_lab.formats.pairing import Pairing
 from mcpaudit_lab.formats.reader import Reader
-from mcpaudit_lab.jsontext import skip_space
+from mcpaudit_lab.record import Event, Payload, outcome_of, parse_time_ns, skip_space
 
 __all__ = ["MCPSNOOP", "outcomes"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mcpaudit_lab.captured import outcome_of
 from mcpaudit_lab.errors import RecordError, RejectReason, SourceError
-from mcpaudit_lab.events import Event, Payload
 from mcpaudit_lab.formats.jsonrpc import event_id, milliseconds_between, time_text
 from mcpaudit_lab.formats.lines import (
     Bad,
@@ -23,7 +21,7 @@ from mcpaudit_lab.formats.lines import (
     peek_members,
 )
 from mcpaudit_lab.formats.reader import Reader
-from mcpaudit_lab.jsontext import loads, skip_space
+from mcpaudit_lab.record import Event, Payload, loads, outcome_of, skip_space
 
 __all__ = ["OTEL"]
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from mcpaudit_lab.captured import VERBATIM, CapturePolicy
 from mcpaudit_lab.formats.jsonrpc import (
     Call,
     CallFinished,
@@ -26,6 +25,7 @@ from mcpaudit_lab.formats.jsonrpc import (
     event_id,
     id_key,
 )
+from mcpaudit_lab.record import VERBATIM, CapturePolicy
 
 __all__ = ["Pairing"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcpaudit_lab.errors import RecordError, RejectReason
-from mcpaudit_lab.events import Event
 from mcpaudit_lab.formats.lines import Found, Line, Outcome, Tally, objects
 from mcpaudit_lab.formats.reader import Reader
+from mcpaudit_lab.record import Event
 
 __all__ = ["PORTAL"]
 

@@ -17,8 +17,7 @@ from mcpaudit_lab.formats.portal import PORTAL
 from mcpaudit_lab.formats.reader import Reader
 from mcpaudit_lab.formats.vcr import VCR
 from mcpaudit_lab.formats.wrappings import WRAPPINGS, Wrapping
-from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.record import loads, visible
 
 __all__ = ["Chosen", "choose", "looks_like", "readers", "text_within", "what_there_is"]
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from mcpaudit_lab.errors import RecordError, RejectReason, SourceError
-from mcpaudit_lab.events import parse_time_ns
 from mcpaudit_lab.formats.jsonrpc import Call, CallOpened, event_id
 from mcpaudit_lab.formats.lines import Bad, Document, Line, Outcome, Tally, peek_members
 from mcpaudit_lab.formats.mcpsnoop import outcomes
 from mcpaudit_lab.formats.pairing import Pairing
 from mcpaudit_lab.formats.reader import Reader
-from mcpaudit_lab.jsontext import JsonDecimal, loads
+from mcpaudit_lab.record import JsonDecimal, loads, parse_time_ns
 
 __all__ = ["VCR"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcpaudit_lab.errors import RecordError, RejectReason
 from mcpaudit_lab.formats.lines import Line, Place, Tally, objects
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.record import loads
 
 __all__ = ["WRAPPINGS", "Wrapping"]
 

@@ -1,9 +1,11 @@
-"""The DuckDB workbench: load, ask, compare, and say where each row came from."""
+"""What people call: :class:`Lab` and :class:`EventSet`. Thin: it joins the rooms above.
+
+Input: filters, SQL and other people's files. Output: events, frames, comparisons, plans.
+"""
 
 from mcpaudit_lab.lab.event_set import EventSet
-from mcpaudit_lab.lab.ledger import Provenance
-from mcpaudit_lab.lab.report import FileReport, LoadReport
-from mcpaudit_lab.lab.results import SqlResult
-from mcpaudit_lab.lab.workbench import Lab
+from mcpaudit_lab.lab.lab import Lab
+from mcpaudit_lab.lab.overview import Overview, bucket_width_s
+from mcpaudit_lab.lab.sandbox import Sandbox
 
-__all__ = ["EventSet", "FileReport", "Lab", "LoadReport", "Provenance", "SqlResult"]
+__all__ = ["EventSet", "Lab", "Overview", "Sandbox", "bucket_width_s"]

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.events import EVENT_FIELDS, PAYLOAD_FIELDS
-from mcpaudit_lab.filter_values import split_path
-from mcpaudit_lab.frames import json_values
-from mcpaudit_lab.jsontext import replace_surrogates
-from mcpaudit_lab.sanitize import canonical_header
+from mcpaudit_lab.filters import split_path
+from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, canonical_header, replace_surrogates
+from mcpaudit_lab.storage import json_values
 
 if TYPE_CHECKING:
     import pandas as pd

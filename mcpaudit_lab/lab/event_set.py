@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import FilterError, LabError
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.frames import to_frame
-from mcpaudit_lab.lab.aggregates import breakdown_sql, bucket_of, stats_sql, timeseries_sql
+from mcpaudit_lab.filters import EventFilter, compile_filter
 from mcpaudit_lab.lab.columns import column_list, decode_columns
-from mcpaudit_lab.lab.selecting import CONTRACT_ORDER, read_events, read_table
-from mcpaudit_lab.sql.compile import compile_filter
-from mcpaudit_lab.terminal import counted
+from mcpaudit_lab.record import Event, counted, render, render_html
+from mcpaudit_lab.storage import (
+    CONTRACT_ORDER,
+    LabFile,
+    breakdown_sql,
+    bucket_of,
+    progress_bar,
+    read_events,
+    read_table,
+    stats_sql,
+    timeseries_sql,
+    to_frame,
+)
+from mcpaudit_lab.storage.load import write_events
 
 if TYPE_CHECKING:
-    import os
-
     import duckdb
     import pandas as pd
     import pyarrow as pa
     from matplotlib.axes import Axes
 
-    from mcpaudit_lab.lab.reading import LabReader
 
 __all__ = ["EventSet"]
 
@@ -46,7 +53,7 @@ class EventSet:
         wanted: the ids to choose from, or None for all.
     """
 
-    lab: LabReader
+    lab: LabFile
     filters: tuple[EventFilter, ...] = ()
     wanted: tuple[str, ...] | None = None
 
@@ -244,9 +251,8 @@ class EventSet:
         Raises:
             FilterError: the bucket is no duration.
         """
-        from mcpaudit_lab.widgets.plots import plot_timeseries
-
-        return plot_timeseries(self, bucket, ax)
+        axes: Axes = render("plot_timeseries", self, bucket, ax)
+        return axes
 
     def plot_durations(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
         """Plot how long calls took, a distribution for each tool, on a logarithmic scale.
@@ -262,9 +268,8 @@ class EventSet:
         Raises:
             FilterError: ``by`` is no choice.
         """
-        from mcpaudit_lab.widgets.plots import plot_durations
-
-        return plot_durations(self, by, ax)
+        axes: Axes = render("plot_durations", self, by, ax)
+        return axes
 
     def plot_session(self, session_id: str | None = None, *, ax: Axes | None = None) -> Axes:
         """Plot a session's calls on a line of time, a lane for each tool, failed ones red.
@@ -276,9 +281,8 @@ class EventSet:
             session_id: which session; None for the one with most calls in this set.
             ax: where to draw; None for a new figure.
         """
-        from mcpaudit_lab.widgets.plots import plot_session
-
-        return plot_session(self, session_id, ax)
+        axes: Axes = render("plot_session", self, session_id, ax)
+        return axes
 
     def plot_hours(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
         """Plot calls by tool and hour of the day (UTC) as a heat map.
@@ -292,9 +296,8 @@ class EventSet:
         Raises:
             FilterError: ``by`` is no choice.
         """
-        from mcpaudit_lab.widgets.plots import plot_hours
-
-        return plot_hours(self, by, ax)
+        axes: Axes = render("plot_hours", self, by, ax)
+        return axes
 
     # Out
 
@@ -302,7 +305,16 @@ class EventSet:
         self, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None
     ) -> int:
         """Write the set into a file, as :meth:`Lab.write` does; gives how many events."""
-        return self.lab.write(path, self, overwrite=overwrite, progress=progress)
+        rows, params = self.rows()
+        with progress_bar(progress, total=self.count(), unit="events", label="write") as advance:
+            return write_events(
+                self.cursor(),
+                Path(path),
+                f"(select e.id from {rows})",
+                params,
+                overwrite=overwrite,
+                advance=advance,
+            )
 
     def describe(self) -> str:
         """The filters in words."""
@@ -321,6 +333,4 @@ class EventSet:
 
     def _repr_html_(self) -> str:
         """Count, filter and first rows, for a notebook."""
-        from mcpaudit_lab.widgets.event_set_view import event_set_html
-
-        return event_set_html(self)
+        return render_html("event_set", self)

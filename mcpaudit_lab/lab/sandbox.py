@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mcpaudit_lab.errors import SandboxError
-from mcpaudit_lab.jsontext import dumps
 from mcpaudit_lab.lab import sandbox_process
-from mcpaudit_lab.lab.results import SqlResult
-from mcpaudit_lab.lab.selecting import registered
+from mcpaudit_lab.lab.event_set import EventSet
+from mcpaudit_lab.record import dumps
+from mcpaudit_lab.storage import SqlResult, registered
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.lab.event_set import EventSet
-    from mcpaudit_lab.lab.reading import LabReader
+    from mcpaudit_lab.storage import LabFile
 
 __all__ = ["Sandbox"]
 
@@ -49,7 +48,7 @@ class Sandbox:
 
     def __init__(
         self,
-        lab: LabReader,
+        lab: LabFile,
         events: EventSet | None,
         *,
         timeout_s: float,
@@ -104,11 +103,11 @@ class Sandbox:
         self.close()
 
 
-def _copy(lab: LabReader, events: EventSet | None, path: Path) -> None:
+def _copy(lab: LabFile, events: EventSet | None, path: Path) -> None:
     """Write the chosen events into a database of their own, away from the lab's ledger."""
     import duckdb
 
-    chosen = lab.events() if events is None else events
+    chosen = EventSet(lab) if events is None else events
     cursor = chosen.cursor()
     rows, params = chosen.rows()
     ids = cursor.sql(f"select e.id from {rows}", params=params).to_arrow_table()

@@ -13,10 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
-from mcpaudit_lab.captured import CapturePolicy
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.formats import Call, CallFinished, CallOpened, Item, Pairing, PartSeen
-from mcpaudit_lab.formats.jsonrpc import Direction
+from mcpaudit_lab.formats import Call, CallFinished, CallOpened, Direction, Item, Pairing, PartSeen
+from mcpaudit_lab.record import CapturePolicy, Event
 from mcpaudit_lab.recorder.skim import Sizes
 
 __all__ = ["CallTracker", "OpenCall"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from urllib.parse import urlsplit, urlunsplit
 
-from mcpaudit_lab.sanitize import REDACTED, Sanitizer
+from mcpaudit_lab.record import REDACTED, Sanitizer
 
 __all__ = ["bare_url", "find_command", "masked_command"]
 

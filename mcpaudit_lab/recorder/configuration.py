@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.record import dumps
 from mcpaudit_lab.recorder.jsonc import JsoncError, Node, parse_jsonc
 
 __all__ = ["Change", "Outcome", "unwrap_text", "wrap_text"]

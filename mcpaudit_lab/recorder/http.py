@@ -19,7 +19,7 @@ import httpx2
 from mcpaudit_lab.recorder.calls import CallTracker, OpenCall
 from mcpaudit_lab.recorder.keeping import Keeper, refusal
 from mcpaudit_lab.recorder.reading import BodyReader, Piece, Reader, SseReader
-from mcpaudit_lab.server.headers import read_headers
+from mcpaudit_lab.server.audit import read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

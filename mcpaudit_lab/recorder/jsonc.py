@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.jsontext import Json, loads
+from mcpaudit_lab.record import Json, loads
 
 __all__ = ["JsoncError", "Node", "parse_jsonc"]
 

@@ -7,8 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mcpaudit_lab.errors import StoreUnavailable
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.record import Event, dumps
 from mcpaudit_lab.recorder.stores import CallStore
 
 __all__ = ["Keeper", "OnFailure", "refusal"]

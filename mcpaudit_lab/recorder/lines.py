@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from mcpaudit_lab.errors import RecordError, StoreUnavailable
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.sql.open_calls import RecorderLock, ended_recorders, forget_recorder
+from mcpaudit_lab.record import Event, dumps
+from mcpaudit_lab.tables import RecorderLock, ended_recorders, forget_recorder
 
 __all__ = ["LineCalls"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.record import loads
 from mcpaudit_lab.recorder.skim import Sizes, Skim, Skimmed
 
 __all__ = ["HELD_BYTES", "BodyReader", "LineReader", "Piece", "Read", "Reader", "SseReader"]

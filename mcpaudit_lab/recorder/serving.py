@@ -14,8 +14,8 @@ import httpx2
 import uvicorn
 
 from mcpaudit_lab.recorder.http import HttpRecorder
-from mcpaudit_lab.server.gate import HostCheck
-from mcpaudit_lab.server.serving import allowed_hosts_for, signals_call
+from mcpaudit_lab.server import allowed_hosts_for, signals_call
+from mcpaudit_lab.server.http import HostCheck
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.jsontext import loads
+from mcpaudit_lab.record import loads
 
 __all__ = ["Sizes", "Skim", "Skimmed"]
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from mcpaudit_lab.jsontext import dumps
+from mcpaudit_lab.record import dumps
 from mcpaudit_lab.recorder.calls import CallTracker, OpenCall
 from mcpaudit_lab.recorder.keeping import Keeper, refusal
 from mcpaudit_lab.recorder.reading import LineReader, Piece

@@ -5,7 +5,7 @@ A store takes a call before it is sent on (:meth:`CallStore.open`) and again whe
 there whole, what was opened is there as an event without an answer. A power cut may cost the last
 moments: waiting for the disk twice a call would take longer than most calls.
 
-In SQLite both are one row of the journal (:mod:`mcpaudit_lab.sql.open_calls`). A thread moves what
+In SQLite both are one row of the journal (:mod:`.tables.open_calls`). A thread moves what
 is complete into the events' tables, some calls in one transaction: these have ten indexes, which
 would cost each call more time than the recorder may take.
 """
@@ -23,19 +23,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mcpaudit_lab.errors import StoreUnavailable
-from mcpaudit_lab.events import Event
-from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.sql.open_calls import (
+from mcpaudit_lab.record import Event, dumps
+from mcpaudit_lab.tables import (
     OPEN_CALLS,
+    PortalRows,
     RecorderLock,
     insert_rows,
     move_calls,
     recover_calls,
 )
-from mcpaudit_lab.sql.portal_rows import PortalRows
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.lab import LoadReport
+    from mcpaudit_lab.storage.load import LoadReport
 
 __all__ = ["CallStore", "LabCalls", "SqliteCalls"]
 
@@ -138,8 +137,7 @@ class SqliteCalls:
         if self._connection.execute(found, names).fetchone() == (2,):
             return
         # Once for each file: SQLAlchemy takes longer to import than a server to start.
-        from mcpaudit_lab.server.store_engine import open_engine
-        from mcpaudit_lab.server.store_schema import bring_up_to_date
+        from mcpaudit_lab.server.stores import bring_up_to_date, open_engine
 
         engine = open_engine(f"sqlite:///{self.path}", busy_timeout_s=_BUSY_S)
         try:
@@ -278,11 +276,11 @@ class LabCalls(SqliteCalls):
         """
         super().close()
         from mcpaudit_lab.errors import LabError
-        from mcpaudit_lab.lab import Lab
+        from mcpaudit_lab.storage.load import LabStore
 
         url = f"sqlite:///{self.path}"
         try:
-            with Lab(self._lab) as lab:
+            with LabStore(self._lab) as lab:
                 report: LoadReport = lab.load_database(url)
         except (LabError, OSError) as error:
             self._report(

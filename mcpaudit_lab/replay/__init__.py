@@ -1,28 +1,34 @@
-"""Calling captured calls again: planned first, limited, and refused where a value was redacted."""
+"""Calling captured calls again: planned first, limited, resumed, compared.
 
-from mcpaudit_lab.replay.answers import ReplayStatus
+Input: events and a target. Output: a plan with a verdict for each event, and a run with what
+became of each call. Targets are portals and MCP servers of any kind.
+"""
+
+from mcpaudit_lab.replay.check import CaseResult, check_noise, check_run, junit_xml
 from mcpaudit_lab.replay.mcp_target import McpTarget
 from mcpaudit_lab.replay.noise import Noise
-from mcpaudit_lab.replay.pace import Pace
-from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
-from mcpaudit_lab.replay.planning import Allowed
+from mcpaudit_lab.replay.plan import PlanItem, PlannedReplay
+from mcpaudit_lab.replay.planning import Allowed, AllowLike, EventsLike, ReplayPlan, make_plan
 from mcpaudit_lab.replay.portal_target import PortalTarget
-from mcpaudit_lab.replay.refusals import PlanVerdict, Refusal, RefusalReason
 from mcpaudit_lab.replay.run import ReplayRun
-from mcpaudit_lab.replay.targets import Target
+from mcpaudit_lab.replay.targets import Target, TargetLike
 
 __all__ = [
+    "AllowLike",
     "Allowed",
+    "CaseResult",
+    "EventsLike",
     "McpTarget",
     "Noise",
-    "Pace",
     "PlanItem",
-    "PlanVerdict",
+    "PlannedReplay",
     "PortalTarget",
-    "Refusal",
-    "RefusalReason",
     "ReplayPlan",
     "ReplayRun",
-    "ReplayStatus",
     "Target",
+    "TargetLike",
+    "check_noise",
+    "check_run",
+    "junit_xml",
+    "make_plan",
 ]

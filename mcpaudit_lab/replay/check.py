@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape, quoteattr
 
-from mcpaudit_lab.comparison import Comparison, Verdict, compare
+from mcpaudit_lab.calls import RefusalReason
+from mcpaudit_lab.comparison import Comparison, Verdict, compare, format_path
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.jsonpaths import format_path
-from mcpaudit_lab.replay.refusals import RefusalReason
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.record import visible
 
 if TYPE_CHECKING:
     from mcpaudit_lab.replay.plan import PlanItem

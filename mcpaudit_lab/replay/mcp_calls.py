@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 import httpx2
@@ -24,21 +24,17 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import RootModel, ValidationError
 
-from mcpaudit_lab import __version__
-from mcpaudit_lab.fields import format_time
-from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.replay.answers import Answer, ReplayStatus
-from mcpaudit_lab.replay.mcp_failures import failed_answer
-from mcpaudit_lab.replay.mcp_wire import CallOnTheWire, ExactTransport, exact_stdio
-from mcpaudit_lab.replay.scrubbing import scrubbed_logs
-from mcpaudit_lab.sanitize import REDACTED
+from mcpaudit_lab.calls import Answer, ReplayStatus, scrubbed_logs
+from mcpaudit_lab.record import REDACTED, VERSION, dumps, format_time
+from mcpaudit_lab.replay.mcp_wire import CallOnTheWire, ExactTransport, exact_stdio, failed_answer
 
 if TYPE_CHECKING:
     from mcp.client._transport import Transport
+    from mcp.server import MCPServer, Server
 
-    from mcpaudit_lab.events import Event
-    from mcpaudit_lab.replay.arguments import Outgoing
-    from mcpaudit_lab.replay.mcp_target import McpTarget
+    from mcpaudit_lab.calls import Outgoing
+    from mcpaudit_lab.portal.http import SecretHeaders
+    from mcpaudit_lab.record import Event
 
 __all__ = ["McpCalls", "open_calls"]
 
@@ -52,8 +48,29 @@ class _Anything(RootModel[dict[str, Any]]):
     """A result as it came: the SDK's own model would leave out what it does not know."""
 
 
+class McpServer(Protocol):
+    """The server to call, as :class:`~mcpaudit_lab.replay.mcp_target.McpTarget` describes it."""
+
+    @property
+    def server(self) -> str | list[str] | StdioServerParameters | MCPServer[Any] | Server[Any]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def transport(self) -> str: ...
+    @property
+    def headers(self) -> SecretHeaders: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def http_transport(self) -> httpx2.AsyncBaseTransport | None: ...
+    @property
+    def max_answer_bytes(self) -> int: ...
+
+
 @contextmanager
-def open_calls(target: McpTarget) -> Iterator[McpCalls]:
+def open_calls(target: McpServer) -> Iterator[McpCalls]:
     """Take calls while the block runs."""
     with start_blocking_portal() as portal:
         calls = McpCalls(target, portal)
@@ -71,7 +88,7 @@ class McpCalls:
         portal: the thread in which its client lives.
     """
 
-    def __init__(self, target: McpTarget, portal: BlockingPortal) -> None:
+    def __init__(self, target: McpServer, portal: BlockingPortal) -> None:
         self._target = target
         self._portal = portal
         self._wire = CallOnTheWire()
@@ -198,7 +215,7 @@ class McpCalls:
             mode=self._target.mode,
             read_timeout_seconds=min(self._target.timeout_s, _CONNECT_S),
             message_handler=self._heard,
-            client_info=types.Implementation(name="mcpaudit-lab", version=__version__),
+            client_info=types.Implementation(name="mcpaudit-lab", version=VERSION),
             log_level="debug",
             cache=None,
         )

@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from mcpaudit_lab.client.credentials import SecretHeaders
+from mcpaudit_lab.calls import DEFAULT_PACE, MAX_ANSWER_BYTES, Pace, ToolFacts, facts_of
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.replay.pace import DEFAULT_PACE, Pace
-from mcpaudit_lab.replay.tools import ToolFacts, facts_of
+from mcpaudit_lab.portal.http import SecretHeaders
 
 if TYPE_CHECKING:
     import httpx2
     from mcp.client.stdio import StdioServerParameters
     from mcp.server import MCPServer, Server
 
-    from mcpaudit_lab.events import Event
-    from mcpaudit_lab.replay.arguments import Outgoing
+    from mcpaudit_lab.calls import Outgoing, Refusal
+    from mcpaudit_lab.record import Event
     from mcpaudit_lab.replay.mcp_calls import McpCalls
-    from mcpaudit_lab.replay.refusals import Refusal
 
-__all__ = ["MAX_ANSWER_BYTES", "McpTarget"]
+__all__ = ["McpTarget"]
 
-MAX_ANSWER_BYTES: Final = 64 << 20
 _DIRECT: Final = "tools/call"
 
 

@@ -15,16 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from mcpaudit_lab.comparison import compare
+from mcpaudit_lab.comparison import compare, format_path, parse_path_pattern
 from mcpaudit_lab.errors import FilterError, RecordError, ReplayError
-from mcpaudit_lab.jsonpaths import format_path, parse_path_pattern
-from mcpaudit_lab.jsontext import loads
-from mcpaudit_lab.terminal import visible
+from mcpaudit_lab.record import loads, visible
 
 if TYPE_CHECKING:
     import os
 
-    from mcpaudit_lab.events import Event
+    from mcpaudit_lab.record import Event
 
 __all__ = ["Noise"]
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpaudit_lab.replay.arguments import Outgoing
-from mcpaudit_lab.replay.pace import Pace
-from mcpaudit_lab.replay.refusals import PlanVerdict, Refusal, RefusalReason
-from mcpaudit_lab.terminal import counted, visible
+from mcpaudit_lab.calls import Outgoing, Pace, PlanVerdict, Refusal, RefusalReason
+from mcpaudit_lab.record import counted, render_html, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mcpaudit_lab.events import Event
-    from mcpaudit_lab.lab.replay_states import Sending
-    from mcpaudit_lab.lab.workbench import Lab
-    from mcpaudit_lab.replay.run import ReplayRun
+    from mcpaudit_lab.record import Event
+    from mcpaudit_lab.replay.book import Sending
     from mcpaudit_lab.replay.targets import Target
+    from mcpaudit_lab.storage.load import LabStore
 
-__all__ = ["PlanItem", "ReplayPlan"]
+__all__ = ["PlanItem", "PlannedReplay"]
 
 _SHOWN: Final = 20
 _TOOL_WIDTH: Final = 24
@@ -72,29 +69,19 @@ class PlanItem:
 
 
 @dataclass(slots=True, repr=False, eq=False)
-class ReplayPlan:
-    """What would be called again. Made by :meth:`Lab.plan_replay`; nothing was called.
+class PlannedReplay:
+    """What would be called again: the verdicts, and what a person reads of them.
 
-    Attributes:
-        lab: where outcomes are written.
-        target: where the calls would go.
-        items: the verdicts, in the order of the calls: oldest first.
-        pace: how fast the target takes them; None for no limit.
-        warnings: what to think of before running it.
-        left_out: how many events were left out because their originals are there: they are replays
-            themselves.
-        again: what was sent before with no outcome known and is sent once more all the same.
-        begun: the run, once there is one.
+    :class:`~mcpaudit_lab.replay.planning.ReplayPlan` is one that can be run.
     """
 
-    lab: Lab
+    lab: LabStore
     target: Target
     items: tuple[PlanItem, ...]
     pace: Pace | None
     warnings: tuple[str, ...] = ()
     left_out: int = 0
     again: frozenset[Sending] = frozenset()
-    begun: ReplayRun | None = field(default=None, init=False)
 
     @property
     def runnable(self) -> tuple[PlanItem, ...]:
@@ -142,58 +129,6 @@ class ReplayPlan:
         types |= {"modified": "boolean", "ts": "datetime64[us, UTC]"}
         return pd.DataFrame(rows, columns=_COLUMNS).astype(types)
 
-    def run(
-        self,
-        *,
-        limit: int | None = None,
-        rate: str | float | Pace | None = None,
-        stop_on: str | Iterable[str] | Callable[[Mapping[str, Any]], object] = (),
-        repeat: int = 1,
-        progress: bool | None = None,
-        clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], object] | None = None,
-    ) -> ReplayRun:
-        """Send the calls, one after another, and write what became of them into the lab.
-
-        Interrupted, stopped or killed, it goes on where it was: run the plan again, or make the
-        same plan again in another process. Nothing is sent twice. A call that was sent with no
-        outcome known is ``uncertain`` and stays so. An interrupt (Ctrl-C) waits for the call that
-        is on its way; a second one does not.
-
-        Args:
-            limit: how many calls are sent now, at most.
-            rate: how fast, in place of the target's own: ``"10/s"``, ``"1/12s"``, calls per second
-                or a :class:`Pace`. A target's 429 is honoured all the same.
-            stop_on: stop after a call that ``failed``, is ``uncertain``, ``unsent`` or
-                ``refused``, or whose result ``changed``; or a function that is called with each
-                row of the run's frame. It stops all the same where the target cannot be reached, or
-                goes on to want us to wait.
-            repeat: how often each call is sent, to learn what differs between two calls of the
-                same: :attr:`ReplayRun.noise`. Tools that neither say that they are idempotent or
-                read-only nor are named in ``allow`` are called once.
-            progress: show a progress bar; None shows it where there is a terminal or notebook.
-            clock: monotonic seconds, for the rate.
-            sleep: waits so many seconds, for the rate.
-
-        Raises:
-            ReplayError: a rate, a limit, or something to stop on that is none.
-            LabError: the lab cannot be written.
-        """
-        import time
-
-        from mcpaudit_lab.replay.runner import run_plan
-
-        return run_plan(
-            self,
-            limit=limit,
-            rate=rate,
-            stop_on=stop_on,
-            repeat=repeat,
-            progress=progress,
-            clock=clock or time.monotonic,
-            sleep=sleep or time.sleep,
-        )
-
     def describe(self) -> str:
         """The plan as lines of text: what would happen, then a table of the first events."""
         return "\n".join(self._lines())
@@ -228,9 +163,7 @@ class ReplayPlan:
 
     def _repr_html_(self) -> str:
         """The verdicts, for a notebook."""
-        from mcpaudit_lab.widgets.replay_view import plan_html
-
-        return plan_html(self)
+        return render_html("plan", self)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from mcpaudit_lab.calls import (
+    ALL_DIALECTS,
+    Edit,
+    Outgoing,
+    Pace,
+    Refusal,
+    RefusalReason,
+    Scrubber,
+    Secrets,
+    ToolFacts,
+    not_captured,
+    not_whole,
+    parse_pace,
+    prepare,
+    schema_check,
+)
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.events import Event, parse_id
-from mcpaudit_lab.lab.replay_states import SENT_BEFORE, ReplayBook
-from mcpaudit_lab.redaction import Dialect, is_redacted
-from mcpaudit_lab.replay.arguments import ALL_DIALECTS, Edit, Outgoing, Secrets, prepare
-from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
-from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
-from mcpaudit_lab.replay.scrubbing import Scrubber
+from mcpaudit_lab.record import Dialect, Event, counted, parse_id
+from mcpaudit_lab.replay.book import SENT_BEFORE, ReplayBook
+from mcpaudit_lab.replay.plan import PlanItem, PlannedReplay
+from mcpaudit_lab.replay.run import ReplayRun
+from mcpaudit_lab.replay.runner import RunSettings, begin_run, send_calls, stopper
 from mcpaudit_lab.replay.targets import Target, TargetLike, target_of
-from mcpaudit_lab.replay.tools import ToolFacts, schema_check
-from mcpaudit_lab.terminal import counted
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.lab.workbench import Lab
+    from mcpaudit_lab.storage.load import LabStore
 
-__all__ = ["AllowLike", "Allowed", "EventsLike", "make_plan", "refuse_event"]
+__all__ = ["AllowLike", "Allowed", "EventsLike", "ReplayPlan", "make_plan"]
 
 EventsLike: TypeAlias = "Iterable[Event | str] | Event | str"
 AllowLike: TypeAlias = "Allowed | str | Iterable[str] | None"
@@ -76,8 +89,76 @@ class Allowed:
         return Refusal(RefusalReason.NOT_ALLOWED, detail)
 
 
+@dataclass(slots=True, repr=False, eq=False)
+class ReplayPlan(PlannedReplay):
+    """What would be called again. Made by :meth:`Lab.plan_replay`; nothing was called.
+
+    Attributes:
+        lab: where outcomes are written.
+        target: where the calls would go.
+        items: the verdicts, in the order of the calls: oldest first.
+        pace: how fast the target takes them; None for no limit.
+        warnings: what to think of before running it.
+        left_out: how many events were left out because their originals are there: they are replays
+            themselves.
+        again: what was sent before with no outcome known and is sent once more all the same.
+        begun: the run, once there is one.
+    """
+
+    begun: ReplayRun | None = field(default=None, init=False)
+
+    def run(
+        self,
+        *,
+        limit: int | None = None,
+        rate: str | float | Pace | None = None,
+        stop_on: str | Iterable[str] | Callable[[Mapping[str, Any]], object] = (),
+        repeat: int = 1,
+        progress: bool | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], object] | None = None,
+    ) -> ReplayRun:
+        """Send the calls, one after another, and write what became of them into the lab.
+
+        Interrupted, stopped or killed, it goes on where it was: run the plan again, or make the
+        same plan again in another process. Nothing is sent twice. A call that was sent with no
+        outcome known is ``uncertain`` and stays so. An interrupt (Ctrl-C) waits for the call that
+        is on its way; a second one does not.
+
+        Args:
+            limit: how many calls are sent now, at most.
+            rate: how fast, in place of the target's own: ``"10/s"``, ``"1/12s"``, calls per second
+                or a :class:`Pace`. A target's 429 is honoured all the same.
+            stop_on: stop after a call that ``failed``, is ``uncertain``, ``unsent`` or
+                ``refused``, or whose result ``changed``; or a function that is called with each
+                row of the run's frame. It stops all the same where the target cannot be reached, or
+                goes on to want us to wait.
+            repeat: how often each call is sent, to learn what differs between two calls of the
+                same: :attr:`ReplayRun.noise`. Tools that neither say that they are idempotent or
+                read-only nor are named in ``allow`` are called once.
+            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            clock: monotonic seconds, for the rate.
+            sleep: waits so many seconds, for the rate.
+
+        Raises:
+            ReplayError: a rate, a limit, or something to stop on that is none.
+            LabError: the lab cannot be written.
+        """
+        settings = RunSettings(
+            pace=parse_pace(rate) or self.pace,
+            stops=stopper(stop_on),
+            limit=limit,
+            repeat=repeat,
+            progress=progress,
+            clock=clock or time.monotonic,
+            sleep=sleep or time.sleep,
+        )
+        self.begun = begin_run(self, self.begun, settings)
+        return send_calls(self.begun, settings)
+
+
 def make_plan(
-    lab: Lab,
+    lab: LabStore,
     events: EventsLike,
     target: TargetLike,
     *,
@@ -123,7 +204,7 @@ def _original(event: Event) -> str:
     return "" if payload is None else payload.replayed_from or ""
 
 
-def _chosen(lab: Lab, events: EventsLike) -> dict[str, Event]:
+def _chosen(lab: LabStore, events: EventsLike) -> dict[str, Event]:
     """The events with their payloads by id, each once, oldest first."""
     listed: Iterable[Any] = (events,) if isinstance(events, Event | str) else events
     found: dict[str, Event] = {}
@@ -151,11 +232,11 @@ class _Planner:
     checks: dict[str, Any] = field(default_factory=dict)
 
     def examine(self, event: Event) -> PlanItem:
-        refusal = _not_captured(event)
+        refusal = not_captured(event)
         if refusal is not None:
             return PlanItem(event, refusal, Outgoing(None, None))
         outgoing = prepare(event, secrets=self.secrets, edit=self.edit, dialects=self.dialects)
-        refusal = _not_whole(event, outgoing, self.dialects)
+        refusal = not_whole(event, outgoing, self.dialects)
         if refusal is None and event.id in self.uncertain:
             refusal = Refusal(RefusalReason.UNCERTAIN, SENT_BEFORE)
         if refusal is not None:
@@ -195,45 +276,6 @@ class _Planner:
         detail = f"the arguments do not fit the tool's schema any more: {keywords}"
         paths = tuple(dict.fromkeys(path for path, _ in found))
         return Refusal(RefusalReason.DOES_NOT_FIT, detail, paths), unknown
-
-
-def refuse_event(event: Event) -> Refusal | None:
-    """Why the captured call of one event must not be sent as it is, whatever the target."""
-    refusal = _not_captured(event)
-    if refusal is None:
-        refusal = _not_whole(event, prepare(event), ALL_DIALECTS)
-    return refusal
-
-
-def _not_whole(
-    event: Event, outgoing: Outgoing, dialects: tuple[Dialect | str, ...]
-) -> Refusal | None:
-    """Why a call is not all there."""
-    if outgoing.missing:
-        detail = "values were redacted; secrets= supplies them"
-        return Refusal(RefusalReason.REDACTED, detail, outgoing.missing)
-    if is_redacted(event.tool_name, dialects=dialects):
-        return Refusal(RefusalReason.REDACTED, "the tool's name was redacted", ("tool_name",))
-    if not isinstance(outgoing.arguments, dict | None):
-        return Refusal(RefusalReason.NOT_A_CALL, "the arguments are no object")
-    return None
-
-
-def _not_captured(event: Event) -> Refusal | None:
-    """Why there is no call to send."""
-    payload = event.payload
-    if event.error_category == "auth":
-        detail = "its caller was never let in"
-        return Refusal(RefusalReason.NOT_AUTHENTICATED, detail)
-    if payload is None:
-        return Refusal(RefusalReason.NO_PAYLOAD, "the lab has no payload of it")
-    if payload.request_truncated:
-        return Refusal(RefusalReason.TRUNCATED, "the request was too big to be kept")
-    if not event.tool_name:
-        return Refusal(RefusalReason.NOT_A_CALL, "it names no tool")
-    if payload.jsonrpc_method not in ("", "tools/call"):
-        return Refusal(RefusalReason.NOT_A_CALL, "it is no tools/call")
-    return None
 
 
 def _scrubbed_together(items: list[PlanItem]) -> tuple[PlanItem, ...]:

@@ -9,20 +9,25 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from mcpaudit_lab.calls import (
+    DEFAULT_PACE,
+    Answer,
+    Pace,
+    Refusal,
+    RefusalReason,
+    ReplayStatus,
+    ToolFacts,
+    facts_of,
+)
+from mcpaudit_lab.comparison import diff, format_path
 from mcpaudit_lab.errors import CsrfRefused, PortalError, PortalNotFound, RateLimited, Unauthorized
-from mcpaudit_lab.jsondiff import diff
-from mcpaudit_lab.jsonpaths import format_path
-from mcpaudit_lab.jsontext import same
-from mcpaudit_lab.replay.answers import Answer, ReplayStatus
+from mcpaudit_lab.record import same
 from mcpaudit_lab.replay.mcp_target import McpTarget
-from mcpaudit_lab.replay.pace import DEFAULT_PACE, Pace
-from mcpaudit_lab.replay.refusals import Refusal, RefusalReason
-from mcpaudit_lab.replay.tools import ToolFacts, facts_of
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.client import PortalClient
-    from mcpaudit_lab.events import Event
-    from mcpaudit_lab.replay.arguments import Outgoing
+    from mcpaudit_lab.calls import Outgoing
+    from mcpaudit_lab.portal import PortalClient
+    from mcpaudit_lab.record import Event
 
 __all__ = ["REPLAY", "TRY_IT", "PortalCalls", "PortalTarget"]
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpaudit_lab.comparison import Comparison, compare
+from mcpaudit_lab.calls import ReplayStatus
+from mcpaudit_lab.comparison import ChangeKind, Comparison, compare, format_path
 from mcpaudit_lab.errors import EventNotFound, ReplayError
-from mcpaudit_lab.events import Event, parse_id
-from mcpaudit_lab.jsondiff import ChangeKind
-from mcpaudit_lab.jsonpaths import format_path
-from mcpaudit_lab.lab.replay_states import ReplayState
-from mcpaudit_lab.replay.answers import ReplayStatus
+from mcpaudit_lab.record import Event, counted, parse_id, render_html, visible
+from mcpaudit_lab.replay.book import ReplayState
 from mcpaudit_lab.replay.noise import Noise
-from mcpaudit_lab.terminal import counted, visible
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
+    from mcpaudit_lab.replay.plan import PlanItem
+from mcpaudit_lab.replay.plan import PlannedReplay
 
 __all__ = ["ReplayRun"]
 
@@ -51,7 +49,7 @@ class ReplayRun:
         stopped: why it stopped before its end; empty where it did not.
     """
 
-    def __init__(self, plan: ReplayPlan, run_id: str, states: Iterable[ReplayState]) -> None:
+    def __init__(self, plan: PlannedReplay, run_id: str, states: Iterable[ReplayState]) -> None:
         self.plan = plan
         self.run_id = run_id
         self.stopped = ""
@@ -257,9 +255,7 @@ class ReplayRun:
 
     def _repr_html_(self) -> str:
         """How it went, call by call, for a notebook."""
-        from mcpaudit_lab.widgets.replay_view import run_html
-
-        return run_html(self)
+        return render_html("run", self)
 
     def check_repeat(self, repeat: int) -> None:
         """Refuse to go on with another number of repeats than the run was begun with.

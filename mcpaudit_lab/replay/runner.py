@@ -6,23 +6,22 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from mcpaudit_lab.calls import Answer, Pace, Pacer, ReplayStatus, event_of
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.lab.ledger import request_text
-from mcpaudit_lab.lab.progress import progress_bar
-from mcpaudit_lab.lab.replay_states import UNWRITTEN, PlannedCall, ReplayBook, ReplayState
-from mcpaudit_lab.replay.answers import Answer, ReplayStatus, event_of
-from mcpaudit_lab.replay.pace import Pace, Pacer, parse_pace
+from mcpaudit_lab.record import dumps
+from mcpaudit_lab.replay.book import UNWRITTEN, PlannedCall, ReplayBook, ReplayState
 from mcpaudit_lab.replay.run import ReplayRun
+from mcpaudit_lab.storage import progress_bar
+from mcpaudit_lab.storage.load import request_text
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.replay.plan import PlanItem, ReplayPlan
-    from mcpaudit_lab.replay.targets import Calls
+    from mcpaudit_lab.replay.plan import PlanItem, PlannedReplay
+from mcpaudit_lab.replay.targets import Calls
 
-__all__ = ["run_plan"]
+__all__ = ["RunSettings", "begin_run", "send_calls", "stopper"]
 
 _OPEN: Final = (ReplayStatus.WAITING, ReplayStatus.UNSENT, ReplayStatus.LIMITED)
 _ENDED: Final = (ReplayStatus.SUCCEEDED, ReplayStatus.FAILED)
@@ -34,63 +33,79 @@ _LOST: Final = "the portal wrote an event, but does not give it now; a pull brin
 StopOn = str | Iterable[str] | Callable[[Mapping[str, Any]], object]
 
 
-def run_plan(
-    plan: ReplayPlan,
-    *,
-    limit: int | None,
-    rate: str | float | Pace | None,
-    stop_on: StopOn,
-    repeat: int,
-    progress: bool | None,
-    clock: Callable[[], float],
-    sleep: Callable[[float], object],
-) -> ReplayRun:
-    """Send what is left of a plan's calls; :meth:`ReplayPlan.run` says more."""
-    pace = parse_pace(rate) or plan.pace
-    stops = _stopper(stop_on)
-    if repeat < 1 or (limit is not None and limit < 0):
-        raise ReplayError("repeat is 1 or more, limit 0 or more")
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How a plan's calls are sent; :meth:`ReplayPlan.run` says more.
+
+    Raises:
+        ReplayError: a limit or a number of repetitions that is none.
+    """
+
+    pace: Pace | None
+    stops: Callable[[ReplayRun, ReplayState], str]
+    limit: int | None
+    repeat: int
+    progress: bool | None
+    clock: Callable[[], float]
+    sleep: Callable[[float], object]
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1 or (self.limit is not None and self.limit < 0):
+            raise ReplayError("repeat is 1 or more, limit 0 or more")
+
+
+def begin_run(plan: PlannedReplay, begun: ReplayRun | None, settings: RunSettings) -> ReplayRun:
+    """The run of a plan: begun before, by this process or another, or written down as new.
+
+    Args:
+        plan: the plan.
+        begun: the run of this very plan; None where it was not run yet.
+        settings: only the number of repetitions matters here.
+
+    Raises:
+        ReplayError: the plan was begun with another number of repetitions.
+        LabError: the lab cannot be written.
+    """
     plan.lab.check_writable("a replay writes down each call before it is sent")
     book = ReplayBook(plan.lab)
-    run = _begin(plan, book, repeat)
+    if begun is not None:
+        begun.check_repeat(settings.repeat)
+        # The same plan made anew may have gone on with it meanwhile.
+        known = book.resume(begun.run_id)
+        for state in begun.states:
+            begun.put(known.get(state.digest, state))
+        return begun
+    calls = [
+        _planned(item, attempt)
+        for attempt in range(1, settings.repeat + 1)
+        for item in plan.runnable
+        if attempt == 1 or item.repeatable
+    ]
+    run_id, states = book.open_run(plan.target.name, calls, plan.again)
+    return ReplayRun(plan, run_id, states)
+
+
+def send_calls(run: ReplayRun, settings: RunSettings) -> ReplayRun:
+    """Send what is left of a run's calls."""
     todo = [state for state in run.states if state.status in _OPEN]
-    todo = todo if limit is None else todo[:limit]
+    todo = todo if settings.limit is None else todo[: settings.limit]
     run.stopped = ""
     if not todo:
         return run
-    pacer = Pacer(pace, clock, sleep)
-    bar = progress_bar(progress, total=len(todo), unit="calls", label="replay")
-    with plan.target.open() as calls, bar as advance, _worker() as worker:
-        runner = _Runner(run, book, calls, pacer, worker)
+    pacer = Pacer(settings.pace, settings.clock, settings.sleep)
+    bar = progress_bar(settings.progress, total=len(todo), unit="calls", label="replay")
+    with run.plan.target.open() as calls, bar as advance, _worker() as worker:
+        runner = _Runner(run, ReplayBook(run.plan.lab), calls, pacer, worker)
         for state in todo:
             done, interrupted = runner.send(state)
             advance(1)
             if interrupted:
                 run.stopped = "interrupted"
                 raise KeyboardInterrupt
-            run.stopped = stops(run, done)
+            run.stopped = settings.stops(run, done)
             if run.stopped:
                 break
     return run
-
-
-def _begin(plan: ReplayPlan, book: ReplayBook, repeat: int) -> ReplayRun:
-    if plan.begun is not None:
-        plan.begun.check_repeat(repeat)
-        # The same plan made anew may have gone on with it meanwhile.
-        known = book.resume(plan.begun.run_id)
-        for state in plan.begun.states:
-            plan.begun.put(known.get(state.digest, state))
-        return plan.begun
-    calls = [
-        _planned(item, attempt)
-        for attempt in range(1, repeat + 1)
-        for item in plan.runnable
-        if attempt == 1 or item.repeatable
-    ]
-    run_id, states = book.open_run(plan.target.name, calls, plan.again)
-    plan.begun = ReplayRun(plan, run_id, states)
-    return plan.begun
 
 
 def _planned(item: PlanItem, attempt: int) -> PlannedCall:
@@ -198,7 +213,7 @@ def _worker() -> Iterator[ThreadPoolExecutor]:
         worker.shutdown(wait=False, cancel_futures=True)
 
 
-def _stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
+def stopper(stop_on: StopOn) -> Callable[[ReplayRun, ReplayState], str]:
     """A function that says why to stop after a call; an empty text for going on."""
     if callable(stop_on):
         return lambda run, state: (

@@ -15,13 +15,9 @@ if TYPE_CHECKING:
     from mcp.client.stdio import StdioServerParameters
     from mcp.server import MCPServer, Server
 
-    from mcpaudit_lab.client import PortalClient
-    from mcpaudit_lab.events import Event
-    from mcpaudit_lab.replay.answers import Answer
-    from mcpaudit_lab.replay.arguments import Outgoing
-    from mcpaudit_lab.replay.pace import Pace
-    from mcpaudit_lab.replay.refusals import Refusal
-    from mcpaudit_lab.replay.tools import ToolFacts
+    from mcpaudit_lab.calls import Answer, Outgoing, Pace, Refusal, ToolFacts
+    from mcpaudit_lab.portal import PortalClient
+    from mcpaudit_lab.record import Event
 
 __all__ = ["Calls", "Target", "TargetLike", "target_of"]
 
@@ -81,7 +77,7 @@ def target_of(target: TargetLike) -> Target:
         return McpTarget(target)
     if all(hasattr(target, name) for name in ("route", "tools", "open", "pace")):
         return target  # type: ignore[return-value]  # by its methods it is one
-    from mcpaudit_lab.client import PortalClient
+    from mcpaudit_lab.portal import PortalClient
 
     if isinstance(target, PortalClient):
         from mcpaudit_lab.replay.portal_target import PortalTarget

@@ -12,16 +12,14 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mcpaudit_lab.record import CapturePolicy
+from mcpaudit_lab.record.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.server.api_keys import ApiKeys
-    from mcpaudit_lab.server.app import portal_app
-    from mcpaudit_lab.server.async_logger import AsyncLogger, LoggerStatus
-    from mcpaudit_lab.server.background import BackgroundPortal, background_portal
-    from mcpaudit_lab.server.capture import CapturePolicy
-    from mcpaudit_lab.server.identity import (
+    from mcpaudit_lab.server.audit.async_logger import AsyncLogger, LoggerStatus
+    from mcpaudit_lab.server.audit.identity import (
         ANONYMOUS,
         AuthFailure,
         Identity,
@@ -29,17 +27,21 @@ if TYPE_CHECKING:
         current_identity,
         use_origin,
     )
-    from mcpaudit_lab.server.inprocess import CallOutcome, InProcessCaller, open_in_process
-    from mcpaudit_lab.server.keys import KeyStore, MemoryKeyStore, SqlKeyStore
-    from mcpaudit_lab.server.logger import AuditLogger, Reservation
-    from mcpaudit_lab.server.memory import MemoryLogger
-    from mcpaudit_lab.server.middleware import AuditMiddleware, add_audit
-    from mcpaudit_lab.server.oidc import OidcConfig
-    from mcpaudit_lab.server.portal import PortalOptions
-    from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
-    from mcpaudit_lab.server.sql_logger import SqlLogger
-    from mcpaudit_lab.server.store import EventStore, Stored
-    from mcpaudit_lab.server.tools import demo_server, demo_tool_groups
+    from mcpaudit_lab.server.audit.inprocess import CallOutcome, InProcessCaller, open_in_process
+    from mcpaudit_lab.server.audit.middleware import AuditMiddleware, add_audit
+    from mcpaudit_lab.server.auth.api_keys import ApiKeys
+    from mcpaudit_lab.server.auth.keys import KeyStore, MemoryKeyStore, SqlKeyStore
+    from mcpaudit_lab.server.auth.oidc import OidcConfig
+    from mcpaudit_lab.server.auth.sql_buckets import SqlTokenBuckets
+    from mcpaudit_lab.server.background import BackgroundPortal, background_portal
+    from mcpaudit_lab.server.http.app import portal_app
+    from mcpaudit_lab.server.http.portal import PortalOptions
+    from mcpaudit_lab.server.serving import allowed_hosts_for, serve, signals_call
+    from mcpaudit_lab.server.stores.memory import MemoryLogger
+    from mcpaudit_lab.server.stores.sql_logger import SqlLogger
+    from mcpaudit_lab.server.stores.store import AuditLogger, EventStore, Reservation
+    from mcpaudit_lab.server.stores.subscriptions import Stored
+    from mcpaudit_lab.server.tools.demo import demo_server, demo_tool_groups
 
 __all__ = [
     "ANONYMOUS",
@@ -67,53 +69,44 @@ __all__ = [
     "SqlTokenBuckets",
     "Stored",
     "add_audit",
+    "allowed_hosts_for",
     "background_portal",
     "current_identity",
     "demo_server",
     "demo_tool_groups",
     "open_in_process",
     "portal_app",
+    "serve",
+    "signals_call",
     "use_origin",
 ]
 
-# Where each name lives, for __getattr__; the imports above are for type checkers.
-_ROOMS = {
-    "api_keys": ("ApiKeys",),
-    "app": ("portal_app",),
-    "async_logger": ("AsyncLogger", "LoggerStatus"),
-    "background": ("BackgroundPortal", "background_portal"),
-    "capture": ("CapturePolicy",),
-    "identity": (
-        "ANONYMOUS",
-        "AuthFailure",
-        "Identity",
-        "Origin",
-        "current_identity",
-        "use_origin",
-    ),
-    "inprocess": ("CallOutcome", "InProcessCaller", "open_in_process"),
-    "keys": ("KeyStore", "MemoryKeyStore", "SqlKeyStore"),
-    "logger": ("AuditLogger", "Reservation"),
-    "memory": ("MemoryLogger",),
-    "middleware": ("AuditMiddleware", "add_audit"),
-    "oidc": ("OidcConfig",),
-    "portal": ("PortalOptions",),
-    "sql_buckets": ("SqlTokenBuckets",),
-    "sql_logger": ("SqlLogger",),
-    "store": ("EventStore", "Stored"),
-    "tools": ("demo_server", "demo_tool_groups"),
-}
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _ROOM_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "audit.async_logger": ("AsyncLogger", "LoggerStatus"),
+        "audit.identity": (
+            "ANONYMOUS",
+            "AuthFailure",
+            "Identity",
+            "Origin",
+            "current_identity",
+            "use_origin",
+        ),
+        "audit.inprocess": ("CallOutcome", "InProcessCaller", "open_in_process"),
+        "audit.middleware": ("AuditMiddleware", "add_audit"),
+        "auth.api_keys": ("ApiKeys",),
+        "auth.keys": ("KeyStore", "MemoryKeyStore", "SqlKeyStore"),
+        "auth.oidc": ("OidcConfig",),
+        "auth.sql_buckets": ("SqlTokenBuckets",),
+        "background": ("BackgroundPortal", "background_portal"),
+        "http.app": ("portal_app",),
+        "http.portal": ("PortalOptions",),
+        "serving": ("allowed_hosts_for", "serve", "signals_call"),
+        "stores.memory": ("MemoryLogger",),
+        "stores.sql_logger": ("SqlLogger",),
+        "stores.store": ("AuditLogger", "EventStore", "Reservation"),
+        "stores.subscriptions": ("Stored",),
+        "tools.demo": ("demo_server", "demo_tool_groups"),
+    },
+)

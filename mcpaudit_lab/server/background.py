@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer, Server
     from starlette.applications import Starlette
 
-    from mcpaudit_lab.server.async_logger import AsyncLogger
-    from mcpaudit_lab.server.store import EventStore
+    from mcpaudit_lab.server.audit import AsyncLogger
+    from mcpaudit_lab.server.stores import EventStore
 
 __all__ = ["BackgroundPortal", "background_portal", "serve_in_thread"]
 
@@ -73,7 +73,7 @@ def background_portal(
         keys: name to key; None: one made up for the occasion, for ``notebook``.
         database: in place of ``logger``: a URL such as ``sqlite:///audit.db``. With neither, the
             events are kept in memory.
-        **settings: as :func:`~mcpaudit_lab.server.app.portal_app` takes them.
+        **settings: as :func:`~mcpaudit_lab.server.http.app.portal_app` takes them.
 
     Yields:
         The portal's URL and key.
@@ -83,8 +83,8 @@ def background_portal(
         StoreUnavailable: the database is away.
         RuntimeError: the portal does not start.
     """
-    from mcpaudit_lab.server.memory import MemoryLogger
     from mcpaudit_lab.server.setup import demo_portal_app, portal_on
+    from mcpaudit_lab.server.stores import MemoryLogger
 
     if logger is not None and database:
         raise ValueError("give a logger or a database")

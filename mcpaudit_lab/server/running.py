@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from mcpaudit_lab.server.drain import Drain
+from mcpaudit_lab.server.http import Drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.applications import Starlette
 
-    from mcpaudit_lab.server.portal import Portal
+    from mcpaudit_lab.server.http import Portal
 
 __all__ = ["PortalServer"]
 
@@ -29,7 +29,7 @@ class PortalServer(uvicorn.Server):
     """A uvicorn server for one portal, which tells the portal first when it ends.
 
     Args:
-        app: made by :func:`~mcpaudit_lab.server.app.portal_app`; any other is served as well.
+        app: made by :func:`~mcpaudit_lab.server.http.app.portal_app`; any other is served as well.
         on_start: called when requests are answered.
         **settings: of ``uvicorn.Config``.
     """

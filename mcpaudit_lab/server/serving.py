@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpaudit_lab.server.gate import LOOPBACK_HOSTS
+from mcpaudit_lab.server.http import LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer, Server
 
-    from mcpaudit_lab.server.api_keys import ApiKeys
-    from mcpaudit_lab.server.async_logger import LoggerStatus
-    from mcpaudit_lab.server.portal import Portal, PortalOptions
+    from mcpaudit_lab.server.audit import LoggerStatus
+    from mcpaudit_lab.server.auth import ApiKeys
+    from mcpaudit_lab.server.http import Portal, PortalOptions
 
 __all__ = ["allowed_hosts_for", "serve", "signals_call"]
 
@@ -71,7 +71,7 @@ def serve(
         StoreUnavailable: the database is away.
         OSError: the address cannot be listened on.
     """
-    from mcpaudit_lab.server.portal import PortalOptions
+    from mcpaudit_lab.server.http import PortalOptions
     from mcpaudit_lab.server.running import PortalServer
     from mcpaudit_lab.server.setup import portal_on
 

@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.server.app import portal_app
-from mcpaudit_lab.server.async_logger import AsyncLogger
-from mcpaudit_lab.server.capture import CapturePolicy
-from mcpaudit_lab.server.keys import MemoryKeyStore, SqlKeyStore
-from mcpaudit_lab.server.portal import PortalOptions
-from mcpaudit_lab.server.sql_buckets import SqlTokenBuckets
-from mcpaudit_lab.server.sql_logger import SqlLogger
+from mcpaudit_lab.record import CapturePolicy
+from mcpaudit_lab.server.audit import AsyncLogger
+from mcpaudit_lab.server.auth import MemoryKeyStore, SqlKeyStore, SqlTokenBuckets
+from mcpaudit_lab.server.http import PortalOptions, portal_app
+from mcpaudit_lab.server.stores import SqlLogger
 from mcpaudit_lab.server.tools import demo_server, demo_tool_groups, demo_tools
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer, Server
     from starlette.applications import Starlette
 
-    from mcpaudit_lab.server.api_keys import ApiKeys
-    from mcpaudit_lab.server.store import EventStore
+    from mcpaudit_lab.server.auth import ApiKeys
+    from mcpaudit_lab.server.stores import EventStore
 
 __all__ = ["demo_portal_app", "portal_on"]
 
@@ -42,7 +40,7 @@ def portal_on(
         keys: API keys.
         burst: replays at once, for each caller.
         refill_s: seconds until one more.
-        **settings: as :func:`~mcpaudit_lab.server.app.portal_app` takes them.
+        **settings: as :func:`~mcpaudit_lab.server.http.app.portal_app` takes them.
 
     Raises:
         ValueError: the URL is none.

@@ -10,9 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, ListToolsResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from mcpaudit_lab import __version__
-from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.sanitize import Sanitizer
+from mcpaudit_lab.record import VERSION, Sanitizer, dumps
 from mcpaudit_lab.server.tools.data import DATA_TOOLS
 from mcpaudit_lab.server.tools.failure import FAILURE_TOOLS
 from mcpaudit_lab.server.tools.identity import identity_tools
@@ -49,7 +47,7 @@ def demo_tools(sanitizer: Sanitizer | None = None) -> tuple[DemoTool, ...]:
 
 
 def demo_tool_groups() -> dict[str, str]:
-    """Tool name to group, for :class:`~mcpaudit_lab.server.capture.CapturePolicy`."""
+    """Tool name to group, for :class:`~mcpaudit_lab.server.audit.capture.CapturePolicy`."""
     return {tool.name: tool.group for tool in demo_tools()}
 
 
@@ -89,7 +87,7 @@ def demo_server(sanitizer: Sanitizer | None = None) -> Server[Any]:
 
     server: Server[Any] = Server(
         "mcpaudit-lab",
-        version=__version__,
+        version=VERSION,
         instructions=_INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,

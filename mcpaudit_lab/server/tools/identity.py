@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.sanitize import Sanitizer
-from mcpaudit_lab.server.headers import read_headers
-from mcpaudit_lab.server.identity import current_identity
+from mcpaudit_lab.record import Sanitizer
+from mcpaudit_lab.server.audit import current_identity, read_headers
 from mcpaudit_lab.server.tools.tool import DemoTool, answer, object_schema
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcp_types import CallToolResult, TextContent, Tool, ToolAnnotations
 
-from mcpaudit_lab.jsontext import dumps
-from mcpaudit_lab.server.wiretext import wire_text
+from mcpaudit_lab.record import dumps, wire_text
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext

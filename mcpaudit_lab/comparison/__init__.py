@@ -1,0 +1,32 @@
+"""What changed between two JSON trees, two texts, two events.
+
+Input: two values. Output: changes by path, with a third verdict, ``unknown``, where something was
+redacted. The standard library alone. The room is not called ``compare``, as its function is: a
+package of that name would hide it.
+"""
+
+from mcpaudit_lab.comparison.change import Change, ChangeKind, lines_diff
+from mcpaudit_lab.comparison.comparison import Comparison, Section, Verdict, compare
+from mcpaudit_lab.comparison.jsondiff import diff
+from mcpaudit_lab.comparison.paths import Path, format_path, parse_path_pattern
+from mcpaudit_lab.comparison.sections import FILLER, known_sections
+from mcpaudit_lab.comparison.textdiff import Hunk, TextDiff, TextLine
+
+__all__ = [
+    "FILLER",
+    "Change",
+    "ChangeKind",
+    "Comparison",
+    "Hunk",
+    "Path",
+    "Section",
+    "TextDiff",
+    "TextLine",
+    "Verdict",
+    "compare",
+    "diff",
+    "format_path",
+    "known_sections",
+    "lines_diff",
+    "parse_path_pattern",
+]

@@ -1,0 +1,40 @@
+"""One filter over events: keywords or a query string, its meaning in Python, and its SQL.
+
+Input: values as people write them. Output: :class:`EventFilter`, the query string of a portal,
+and SQL for DuckDB, SQLite and PostgreSQL with its values bound. The standard library alone.
+"""
+
+from mcpaudit_lab.filters.combined import contract_order, filters_of, with_values
+from mcpaudit_lab.filters.dialects import sqlite_moment
+from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
+from mcpaudit_lab.filters.sql import Compiled, compile_filter
+from mcpaudit_lab.filters.sql_functions import register_functions
+from mcpaudit_lab.filters.times import (
+    Moment,
+    format_duration,
+    is_assumed_utc,
+    parse_duration_ns,
+    parse_moment,
+)
+from mcpaudit_lab.filters.values import PathTest, split_path
+
+__all__ = [
+    "HAS_COLUMNS",
+    "TEXT_FIELDS",
+    "Compiled",
+    "EventFilter",
+    "Moment",
+    "PathTest",
+    "compile_filter",
+    "contract_order",
+    "filters_of",
+    "format_duration",
+    "is_assumed_utc",
+    "parse_duration_ns",
+    "parse_moment",
+    "register_functions",
+    "split_path",
+    "sqlite_moment",
+    "with_values",
+]

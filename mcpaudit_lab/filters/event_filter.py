@@ -1,0 +1,384 @@
+"""One filter over audit events: from keywords or a query string, with its meaning in Python.
+
+:class:`EventFilter` says which events are wanted. :meth:`EventFilter.matches` is the reference for
+what that means; the SQL made from a filter selects the same events, or says that it selects more.
+
+The rules, beyond the portal's contract:
+
+- Values of one text field are alternatives (``tool=["echo", "lorem"]``); everything else is joined
+  by "and".
+- A path walks objects by key only: a numeric segment is never an index, and a list is not equal to
+  one of its elements.
+- Numbers are compared by value and exactly, as the decimals that the JSON text says: ``200``,
+  ``200.0`` and ``2e2`` are equal, 9007199254740993 and 9007199254740992.0 are not. A boolean is
+  never a number, and null is equal to null only.
+- ``q`` compares by :func:`fold`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from operator import index
+from typing import Any, TypeAlias
+
+from mcpaudit_lab.errors import FilterError
+from mcpaudit_lab.filters.query_string import (
+    HAS_COLUMNS,
+    SOURCES,
+    TEXT_FIELDS,
+    choices,
+    parse_query,
+    write_path,
+    write_query,
+    write_scalar,
+)
+from mcpaudit_lab.filters.times import Moment, parse_moment, parse_wire_moment
+from mcpaudit_lab.filters.values import (
+    PathTest,
+    Scalar,
+    fold,
+    shown,
+    shown_key,
+    split_path,
+)
+from mcpaudit_lab.record import EVENT_FIELDS, Event, Json, canonical_header, format_time
+
+__all__ = [
+    "HAS_COLUMNS",
+    "TEXT_FIELDS",
+    "EventFilter",
+    "PathTest",
+]
+
+Texts: TypeAlias = str | Iterable[str] | None
+# The keys are dotted paths, or tuples of keys.
+Tests: TypeAlias = Mapping[Any, Scalar] | Iterable[PathTest] | None
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class EventFilter:
+    """Which events are wanted. Hashable; two filters that ask the same in the same words are equal.
+
+    Args:
+        from_: not before this moment, inclusive, cut to microseconds: a ``datetime`` with a zone;
+            a ``date`` or ``"2026-11-24"``, ``"today"``, ``"yesterday"``, from its first moment;
+            ``"2026-11-24T10:00"``; ``"now"``; so long before now: ``"90m"``, ``"24h"``, ``"7d"``,
+            ``"1h30m"``, a ``timedelta``. What has no zone is UTC; the repr shows it with its Z.
+        to: not after this moment, inclusive: the same, a day until its last microsecond.
+        since: another word for ``from_``.
+        tool: the tool's name, or a list of names, of which any.
+        user: the subject (``user_subject``), or a list.
+        session: the session's id, or a list.
+        error_category: ``auth``, ``tool``, ``handler``; ``""`` for events without one; or a list.
+        source: ``mcp``, ``portal-tryit``, ``portal-replay``, the name of another recorder's format
+            such as ``mcpsnoop``, or a list.
+        tool_group: the tool's group, or a list.
+        auth_type: ``oidc``, ``apikey``, ``anonymous``, or a list.
+        success: True for calls that succeeded, False for those that failed.
+        q: a text that stands in the tool's name, the error message or the subject, in any case.
+        min_duration_ms: at least so long, in milliseconds.
+        params: dotted path, or tuple of keys, in ``request_params`` -> exactly this JSON value:
+            ``{"user.id": "alice"}``. None is null; absent never matches.
+        responses: the same in ``response_result``.
+        headers: header name, in any case -> one of its values.
+        extra: the same in what a record has beyond its columns, as other recorders' files do:
+            ``{"server_name": "weather"}``.
+        has: columns of the payload that must be present and not empty: one of
+            :data:`HAS_COLUMNS`, or a list of which all.
+        limit: at most so many events. Like ``offset`` it pages a list and decides no match.
+        offset: leave out so many at the front.
+        now: the moment that spans and ``"today"`` count from; the clock's, unless given.
+        **dotted: ``param.<path>``, ``response.<path>``, ``header.<Name>`` and ``extra.<path>``, one
+            value each: ``**{"param.user.id": "alice"}``; and ``from``.
+
+    Raises:
+        FilterError: if an argument cannot mean anything; the message names the choices.
+    """
+
+    from_: datetime | None
+    to: datetime | None
+    tool: tuple[str, ...]
+    user: tuple[str, ...]
+    session: tuple[str, ...]
+    error_category: tuple[str, ...]
+    source: tuple[str, ...]
+    tool_group: tuple[str, ...]
+    auth_type: tuple[str, ...]
+    success: bool | None
+    q: str
+    min_duration_ms: int | None
+    params: tuple[PathTest, ...]
+    responses: tuple[PathTest, ...]
+    headers: tuple[PathTest, ...]
+    extra: tuple[PathTest, ...]
+    has: tuple[str, ...]
+    limit: int | None
+    offset: int
+
+    def __init__(
+        self,
+        *,
+        from_: Moment = None,
+        to: Moment = None,
+        since: Moment = None,
+        tool: Texts = None,
+        user: Texts = None,
+        session: Texts = None,
+        error_category: Texts = None,
+        source: Texts = None,
+        tool_group: Texts = None,
+        auth_type: Texts = None,
+        success: bool | None = None,
+        q: str | None = None,
+        min_duration_ms: int | None = None,
+        params: Tests = None,
+        responses: Tests = None,
+        headers: Tests = None,
+        extra: Tests = None,
+        has: Texts = None,
+        limit: int | None = None,
+        offset: int = 0,
+        now: datetime | None = None,
+        **dotted: Any,
+    ) -> None:
+        if "from" in dotted and from_ is None:
+            from_ = dotted.pop("from")
+        if since is not None and from_ is not None:
+            raise FilterError("from and since both say where to begin; give one")
+        tests = {
+            "params": _tests("param", params),
+            "responses": _tests("response", responses),
+            "headers": _tests("header", headers),
+            "extra": _tests("extra", extra),
+        }
+        for name, value in dotted.items():
+            prefix, _, rest = name.partition(".")
+            if prefix not in SOURCES or not rest:
+                raise FilterError(f"unknown filter {shown(name)}; {choices()}")
+            tests[SOURCES[prefix]] += _tests(prefix, {rest: value})
+        values: dict[str, Any] = {
+            "from_": parse_moment("from", from_, now=now)
+            if since is None
+            else parse_moment("since", since, now=now),
+            "to": parse_moment("to", to, now=now, latest=True),
+            "tool": _texts("tool", tool),
+            "user": _texts("user", user),
+            "session": _texts("session", session),
+            "error_category": _texts("error_category", error_category),
+            "source": _texts("source", source),
+            "tool_group": _texts("tool_group", tool_group),
+            "auth_type": _texts("auth_type", auth_type),
+            "success": _checked("success", success, bool, "True or False"),
+            "q": _checked("q", q, str, "a text") or "",
+            "min_duration_ms": _count("min_duration_ms", min_duration_ms),
+            **tests,
+            "has": _has(has),
+            "limit": _count("limit", limit),
+            "offset": _count("offset", offset) or 0,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_query(
+        cls, query: str | Iterable[tuple[str, str]], *, now: datetime | None = None
+    ) -> EventFilter:
+        """Read a query string as the portal's ``/events`` takes it, strictly.
+
+        Args:
+            query: ``"tool=echo&param.user.id=alice"``, percent-encoded; or the decoded pairs. Text
+                fields may stand more than once, as alternatives; ``param.…``, ``response.…``,
+                ``header.…`` and ``has`` may too, and all must hold. An empty value asks nothing.
+            now: as the constructor's.
+
+        Raises:
+            FilterError: for a name, source, column, path, date, number or boolean that is none.
+        """
+        keywords = parse_query(query)
+        for keyword in ("from_", "to", "since"):
+            if keyword in keywords:
+                name = keyword.removesuffix("_")
+                keywords[keyword] = parse_wire_moment(name, keywords[keyword], now=now)
+        return cls(**keywords)
+
+    def to_query(self) -> str:
+        """The filter as a query string that :meth:`from_query` reads back as an equal filter.
+
+        Raises:
+            FilterError: for what a query string cannot say: null, an empty text, NUL, a lone
+                surrogate, a key that is empty or has a dot or a control character.
+        """
+        return write_query(self._query_pairs())
+
+    def _query_pairs(self) -> Iterator[tuple[str, str]]:
+        for name in TEXT_FIELDS:
+            for text in getattr(self, name):
+                yield name, text
+        for source, keyword in SOURCES.items():
+            for test in getattr(self, keyword):
+                value = str(test.value) if source == "header" else write_scalar(test)
+                yield write_path(source, test.path), value
+        for column in self.has:
+            yield "has", column
+        once = {
+            "from": self.from_ and format_time(self.from_),
+            "to": self.to and format_time(self.to),
+            "success": self.success if self.success is None else str(self.success).lower(),
+            "q": self.q or None,
+            "min_duration_ms": self.min_duration_ms,
+            "limit": self.limit,
+            "offset": self.offset or None,
+        }
+        for name, asked in once.items():
+            if asked is not None:
+                yield name, str(asked)
+
+    def matches(self, event: Event) -> bool:
+        """Whether the event is wanted. ``limit`` and ``offset`` play no part."""
+        if self.extra and not all(test.holds(event.extra) for test in self.extra):
+            return False
+        return self._matches_summary(event) and self._matches_payload(event)
+
+    def _matches_summary(self, event: Event) -> bool:
+        if self.from_ is not None and event.timestamp < self.from_:
+            return False
+        if self.to is not None and event.timestamp > self.to:
+            return False
+        for name, column in TEXT_FIELDS.items():
+            wanted = getattr(self, name)
+            if wanted and getattr(event, column) not in wanted:
+                return False
+        if self.success is not None and event.success is not self.success:
+            return False
+        if self.min_duration_ms is not None and event.duration_ms < self.min_duration_ms:
+            return False
+        needle = fold(self.q)
+        return not needle or any(
+            needle in fold(text)
+            for text in (event.tool_name, event.error_message, event.user_subject)
+        )
+
+    def _matches_payload(self, event: Event) -> bool:
+        if not (self.params or self.responses or self.headers or self.has):
+            return True
+        payload = event.payload
+        return (
+            payload is not None
+            and all(test.holds(payload.request_params) for test in self.params)
+            and all(test.holds(payload.response_result) for test in self.responses)
+            and all(test.holds_for_header(payload.request_headers) for test in self.headers)
+            and not any(_is_empty(payload.wire.get(column)) for column in self.has)
+        )
+
+    def describe(self) -> str:
+        """The filter in words, one line, for people; ``all events`` where it asks nothing."""
+        once = (
+            (self.success is not None, "succeeded" if self.success else "failed"),
+            (self.q, f"{shown(self.q)} in tool name, error message or user"),
+            (self.min_duration_ms is not None, f"took {self.min_duration_ms} ms or more"),
+            (self.from_, f"from {self.from_ and format_time(self.from_)}"),
+            (self.to, f"to {self.to and format_time(self.to)}"),
+            (self.limit is not None, f"at most {self.limit}"),
+            (self.offset, f"without the first {self.offset}"),
+        )
+        words = [
+            f"{name.replace('_', ' ')} {' or '.join(map(shown, getattr(self, name)))}"
+            for name in TEXT_FIELDS
+            if getattr(self, name)
+        ]
+        for source, keyword in SOURCES.items():
+            for test in getattr(self, keyword):
+                value = shown(test.value) if isinstance(test.value, str) else test.text
+                words.append(f"{source} {'.'.join(map(shown_key, test.path))} is {value}")
+        words += [f"has {column}" for column in self.has]
+        words += [word for asked, word in once if asked]
+        return ", ".join(words) or "all events"
+
+    def __repr__(self) -> str:
+        values = ((item.name, getattr(self, item.name)) for item in fields(self))
+        given = (f"{name}={_written(value)!r}" for name, value in values if value or value is False)
+        return f"EventFilter({', '.join(given)})"
+
+
+def _written(value: Any) -> Any:
+    """A time as text with its Z, which the filter takes back; other values as they are."""
+    return format_time(value) if isinstance(value, datetime) else value
+
+
+def _is_empty(value: Json) -> bool:
+    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
+
+
+# --- the arguments -------------------------------------------------------------------------------
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    texts = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    if not all(isinstance(text, str) for text in texts):
+        raise FilterError(f"{name} is a text or a list of texts")
+    if not texts and not isinstance(value, tuple):
+        # Whoever computed this list means "none of them", not "all events".
+        raise FilterError(f"{name}: an empty list can match nothing; leave it out, or give None")
+    return tuple(dict.fromkeys(texts))
+
+
+def _has(value: Any) -> tuple[str, ...]:
+    columns = _texts("has", value)
+    for column in columns:
+        if column not in HAS_COLUMNS:
+            raise FilterError(f"has={shown(column)}: choose from {', '.join(HAS_COLUMNS)}")
+    return columns
+
+
+def _checked(name: str, value: Any, kind: type, wanted: str) -> Any:
+    if value is not None and not isinstance(value, kind):
+        raise FilterError(f"{name} is {wanted}")
+    return value
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = -1 if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise FilterError(f"{name} is a whole number, 0 or more")
+    return number
+
+
+# What extra may keep beside a column that cannot hold it exactly.
+_MEMBERS = {"payload", *(field.name for field in EVENT_FIELDS)}
+
+
+def _tests(source: str, value: Tests) -> tuple[PathTest, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        tests = tuple(value)
+        if not all(isinstance(test, PathTest) for test in tests):
+            raise FilterError(f"{SOURCES[source]} is a mapping of path to value")
+        return tuple(PathTest.of(test.path, test.value) for test in tests)
+    return tuple(_test(source, path, wanted) for path, wanted in value.items())
+
+
+def _test(source: str, path: str | tuple[str, ...], wanted: Scalar) -> PathTest:
+    if source == "header":
+        if not isinstance(path, str) or not path or not isinstance(wanted, str):
+            raise FilterError("headers is a mapping of header name to one text")
+        return PathTest.of((canonical_header(path),), wanted)
+    if isinstance(path, str):
+        path = split_path(path, f"{source}.{path}")
+    if not path or not all(isinstance(key, str) for key in path):
+        raise FilterError(f"{SOURCES[source]}: a path is dotted text or a tuple of keys")
+    if source == "extra" and path[0] in _MEMBERS:
+        raise FilterError(f"extra.{shown_key(path[0])}: that is a member of every record")
+    try:
+        return PathTest.of(tuple(path), wanted)
+    except FilterError as error:
+        raise FilterError(f"{shown(f'{source}.' + '.'.join(path))}: {error}") from None

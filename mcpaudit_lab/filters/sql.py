@@ -1,0 +1,127 @@
+"""A filter as SQL for DuckDB, SQLite and PostgreSQL.
+
+The condition speaks of two aliases: ``e`` is ``audit_events``, and what a filter asks of a payload
+is one ``EXISTS`` over ``audit_payloads p``. It stands wherever a condition may::
+
+    select count(*) from audit_events e where {compiled.where}
+
+Values are always bound, paths and header names too. The dialects share everything but the few
+operators that differ (:mod:`mcpaudit_lab.filters.dialects`).
+
+:meth:`.filters.event_filter.EventFilter.matches` is the reference. What an engine cannot say is
+finished by a small Python function that is registered with it (:func:`register_functions`), reached
+only by the rows in doubt. PostgreSQL has none, and no engine's text can hold every text of Python:
+there the condition selects a superset and says so (``residual``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcpaudit_lab.filters.dialects import DIALECTS, Dialect
+from mcpaudit_lab.filters.event_filter import TEXT_FIELDS, EventFilter, PathTest
+from mcpaudit_lab.filters.sql_functions import register_functions
+
+__all__ = ["Compiled", "compile_filter", "register_functions"]
+
+_PAYLOAD_OF_EVENT: Final = "p.event_id = e.id"
+_COLUMNS: Final = {
+    "params": "request_params",
+    "responses": "response_result",
+    "headers": "request_headers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A condition over ``audit_events e``.
+
+    Attributes:
+        where: the SQL. Its parameters are ``$f0`` … for DuckDB and ``:f0`` … for the others, as
+            ``sqlalchemy.text`` takes them.
+        params: their values, by name.
+        residual: whether the rows are a superset, each to be checked with
+            :meth:`~mcpaudit_lab.filters.event_filter.EventFilter.matches` of every filter.
+        source: what to select from.
+    """
+
+    where: str
+    params: dict[str, Any]
+    residual: bool
+    source: str = "audit_events e"
+
+
+def compile_filter(
+    filters: EventFilter | Iterable[EventFilter],
+    dialect: str,
+    *,
+    payloads_from: str = "audit_payloads p",
+    payload_where: str = "",
+) -> Compiled:
+    """Make the condition that selects what all the filters match.
+
+    ``limit`` and ``offset`` are left to the statement around it.
+
+    Args:
+        filters: one filter, or several that must all hold; none selects everything.
+        dialect: ``duckdb``, ``sqlite`` or ``postgresql``.
+        payloads_from: what stands for ``audit_payloads p``.
+        payload_where: SQL that payloads fulfil besides; the caller binds what it names.
+
+    Raises:
+        ValueError: for another dialect.
+    """
+    if dialect not in DIALECTS:
+        raise ValueError(f"the dialect is one of {', '.join(DIALECTS)}")
+    writer = DIALECTS[dialect]()
+    events: list[str] = []
+    payloads: list[str] = []
+    for item in (filters,) if isinstance(filters, EventFilter) else filters:
+        events += _event_conditions(item, writer)
+        payloads += _payload_conditions(item, writer)
+    if payloads:
+        of_event = [_PAYLOAD_OF_EVENT, *filter(None, [payload_where]), *payloads]
+        found = f"from {payloads_from} where {' and '.join(of_event)}"
+        events.append(f"exists (select 1 {found})")
+    return Compiled(" and ".join(events) or "1 = 1", writer.params, writer.residual)
+
+
+def _event_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:
+    if item.from_ is not None:
+        yield f"e.ts >= {writer.moment(item.from_)}"
+    if item.to is not None:
+        yield f"e.ts <= {writer.moment(item.to)}"
+    for name, column in TEXT_FIELDS.items():
+        wanted = getattr(item, name)
+        if wanted:
+            # A row of somebody else's may have NULL where ours have ''.
+            operand = f"coalesce(e.{column}, '')" if "" in wanted else f"e.{column}"
+            yield f"{operand} in ({', '.join(map(writer.text, wanted))})"
+    if item.success is not None:
+        yield f"e.success = {writer.bind(item.success)}"
+    if item.min_duration_ms is not None:
+        yield writer.at_least("duration_ms", item.min_duration_ms)
+    for test in item.extra:
+        if (condition := writer.beyond(test)) is None:
+            writer.residual = True
+        else:
+            yield condition
+    if item.q:
+        yield writer.contains(("e.tool_name", "e.error_message", "e.user_subject"), item.q)
+
+
+def _payload_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:
+    for keyword, column in _COLUMNS.items():
+        tests: tuple[PathTest, ...] = getattr(item, keyword)
+        for test in tests:
+            if not writer.can_say(test):
+                writer.residual = True
+                yield f"p.{column} is not null"
+            elif keyword == "headers":
+                yield writer.header(f"p.{column}", test)
+            else:
+                yield writer.value(f"p.{column}", test)
+    for column in item.has:
+        yield writer.present(f"p.{column}")

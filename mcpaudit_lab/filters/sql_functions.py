@@ -1,0 +1,78 @@
+"""The Python functions that finish what DuckDB and SQLite cannot say. Reached by few rows.
+
+All give None for None, as SQL functions do.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from mcpaudit_lab.errors import RecordError
+from mcpaudit_lab.filters.values import PathTest, fold
+from mcpaudit_lab.record import dumps, loads
+
+__all__ = ["HEADER", "VALUE", "at_least", "json_test", "register_functions", "written_test"]
+
+VALUE, HEADER = "value", "header"
+
+
+def written_test(kind: str, test: PathTest) -> str:
+    """A path test as one text to bind, for :func:`json_test`."""
+    return dumps([kind, list(test.path), test.text], ascii_only=True)
+
+
+@lru_cache(maxsize=256)
+def _read_test(text: str) -> tuple[str, PathTest]:
+    written: Any = loads(text)
+    kind, path, value = written
+    return kind, PathTest(tuple(path), value)
+
+
+def json_test(document: str | bytes | None, written: str) -> bool | None:
+    """Whether a JSON text passes a test. A text that is no JSON passes none."""
+    if document is None:
+        return None
+    kind, test = _read_test(written)
+    try:
+        value = loads(document)
+    except RecordError:
+        return False
+    return test.holds_for_header(value) if kind == HEADER else test.holds(value)
+
+
+def at_least(extra: str | None, name: str, least: str) -> bool | None:
+    """Whether an integer too big for its column, as ``extra`` keeps it, is at least so much."""
+    wire: Any = {} if extra is None else loads(extra)
+    value = wire.get(name)
+    return None if value is None else bool(value >= int(least))
+
+
+def folded(text: str | bytes | None) -> str | None:
+    """The text as ``q`` compares it; of bytes that are not UTF-8, what can be read of them."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    return None if text is None else fold(text)
+
+
+def register_functions(connection: Any) -> None:
+    """Make the functions known to a connection; again does nothing.
+
+    Args:
+        connection: a DuckDB connection (its cursors have them too), or a ``sqlite3`` connection
+            such as SQLAlchemy's ``connect`` event hands out.
+    """
+    if hasattr(connection, "create_aggregate"):
+        connection.create_function("mcpaudit_json_test", 2, json_test, deterministic=True)
+        connection.create_function("mcpaudit_fold", 1, folded, deterministic=True)
+        return
+    known = connection.execute(
+        "select 1 from duckdb_functions() where function_name = 'mcpaudit_json_test'"
+    ).fetchall()
+    if not known:
+        connection.create_function(
+            "mcpaudit_json_test", json_test, ["VARCHAR", "VARCHAR"], "BOOLEAN"
+        )
+        connection.create_function(
+            "mcpaudit_at_least", at_least, ["VARCHAR", "VARCHAR", "VARCHAR"], "BOOLEAN"
+        )

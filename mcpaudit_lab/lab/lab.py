@@ -1,0 +1,298 @@
+"""The workbench: what people call. It joins the rooms above, and does little itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mcpaudit_lab.comparison import Comparison, compare
+from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.formats import text_within
+from mcpaudit_lab.lab.event_set import EventSet
+from mcpaudit_lab.record import Event, parse_id
+from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mcpaudit_lab.calls import Edit, Secrets
+    from mcpaudit_lab.filters import Moment
+    from mcpaudit_lab.lab.overview import Overview
+    from mcpaudit_lab.lab.sandbox import Sandbox
+    from mcpaudit_lab.portal import PortalClient
+    from mcpaudit_lab.portal.pull import PullReport
+    from mcpaudit_lab.record import Dialect
+    from mcpaudit_lab.replay import AllowLike, EventsLike, ReplayPlan, TargetLike
+
+__all__ = ["Lab"]
+
+
+class Lab(LabStore):
+    """A case: events from wherever they were kept, in one DuckDB database.
+
+    Args:
+        path: the lab's file, made if it does not exist, readable by its owner only; None for a lab
+            in memory.
+        read_only: open a lab that is there and write no byte into its file or folder: on a
+            read-only disk, or in several processes at once. What would change it raises
+            :class:`LabReadOnly`; every question, comparison and export works.
+
+    Raises:
+        LabInUse: another process has the file open; it carries that process's id.
+        LabVersionError: another version wrote it, or it is no lab.
+        LabError: it cannot be opened or made.
+
+    A lab may be used from several threads. Use it in a ``with`` statement, or call :meth:`close`.
+    """
+
+    # Asking
+
+    def events(self, *filters: EventFilter, **keywords: Any) -> EventSet:
+        """The events that a filter selects. No work is done before something is asked of the set.
+
+        Args:
+            *filters: filters, all of which must hold.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+
+        Raises:
+            FilterError: a keyword or value that no filter has.
+        """
+        return EventSet(self).where(*filters, **keywords)
+
+    def sandbox(
+        self,
+        events: EventSet | None = None,
+        *,
+        timeout_s: float = 10.0,
+        memory_bytes: int = 512 << 20,
+        max_rows: int = 100_000,
+    ) -> Sandbox:
+        """A place for SQL you do not trust: ``with lab.sandbox() as box: box.sql(…)``.
+
+        Statements run in a process of their own over a copy of the events, without access to
+        files, network or this lab, within bounds of time, memory and rows.
+
+        Args:
+            events: which events the statements may see; None for all.
+            timeout_s: how long one statement may take, in seconds.
+            memory_bytes: how much memory it may use.
+            max_rows: how many rows are brought back; ``truncated`` of the result tells of more.
+        """
+        from mcpaudit_lab.lab.sandbox import Sandbox
+
+        return Sandbox(
+            self, events, timeout_s=timeout_s, memory_bytes=memory_bytes, max_rows=max_rows
+        )
+
+    def overview(self) -> Overview:
+        """One look at the case: span, counts, tools, users, failures, sources, rejected lines.
+
+        Raises:
+            LabError: the lab is closed.
+        """
+        from mcpaudit_lab.lab.overview import make_overview
+
+        return make_overview(self)
+
+    def provenance(self, event_id: str) -> list[Provenance]:
+        """Where an event came from, and its payload, if that came separately.
+
+        The raw line is read again from the file, after the whole file was checked against the
+        SHA-256 it had when it was loaded.
+
+        Args:
+            event_id: the event's id.
+
+        Returns:
+            The event's own provenance, then its payload's where there is one, then that of each
+            further line it came from.
+
+        Raises:
+            EventNotFound: no such event.
+            SourceChanged: the file is not what was loaded.
+            SourceError: the file cannot be read any more.
+        """
+        wanted = parse_id(event_id)
+        rows, found = sources_of(self.connection.cursor(), wanted), []
+        for row, (raw, note) in zip(rows, read_raws(rows), strict=True):
+            del row["byte_size"], row["bytes"]
+            within = None if raw is None or not row["format"] else text_within(row["format"], raw)
+            found.append(Provenance(event_id=wanted, **row, raw=raw, note=note, within=within))
+        return found
+
+    # Comparing
+
+    def compare(
+        self, left: str | Event, right: str | Event, *, ignore: Iterable[str] = ()
+    ) -> Comparison:
+        """Compare two events.
+
+        Args:
+            left: an id, or an event.
+            right: the other.
+            ignore: paths to leave aside, with ``*`` for one segment and ``**`` for any number:
+                ``["response.structuredContent.ms", "**.trace_id"]``.
+
+        Raises:
+            EventNotFound: an id that the lab does not have.
+            FilterError: a path that cannot be read.
+        """
+        events = (e if isinstance(e, Event) else self.event(e) for e in (left, right))
+        return compare(*events, ignore=ignore)
+
+    def compare_replays(
+        self,
+        events: EventSet | None = None,
+        *,
+        ignore: Iterable[str] = (),
+        noise: Mapping[str, Iterable[str]] | None = None,
+    ) -> pd.DataFrame:
+        """Compare each original with each of its replays.
+
+        Args:
+            events: only replays that are in this set, or whose original is; None for all.
+            ignore: paths to leave aside, as in :meth:`compare`.
+            noise: more of them for each tool, such as what a run has learned (``run.noise``).
+
+        Returns:
+            One row for each replay, oldest first. A replay of a replay stands beside the first
+            call. Columns: ``original``, ``replay`` (ids), ``tool_name``, ``verdict`` (``equal``,
+            ``changed``, ``unknown``), how many changes of each kind (``value``, ``type``,
+            ``order``, ``removed``, ``added``) and ``unknown`` paths, ``changed`` (a list of
+            paths), ``original_success``, ``replay_success``, ``original_ms``, ``replay_ms``,
+            ``depth`` (1 for a replay of the original itself). Where the lab does not have the
+            original, the verdict is ``unknown`` and what would come from it is missing.
+
+        Raises:
+            FilterError: a path in ``ignore`` that cannot be read.
+        """
+        from mcpaudit_lab.lab.replay_pairs import compare_pairs, find_pairs, frame_of
+
+        return frame_of(compare_pairs(self, find_pairs(self, events), ignore, noise))
+
+    # A portal, replays, files
+
+    def pull(
+        self,
+        portal: PortalClient,
+        *filters: EventFilter,
+        since: Moment = None,
+        payloads: bool = True,
+        check_ids: bool | None = None,
+        progress: bool | None = None,
+        **keywords: Any,
+    ) -> PullReport:
+        """Fetch from a portal what the lab does not have yet, ours or the reference server.
+
+        What came is kept, batch by batch, when it is interrupted or the portal goes away; the next
+        pull of the same question goes on from there. Repeated, it fetches what is new and what
+        arrived late. The report compares with the portal's own count.
+
+        Args:
+            portal: the portal.
+            *filters: which events, all of which must hold; without a limit.
+            since: not before this moment, as :class:`EventFilter` takes it: ``"24h"``,
+                ``"yesterday"``, ``"2026-11-24"``, a ``date``, ``datetime`` or ``timedelta``.
+            payloads: with requests and responses.
+            check_ids: compare the portal's ids with those that earlier pulls have seen, an export
+                without payloads. It finds late events that as many deletions hide from counts.
+                None compares all of up to 100,000 events, and the recent ones of more; the
+                report's ``compared`` says which.
+            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+
+        Raises:
+            FilterError: a keyword or value no filter has; a limit.
+            PortalError: the portal cannot be asked, of the kind that its answer means.
+            LabError: the lab cannot be written.
+        """
+        from mcpaudit_lab.portal.pull import pull_events
+
+        self.check_writable("a pull adds events to it")
+        wanted = (*filters, EventFilter(since=since, **keywords))
+        return pull_events(
+            portal,
+            wanted,
+            self,
+            payloads=payloads,
+            progress=progress,
+            check_ids=check_ids,
+        )
+
+    def plan_replay(
+        self,
+        events: EventsLike,
+        target: TargetLike,
+        *,
+        allow: AllowLike = None,
+        secrets: Secrets | None = None,
+        edit: Edit | None = None,
+        via_tryit: bool = False,
+        again: Collection[str] = (),
+        dialects: Iterable[Dialect | str] | None = None,
+    ) -> ReplayPlan:
+        """A verdict for each event: would it be called again, and if not, why. Nothing is called.
+
+        The target is asked what tools it has, and a portal for its copies of the events.
+
+        Args:
+            events: an :class:`EventSet`, or events, or ids. They are called oldest first.
+                A replay whose original is among them is left out.
+            target: a :class:`PortalClient`; the URL of an MCP endpoint; a command as a list; an
+                ``MCPServer`` of this process; or an :class:`McpTarget`. Never anything from a log.
+            allow: the tools that may be called: names; ``"read-only"``, of which the target says
+                so; or ``"all"`` but those of which it says that they destroy, which must be named.
+                In a collection everything is a name; :class:`Allowed` has all of it. None allows
+                nothing.
+            secrets: values for what was redacted, by path or key; or a function that is called
+                with the event and the path. What it supplies is kept nowhere.
+            edit: arguments to change, by name; or a function that is called with the event and a
+                copy of the arguments and gives new ones.
+            via_tryit: have a portal call the lab's copy by Try-It where it has no equal event.
+            again: ids of events to send although an earlier sending is uncertain.
+            dialects: what counts as redacted beside ``[redacted]``, which always does; None for
+                every dialect there is.
+
+        Raises:
+            ReplayError: the target is none, an event has no id, an edit cannot be made.
+            EventNotFound: an id that the lab does not have.
+            PortalError: the portal does not answer.
+        """
+        from mcpaudit_lab.calls import ALL_DIALECTS
+        from mcpaudit_lab.replay import make_plan
+
+        return make_plan(
+            self,
+            events,
+            target,
+            allow=allow,
+            secrets=secrets,
+            edit=edit,
+            via_tryit=via_tryit,
+            again=again,
+            dialects=ALL_DIALECTS if dialects is None else dialects,
+        )
+
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        events: EventSet | None = None,
+        *,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> int:
+        """Write events with their payloads into a file that loads back equal; gives how many.
+
+        Args:
+            path: ``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst`` behind; or ``.parquet``.
+                The file appears whole or not at all, readable by its owner only.
+            events: which events; None for all. They are written newest first.
+            overwrite: replace a file that is there.
+            progress: show a progress bar; None shows it where there is a terminal or notebook.
+
+        Raises:
+            LabError: the name says no format, or the file is there already.
+        """
+        chosen = self.events() if events is None else events
+        return chosen.write(path, overwrite=overwrite, progress=progress)

@@ -1,0 +1,351 @@
+"""Asking a portal: what it says of itself, its events and figures. Nothing here changes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from urllib.parse import quote
+
+from mcpaudit_lab.errors import BadAnswer, PortalError
+from mcpaudit_lab.filters import EventFilter, filters_of
+from mcpaudit_lab.portal.http.credentials import Credentials, SecretHeaders, base_url
+from mcpaudit_lab.portal.http.details import fetch_details
+from mcpaudit_lab.portal.http.exchange import MAX_ANSWER_BYTES, Exchange
+from mcpaudit_lab.portal.http.paging import (
+    PAGE_ROWS,
+    Page,
+    read_event,
+    read_line,
+    read_page,
+    walk_back,
+)
+from mcpaudit_lab.portal.http.request import Question, put_question
+from mcpaudit_lab.record import VERSION, Event, dumps, parse_id
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["AUDIT_PATH", "PortalReader"]
+
+_PORTAL: Final = "/api/v1/portal"
+AUDIT_PATH: Final = f"{_PORTAL}/audit"
+_CONNECT_S: Final = 10.0
+# Connecting is what another thread cannot end.
+_CONNECT_APART_S: Final = 3.0
+# A proxy that the environment names reaches its own loopback, not this machine's.
+_NEVER_BY_PROXY: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+class PortalReader:
+    """What one asks of a portal; :class:`~mcpaudit_lab.PortalClient` adds what makes calls."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        bearer: str | None = None,
+        timeout_s: float = 30.0,
+        transport: httpx2.BaseTransport | None = None,
+        attempts: int = 4,
+        backoff_s: float = 0.2,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if api_key is None and bearer is None:
+            api_key = os.environ.get("MCPAUDIT_API_KEY")
+        self._credentials = Credentials(api_key, bearer)
+        # Nothing below may have them among its variables.
+        del api_key, bearer
+        self.url = base_url(os.environ.get("MCPAUDIT_URL", "") if url is None else url)
+        self.transport = transport
+        self._max_answer_bytes = max_answer_bytes
+        self._is_reference: bool | None = None
+        self._is_apart = False
+        self._open(timeout_s, attempts=attempts, backoff_s=backoff_s, clock=clock)
+
+    def _open(
+        self,
+        timeout_s: float,
+        *,
+        attempts: int,
+        backoff_s: float,
+        clock: Callable[[], float],
+        connect_s: float = _CONNECT_S,
+        hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
+    ) -> None:
+        import httpx2
+
+        base = httpx2.URL(self.url)
+        self.http = httpx2.Client(
+            base_url=base,
+            auth=self._credentials.signer(base),
+            headers={
+                "User-Agent": f"mcpaudit-lab/{VERSION}",
+                "X-Requested-With": "mcpaudit-lab",
+            },
+            timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, connect_s)),
+            transport=self.transport,
+            mounts={f"all://{host}": None for host in _NEVER_BY_PROXY},
+            follow_redirects=False,
+            event_hooks=hooks,
+        )
+        self._exchange = Exchange(
+            self.http,
+            self.url,
+            self._credentials,
+            attempts=attempts,
+            backoff_s=backoff_s,
+            timeout_s=timeout_s,
+            max_answer_bytes=self._max_answer_bytes,
+            clock=clock,
+        )
+
+    def apart(
+        self, hooks: Mapping[str, list[Callable[..., Any]]], *, timeout_s: float
+    ) -> PortalReader:
+        """The same portal over connections of its own, each request made once.
+
+        Args:
+            hooks: ``request`` and ``response`` hooks, as ``httpx2.Client`` takes them.
+            timeout_s: the time limit of connecting and of one read.
+        """
+        other = PortalReader.__new__(PortalReader)
+        vars(other).update(vars(self), _is_apart=True)
+        PortalReader._open(
+            other,
+            timeout_s,
+            connect_s=_CONNECT_APART_S,
+            attempts=1,
+            backoff_s=0.0,
+            clock=time.monotonic,
+            hooks=hooks,
+        )
+        return other
+
+    def open_stream(
+        self, query: str, headers: Mapping[str, str], *, silence_s: float
+    ) -> httpx2.Response:
+        """The answer of ``/audit/stream``, whose body is not read yet; who asks closes it.
+
+        Args:
+            query: filters, as a query string.
+            headers: such as ``Last-Event-ID``.
+            silence_s: the time limit of one read.
+        """
+        target = f"{AUDIT_PATH}/stream?{query}" if query else f"{AUDIT_PATH}/stream"
+        return self._exchange.begin(target, headers, read_timeout_s=silence_s)
+
+    def headers(self) -> SecretHeaders:
+        """What MCP and streams send: the credentials, and what changing calls need.
+
+        Its repr shows names only.
+        """
+        return SecretHeaders({**self._credentials.headers(), "X-Requested-With": "mcpaudit-lab"})
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the portal can no more than the reference server.
+
+        Ours tells the number of events in the headers of an export. Asked once.
+        """
+        if self._is_reference is None:
+            path = f"{AUDIT_PATH}/export"
+            try:
+                answer = self._exchange.get(path, "format=jsonl&limit=1", method="HEAD")
+            except PortalError as error:
+                # An answer to HEAD has no body that says more, so a refusal is asked for again.
+                if error.status in (401, 403):
+                    self.meta()
+                if error.status not in (404, 405, 501):
+                    raise
+                self._is_reference = True
+            else:
+                self._is_reference = "x-export-total" not in answer.headers
+        return self._is_reference
+
+    # Closing
+
+    def close(self) -> None:
+        """Close the connections. A second time does nothing."""
+        # A transport that was passed in is closed by the client it was passed to.
+        if not (self._is_apart and self.transport):
+            self.http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}, {self._credentials.kind})"
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError("a portal's client holds a key and connections: make a new one instead")
+
+    # What it says of itself
+
+    def me(self) -> dict[str, Any]:
+        """Who the portal takes the key's holder for: ``subject``, ``auth_type`` and so on."""
+        return self._object(f"{_PORTAL}/me")
+
+    def tools(self) -> list[dict[str, Any]]:
+        """The tools of the portal's MCP server: ``name``, ``group``, ``description`` and more."""
+        found = self._object(f"{_PORTAL}/tools").get("tools") or []
+        if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+            raise BadAnswer("the portal's list of tools is not what a portal says", status=200)
+        return found
+
+    def tool(self, name: str) -> dict[str, Any]:
+        """One of them.
+
+        Raises:
+            PortalNotFound: there is none of this name.
+        """
+        return self._object(f"{_PORTAL}/tools/{quote(name, safe='')}")
+
+    def meta(self) -> dict[str, Any]:
+        """What may be asked, and how much of it: ``has_keys``, ``replay``, ``export``."""
+        return self._object(f"{AUDIT_PATH}/meta")
+
+    def dashboard(self) -> dict[str, Any]:
+        """Figures over the last hour, and the newest events."""
+        return self._object(f"{_PORTAL}/dashboard")
+
+    # Events
+
+    def events(self, *filters: EventFilter, **keywords: Any) -> Iterator[Event]:
+        """Summaries of events, newest first, ties by id; all pages, each read when it is needed.
+
+        Every event that was there at the start comes once, unless the portal deletes it.
+
+        Args:
+            *filters: filters, all of which must hold.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them. What the
+                portal cannot filter by, the client checks; it asks for payloads where it must.
+
+        Raises:
+            FilterError: a keyword or value that no filter has.
+        """
+        question = self.question(*filters, **keywords)
+        events = walk_back(self._list, question)
+        return self._finish(question, events, fetch=question.details is not None)
+
+    def event(self, event_id: str) -> Event:
+        """One event with its payload.
+
+        Args:
+            event_id: its id, in any spelling of a UUID.
+
+        Raises:
+            RecordError: that is no UUID.
+            PortalNotFound: there is none.
+        """
+        path = f"{AUDIT_PATH}/events/{parse_id(event_id)}"
+        return read_event(self._exchange.get_json(path), path)
+
+    def event_line(self, event_id: str) -> bytes:
+        """The same as it was sent, in one line.
+
+        Raises:
+            BadAnswer: it is no event, or another one.
+        """
+        path = f"{AUDIT_PATH}/events/{event_id}"
+        answer = self._exchange.get(path)
+        line = answer.body.strip()
+        if b"\n" in line or b"\r" in line:
+            line = dumps(answer.json(path)).encode()
+        listed = read_line(line)
+        if listed is None or listed.id != event_id:
+            raise BadAnswer(f"the answer to {path} is not that event", status=answer.status)
+        return line
+
+    def export(
+        self, *filters: EventFilter, payloads: bool = False, **keywords: Any
+    ) -> Iterator[Event]:
+        """The same as :meth:`events`, streamed.
+
+        What a portal's cap cuts off, without a word at the reference server, is asked for again
+        from there.
+
+        Args:
+            *filters: filters, all of which must hold.
+            payloads: with payloads. The reference server's export has none: there each event is
+                asked for by itself.
+            **keywords: a filter by its keywords.
+
+        Raises:
+            FilterError: a keyword or value that no filter has.
+        """
+        question = self.question(*filters, **keywords)
+        details = payloads or question.details is not None
+        inline = details and not self.is_reference
+        cap = self.export_cap()
+        limit = question.limit if question.whole and not question.offset else None
+        if limit is not None and limit > cap:
+            limit = None
+
+        def fetch(asked: Question, skip: int) -> tuple[Iterable[Event], int]:
+            if skip >= cap:
+                # More rows at one moment than an export has: only pages can leave some out.
+                return self._list(asked, skip)
+            lines = self.export_lines(asked, payloads=inline, limit=limit)
+            rows = (read_event(line, f"{AUDIT_PATH}/export") for line in lines)
+            return rows, cap if limit is None else limit + 1
+
+        events = walk_back(fetch, question)
+        return self._finish(question, events, payloads=payloads, fetch=details and not inline)
+
+    def export_lines(
+        self, question: Question, *, payloads: bool = False, limit: int | None = None
+    ) -> Iterator[bytes]:
+        """The lines of one export as the portal gives it: cut at its cap, its own filters only."""
+        query = question.query(limit=limit)
+        query = "&".join(filter(None, ("format=jsonl", query, "payloads=true" * payloads)))
+        with self._exchange.lines(f"{AUDIT_PATH}/export", query) as (_, lines):
+            yield from (line for line in lines if line.strip())
+
+    def export_cap(self) -> int:
+        """How many rows one export has at most: what ``/audit/meta`` says, else 100,000."""
+        export = self.meta().get("export")
+        rows = export.get("max_rows") if isinstance(export, dict) else None
+        return rows if type(rows) is int and rows > 0 else 100_000
+
+    def list_once(self, question: Question, *, limit: int = PAGE_ROWS, offset: int = 0) -> Page:
+        """One page of ``/audit/events`` and the total, the portal's own filters only."""
+        query = question.query(limit=limit, offset=offset)
+        return read_page(self._exchange.get_json(f"{AUDIT_PATH}/events", query))
+
+    def question(self, *filters: EventFilter, **keywords: Any) -> Question:
+        """Filters divided into what this portal is asked and what the client checks."""
+        found = filters_of(filters, keywords)
+        return put_question(found, reference=self.is_reference if found else False)
+
+    # How
+
+    def _object(self, path: str, query: str = "") -> dict[str, Any]:
+        value = self._exchange.get_json(path, query)
+        if not isinstance(value, dict):
+            raise BadAnswer(f"the answer to {path} is not what a portal says", status=200)
+        return value
+
+    def _list(self, question: Question, skip: int) -> tuple[list[Event], int]:
+        return self.list_once(question, offset=skip).events, PAGE_ROWS
+
+    def _finish(
+        self, question: Question, events: Iterator[Event], *, payloads: bool = False, fetch: bool
+    ) -> Iterator[Event]:
+        """What the client has to do to the portal's events: check, complete, and page."""
+        events = (event for event in events if question.wants(event))
+        if fetch:
+            events = fetch_details(self.event, events)
+        if (details := question.details) is not None:
+            events = (event for event in events if details.matches(event))
+        if not payloads:
+            events = (event.summary if "payload" in event.wire else event for event in events)
+        stop = None if question.limit is None else question.offset + question.limit
+        return islice(events, question.offset, stop)

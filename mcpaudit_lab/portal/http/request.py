@@ -1,0 +1,164 @@
+"""One question about events: what the portal is asked, and what the client finishes.
+
+The reference server knows fewer filters than ours and drops what it does not know without a word,
+which widens the answer. So what is sent is only what the portal is known to understand; everything
+else is checked on what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mcpaudit_lab.errors import FilterError
+from mcpaudit_lab.filters import TEXT_FIELDS, EventFilter, PathTest, with_values
+from mcpaudit_lab.record import Event
+
+__all__ = [
+    "Question",
+    "on_summaries",
+    "put_question",
+    "question_text",
+]
+
+# Text fields that the reference server filters by, and how long its ``q`` may be.
+_REFERENCE_FIELDS: Final = ("tool", "user", "session")
+_REFERENCE_Q_CHARS: Final = 200
+_PATH_FIELDS: Final = ("params", "responses", "headers")
+_PAYLOAD_FIELDS: Final = (*_PATH_FIELDS, "has")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, divided.
+
+    Attributes:
+        sent: what the portal is asked, without limit and offset; its query string can be written.
+        checks: what the client checks on summaries, because some of it cannot be sent.
+        details: what it must check on payloads, because it cannot be sent; None for nothing.
+        whole: whether the portal is asked everything, so that its counts are the answer's.
+        limit: at most so many events, or None.
+        offset: leave out so many at the front.
+    """
+
+    sent: EventFilter
+    checks: tuple[EventFilter, ...]
+    details: EventFilter | None
+    whole: bool
+    limit: int | None
+    offset: int
+
+    def wants(self, event: Event) -> bool:
+        """Whether a summary is wanted, as far as a summary can tell."""
+        return all(item.matches(event) for item in self.checks)
+
+    def between(self, from_: Any, to: Any) -> Question:
+        """The same question about a window of time, both ends inclusive; None leaves an end."""
+        bounds = {name: at for name, at in (("from_", from_), ("to", to)) if at is not None}
+        return replace(self, sent=with_values(self.sent, **bounds))
+
+    def query(self, **paging: int | None) -> str:
+        """The query string."""
+        return with_values(self.sent, **paging).to_query()
+
+
+def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question:
+    """Divide filters, all of which must hold, into what is sent and what is checked.
+
+    Args:
+        filters: the filters.
+        reference: whether the portal knows no more than the reference server does.
+    """
+    found = tuple(filters)
+    sent: dict[str, Any] = {}
+    left: dict[str, list[PathTest]] = {name: [] for name in _PATH_FIELDS}
+    checks: list[EventFilter] = []
+    for item in found:
+        if not _send_summary(item, sent, reference=reference):
+            checks.append(on_summaries(item))
+        sent.setdefault("has", []).extend(item.has)
+        for name in _PATH_FIELDS:
+            for test in getattr(item, name):
+                if _can_say(name, (test,)) and (not reference or _reference_reads(test)):
+                    sent.setdefault(name, []).append(test)
+                else:
+                    left[name].append(test)
+    unsent: dict[str, Any] = {name: tests for name, tests in left.items() if tests}
+    details = EventFilter(**unsent)
+    needed = details != EventFilter()
+    page = next((item for item in found if item.limit is not None or item.offset), EventFilter())
+    return Question(
+        EventFilter(**{name: value for name, value in sent.items() if value not in ([], ())}),
+        tuple(checks),
+        details if needed else None,
+        not checks and not needed,
+        page.limit,
+        page.offset,
+    )
+
+
+def _send_summary(item: EventFilter, sent: dict[str, Any], *, reference: bool) -> bool:
+    """Add what a filter asks of summaries; gives whether all of it could be said."""
+    whole = True
+    if item.from_ is not None:
+        sent["from_"] = max(item.from_, sent.get("from_", item.from_))
+    if item.to is not None:
+        sent["to"] = min(item.to, sent.get("to", item.to))
+    for name in TEXT_FIELDS:
+        if texts := getattr(item, name):
+            known = not reference or (
+                name in _REFERENCE_FIELDS and len(texts) == 1 and texts[0].isprintable()
+            )
+            whole &= _put(sent, name, texts, can=known and _can_say(name, texts))
+    # A portal's rows have nothing beyond their columns that it could be asked for.
+    whole &= not item.extra
+    if item.q:
+        known = not reference or (len(item.q) <= _REFERENCE_Q_CHARS and item.q.isprintable())
+        whole &= _put(sent, "q", item.q, can=known and _can_say("q", item.q))
+    if item.success is not None:
+        whole &= _put(sent, "success", item.success, can=True)
+    if item.min_duration_ms:
+        whole &= _put(sent, "min_duration_ms", item.min_duration_ms, can=not reference)
+    return whole
+
+
+def _put(sent: dict[str, Any], name: str, value: Any, *, can: bool) -> bool:
+    """Send a value, unless another is sent for the same already."""
+    if can:
+        sent.setdefault(name, value)
+    return can and sent[name] == value
+
+
+def _can_say(name: str, value: Any) -> bool:
+    try:
+        EventFilter(**{name: value}).to_query()
+    except FilterError:
+        return False
+    return True
+
+
+def _reference_reads(test: PathTest) -> bool:
+    # It drops filters with control characters; what it says of all others is not worth a guess.
+    return not isinstance(test.value, str) or test.value.isprintable()
+
+
+def on_summaries(item: EventFilter) -> EventFilter:
+    """What a filter asks of summaries."""
+    none: dict[str, Any] = dict.fromkeys(_PAYLOAD_FIELDS)
+    return with_values(item, **none, limit=None, offset=0)
+
+
+def question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
+    """Filters as text that says which events are listed, whenever that was: for the log.
+
+    Raises:
+        FilterError: a filter has a limit or an offset.
+    """
+    found = tuple(filters)
+    if any(item.limit is not None or item.offset for item in found):
+        raise FilterError("a pull takes all that match: limit and offset have no place here")
+    timeless = [with_values(item, from_=None, to=None) for item in found]
+    asked = sorted({repr(item) for item in timeless if item != EventFilter()})
+    sent = put_question(timeless, reference=reference).sent
+    return f"{sent.to_query() or 'all'} | {' & '.join(asked)}"

@@ -1,0 +1,9 @@
+"""Copying what a portal has into a lab, and what is new the next time.
+
+Input: a portal, filters and a lab. Output: a report that compares with the portal's own counts.
+"""
+
+from mcpaudit_lab.portal.pull.pull import pull_events
+from mcpaudit_lab.portal.pull.report import PullReport
+
+__all__ = ["PullReport", "pull_events"]

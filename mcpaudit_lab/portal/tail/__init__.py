@@ -1,0 +1,10 @@
+"""The live tail without its widget: what is kept, counted and shown of a stream.
+
+Input: a stream's events. Output: rows as text, frames and counts. The widget is in the display.
+"""
+
+from mcpaudit_lab.portal.tail.rows import row_of
+from mcpaudit_lab.portal.tail.state import Batch, TailState
+from mcpaudit_lab.portal.tail.tail import Tail, TailStatus
+
+__all__ = ["Batch", "Tail", "TailState", "TailStatus", "row_of"]

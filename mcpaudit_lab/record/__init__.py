@@ -1,0 +1,150 @@
+"""The audit event: its fields, its JSON text, its times, what is redacted, and how it is shown.
+
+Input: lines of JSON, messages of a call, or columns. Output: :class:`Event` and its payload, and
+back again without changing a digit. The standard library alone, and no import of another room.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mcpaudit_lab.record.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.record.captured import VERBATIM, CapturedCall, CapturePolicy, outcome_of
+    from mcpaudit_lab.record.events import Event, Notification, Payload
+    from mcpaudit_lab.record.fields import (
+        EVENT_FIELDS,
+        PAYLOAD_FIELDS,
+        Field,
+        format_time,
+        parse_id,
+        parse_time,
+        parse_time_ns,
+        respell_time,
+    )
+    from mcpaudit_lab.record.jsontext import (
+        Json,
+        JsonDecimal,
+        dumps,
+        has_duplicate_keys,
+        loads,
+        replace_surrogates,
+        same,
+        scan,
+        skip_space,
+    )
+    from mcpaudit_lab.record.printable import counted, visible
+    from mcpaudit_lab.record.redaction import (
+        DEFAULT_DIALECTS,
+        Dialect,
+        Marks,
+        is_redacted,
+        marked_texts,
+        marks_of,
+        redacted_paths,
+    )
+    from mcpaudit_lab.record.sanitize import (
+        DEFAULT_REDACT_KEYS,
+        REDACTED,
+        Sanitizer,
+        canonical_header,
+        copy_json,
+    )
+    from mcpaudit_lab.record.version import VERSION
+    from mcpaudit_lab.record.views import render, render_html
+    from mcpaudit_lab.record.wiretext import wire_text
+
+__all__ = [
+    "DEFAULT_DIALECTS",
+    "DEFAULT_REDACT_KEYS",
+    "EVENT_FIELDS",
+    "PAYLOAD_FIELDS",
+    "REDACTED",
+    "VERBATIM",
+    "VERSION",
+    "CapturePolicy",
+    "CapturedCall",
+    "Dialect",
+    "Event",
+    "Field",
+    "Json",
+    "JsonDecimal",
+    "Marks",
+    "Notification",
+    "Payload",
+    "Sanitizer",
+    "canonical_header",
+    "copy_json",
+    "counted",
+    "dumps",
+    "format_time",
+    "has_duplicate_keys",
+    "is_redacted",
+    "loads",
+    "marked_texts",
+    "marks_of",
+    "outcome_of",
+    "parse_id",
+    "parse_time",
+    "parse_time_ns",
+    "redacted_paths",
+    "render",
+    "render_html",
+    "replace_surrogates",
+    "respell_time",
+    "same",
+    "scan",
+    "skip_space",
+    "visible",
+    "wire_text",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "captured": ("CapturePolicy", "CapturedCall", "VERBATIM", "outcome_of"),
+        "events": ("Event", "Notification", "Payload"),
+        "fields": (
+            "EVENT_FIELDS",
+            "Field",
+            "PAYLOAD_FIELDS",
+            "format_time",
+            "parse_id",
+            "parse_time",
+            "parse_time_ns",
+            "respell_time",
+        ),
+        "jsontext": (
+            "Json",
+            "JsonDecimal",
+            "dumps",
+            "has_duplicate_keys",
+            "loads",
+            "replace_surrogates",
+            "same",
+            "scan",
+            "skip_space",
+        ),
+        "printable": ("counted", "visible"),
+        "redaction": (
+            "DEFAULT_DIALECTS",
+            "Dialect",
+            "Marks",
+            "is_redacted",
+            "marked_texts",
+            "marks_of",
+            "redacted_paths",
+        ),
+        "sanitize": (
+            "DEFAULT_REDACT_KEYS",
+            "REDACTED",
+            "Sanitizer",
+            "canonical_header",
+            "copy_json",
+        ),
+        "version": ("VERSION",),
+        "views": ("render", "render_html"),
+        "wiretext": ("wire_text",),
+    },
+)

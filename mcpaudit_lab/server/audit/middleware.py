@@ -1,0 +1,278 @@
+"""The audit of an MCP server: one event for every ``tools/call``.
+
+:func:`add_audit` puts it on a server, whatever transport the server is run on. It stands outside
+of everything else the server does with a call, so that a call which another middleware refuses or
+rewrites is recorded as it was sent and as it was answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import anyio
+from mcp.server.session import ServerSession
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, ErrorData, ServerNotification
+from pydantic import BaseModel, ValidationError
+
+from mcpaudit_lab.errors import AuditUnavailable
+from mcpaudit_lab.server.audit.capture import CallCapture, CallRequest, CapturePolicy
+from mcpaudit_lab.server.audit.headers import read_headers
+from mcpaudit_lab.server.audit.identity import (
+    ANONYMOUS,
+    AuthFailure,
+    Identity,
+    current_origin,
+    identify,
+    use_identity,
+)
+from mcpaudit_lab.server.audit.refusals import RefusalBudget, clip_headers, clip_text
+from mcpaudit_lab.server.stores import AuditLogger, Reservation
+
+if TYPE_CHECKING:
+    from mcp.server import MCPServer, Server
+    from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+__all__ = ["NOT_AUTHENTICATED", "AuditMiddleware", "add_audit", "message_of"]
+
+logger = logging.getLogger(__name__)
+
+NOT_AUTHENTICATED = 0
+"""The JSON-RPC error code of a call whose credentials are not valid, as recorded."""
+
+# The request of a failed authentication is kept only up to this size.
+_MAX_REFUSED_BYTES = 4096
+
+
+def add_audit(
+    server: MCPServer[Any] | Server[Any],
+    logger: AuditLogger,
+    *,
+    policy: CapturePolicy | None = None,
+    default_identity: Identity = ANONYMOUS,
+    refusals: RefusalBudget | None = None,
+) -> AuditMiddleware:
+    """Record every tool call of ``server`` from now on.
+
+    It is the same line for HTTP, for stdio and for a server that is called in process::
+
+        server = MCPServer("mine")
+        add_audit(server, MemoryLogger())
+
+    Args:
+        server: yours, of either kind; it may be running already.
+        logger: where the events go. While it has no place, calls are refused and do not run.
+        policy: what is kept and what is taken out.
+        default_identity: the caller where neither the transport nor
+            :func:`.server.audit.identity.use_origin` names one: on stdio, for instance.
+        refusals: how many rows failed authentications may write.
+
+    Returns:
+        The middleware, which knows how many failed authentications have no row.
+
+    Raises:
+        ValueError: the server is audited already; every call would have two events.
+    """
+    if any(isinstance(other, AuditMiddleware) for other in server.middleware):
+        raise ValueError("this server is audited already")
+    audit = AuditMiddleware(logger, policy, default_identity=default_identity, refusals=refusals)
+    server.middleware.insert(0, audit)
+    return audit
+
+
+class AuditMiddleware:
+    """The middleware that :func:`add_audit` puts on a server.
+
+    Args:
+        logger: where the events go.
+        policy: what is kept and what is taken out.
+        default_identity: the caller where nobody names one.
+        refusals: how many rows failed authentications may write.
+        now: the time, with a zone.
+        monotonic: seconds for durations.
+    """
+
+    def __init__(
+        self,
+        logger: AuditLogger,
+        policy: CapturePolicy | None = None,
+        *,
+        default_identity: Identity = ANONYMOUS,
+        refusals: RefusalBudget | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.logger = logger
+        self.policy = policy or CapturePolicy()
+        self.refusals = refusals or RefusalBudget()
+        self._default_identity = default_identity
+        self._now = now
+        self._monotonic = monotonic
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Record a ``tools/call``; let everything else pass."""
+        if ctx.method != "tools/call" or ctx.request_id is None:
+            return await call_next(ctx)
+        started = self._monotonic()
+        identity = identify(current_origin(), ctx.request, self._default_identity)
+        if isinstance(identity, AuthFailure):
+            await self._refuse(ctx, identity, started)
+            raise MCPError(NOT_AUTHENTICATED, identity.message)
+        session = _ObservedSession(ctx.session)
+        capture = CallCapture(self._request(ctx, session.session_id, identity), self.policy)
+        session.observe(ctx, lambda method, params: capture.notify(method, params, self._now()))
+        reservation = await self._reserve(capture)
+        try:
+            with use_identity(identity):
+                result = _as_wire(await call_next(replace(ctx, session=session)))
+            capture.finish(result)
+        except anyio.get_cancelled_exc_class():
+            capture.cancel()
+            raise
+        except BaseException as error:
+            capture.fail(message_of(error))
+            raise
+        else:
+            return result
+        finally:
+            # Synchronous on purpose: in a cancelled scope every await raises.
+            self._commit(reservation, capture, started)
+
+    def _request(
+        self, ctx: ServerRequestContext[Any, Any], session_id: str, identity: Identity | None
+    ) -> CallRequest:
+        origin = current_origin()
+        params = ctx.params or {}
+        name = params.get("name")
+        raw_headers = getattr(getattr(ctx.request, "headers", None), "raw", None)
+        return CallRequest(
+            event_id=origin.event_id or str(uuid4()),
+            request_id=str(uuid4()),
+            started=self._now(),
+            tool_name=name if isinstance(name, str) else "",
+            arguments=params.get("arguments"),
+            identity=identity,
+            origin=origin,
+            session_id=session_id,
+            transport="http" if ctx.request is not None or origin.source != "mcp" else "stdio",
+            headers=None if raw_headers is None else read_headers(raw_headers),
+        )
+
+    async def _reserve(self, capture: CallCapture) -> Reservation:
+        try:
+            return await self.logger.reserve(capture.size_hint)
+        except AuditUnavailable as error:
+            raise MCPError(
+                INTERNAL_ERROR, f"the call was not run, since it cannot be recorded: {error}"
+            ) from error
+
+    async def _refuse(
+        self, ctx: ServerRequestContext[Any, Any], failure: AuthFailure, started: float
+    ) -> None:
+        """Record a failed authentication, if its row is within bounds and there is a place."""
+        left_out = self.refusals.take()
+        if left_out is None:
+            return
+        request = self._request(ctx, _ObservedSession(ctx.session).session_id, None)
+        request = replace(
+            request,
+            tool_name=clip_text(request.tool_name),
+            session_id=clip_text(request.session_id),
+            headers=None if request.headers is None else clip_headers(request.headers),
+        )
+        capture = CallCapture(request, self.policy, _MAX_REFUSED_BYTES)
+        details = {"left_out": left_out} if left_out else {}
+        capture.fail(failure.message, "auth", **details)
+        try:
+            reservation = await self.logger.reserve(capture.size_hint)
+        except AuditUnavailable:
+            self.refusals.give_up(left_out)
+            return
+        self._commit(reservation, capture, started)
+
+    def _commit(self, reservation: Reservation, capture: CallCapture, started: float) -> None:
+        duration_ms = int((self._monotonic() - started) * 1000)
+        # Only the kinds of errors are logged: their texts may hold what the call was about.
+        try:
+            event = capture.event(duration_ms)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the call ran and has a row
+            logger.critical("an audit event could not be made in full: %s", type(error).__name__)
+            event = capture.bare_event(duration_ms)
+        try:
+            reservation.commit(event)
+        except Exception as error:  # noqa: BLE001 - a logger must not raise; the answer goes out
+            logger.critical("an audit event could not be stored: %s", type(error).__name__)
+
+
+class _ObservedSession(ServerSession):
+    """The session a tool talks to, which tells of the notifications the tool sends."""
+
+    def __init__(self, session: ServerSession) -> None:
+        # Not super().__init__: this is the same session, seen through other methods.
+        self.__dict__.update(session.__dict__)
+        self._observe: Callable[[str, Any], None] = lambda _method, _params: None
+        self._progress_token: str | int | None = None
+
+    @property
+    def session_id(self) -> str:
+        """The transport's session id; ``""`` on stdio and in the era without sessions."""
+        return self._connection.session_id or ""
+
+    def observe(
+        self, ctx: ServerRequestContext[Any, Any], observe: Callable[[str, Any], None]
+    ) -> None:
+        """Tell ``observe`` the method and params of each notification from now on."""
+        self._observe = observe
+        self._progress_token = (ctx.meta or {}).get("progress_token")
+
+    async def _notify(self, notification: ServerNotification, *, request_scoped: bool) -> None:
+        # Behind the SDK's own check of log levels: what is not sent is not recorded.
+        wire = notification.model_dump(by_alias=True, mode="json", exclude_none=True)
+        self._observe(notification.method, wire.get("params"))
+        await super()._notify(notification, request_scoped=request_scoped)
+
+    async def report_progress(
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        if self._progress_token is not None:
+            params = {
+                "progressToken": self._progress_token,
+                "progress": progress,
+                "total": total,
+                "message": message,
+            }
+            sent = {name: value for name, value in params.items() if value is not None}
+            self._observe("notifications/progress", sent)
+        await super().report_progress(progress, total, message)
+
+
+def _as_wire(result: HandlerResult) -> dict[str, Any]:
+    """The result as the SDK will send it, so that whatever is wrong with it is seen here."""
+    if isinstance(result, ErrorData):
+        raise MCPError.from_error_data(result)
+    if isinstance(result, BaseModel):
+        return result.model_dump(by_alias=True, mode="json", exclude_none=True)
+    if result is None or isinstance(result, dict):
+        return dict(result or {})
+    raise TypeError(f"a tool call was answered with {type(result).__name__}")
+
+
+def message_of(error: BaseException) -> str:
+    """What the record, and the portal's caller, are told of an exception. Never empty."""
+    if isinstance(error, MCPError):
+        return error.error.message
+    if isinstance(error, ValidationError):
+        # Its text repeats what was sent, secrets and all. This is what the caller is told.
+        return "Invalid request parameters"
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - somebody's own __str__, and the row must be written
+        return type(error).__name__

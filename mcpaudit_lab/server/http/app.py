@@ -1,0 +1,184 @@
+"""The portal as an ASGI application, to be run or mounted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from mcp.server import MCPServer, Server
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
+
+from mcpaudit_lab.calls import RateLimiter, TokenBuckets
+from mcpaudit_lab.record import CapturePolicy
+from mcpaudit_lab.server.audit import AsyncLogger, AuditMiddleware, add_audit, open_in_process
+from mcpaudit_lab.server.auth import ApiKeys, Authenticator, OidcConfig, OidcVerifier
+from mcpaudit_lab.server.http import about as http_about
+from mcpaudit_lab.server.http import calls as http_calls
+from mcpaudit_lab.server.http import events as http_events
+from mcpaudit_lab.server.http import keys as http_keys
+from mcpaudit_lab.server.http import stream
+from mcpaudit_lab.server.http.gate import CorsHeaders, HostCheck
+from mcpaudit_lab.server.http.mcp_endpoint import McpEndpoint
+from mcpaudit_lab.server.http.portal import Handler, Portal, PortalOptions
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.server.auth import KeyStore
+    from mcpaudit_lab.server.stores import EventStore
+
+__all__ = ["portal_app"]
+
+_PORTAL: Final = "/api/v1/portal"
+_ADMIN: Final = "/api/v1/admin"
+# Method, path, handler. What is not here goes to MCP, as recorded: a GET of the replay route, too.
+_ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("GET", f"{_PORTAL}/me", http_about.show_me),
+    ("GET", f"{_PORTAL}/tools", http_about.list_tools),
+    ("GET", f"{_PORTAL}/tools/{{name}}", http_about.show_tool),
+    ("GET", f"{_PORTAL}/instructions", http_about.show_instructions),
+    ("GET", f"{_PORTAL}/server", http_about.show_server),
+    ("GET", f"{_PORTAL}/wellknown", http_about.show_wellknown),
+    ("GET", f"{_PORTAL}/dashboard", http_events.show_dashboard),
+    ("GET", f"{_PORTAL}/audit/meta", http_events.show_meta),
+    ("GET", f"{_PORTAL}/audit/events", http_events.list_events),
+    ("GET", f"{_PORTAL}/audit/events/{{event_id}}", http_events.show_event),
+    ("POST", f"{_PORTAL}/audit/events/{{event_id}}/replay", http_calls.replay_event),
+    ("GET", f"{_PORTAL}/audit/export", http_events.export_events),
+    ("GET", f"{_PORTAL}/audit/timeseries", http_events.show_timeseries),
+    ("GET", f"{_PORTAL}/audit/breakdown", http_events.show_breakdown),
+    ("GET", f"{_PORTAL}/audit/stream", stream.open_stream),
+    ("POST", f"{_ADMIN}/tryit/{{name}}", http_calls.try_tool),
+    ("GET", f"{_ADMIN}/keys", http_keys.list_keys),
+    ("POST", f"{_ADMIN}/keys", http_keys.mint_key),
+    ("DELETE", f"{_ADMIN}/keys/{{name}}", http_keys.revoke_key),
+)
+
+
+def portal_app(
+    server: MCPServer[Any] | Server[Any],
+    logger: AsyncLogger | EventStore,
+    keys: ApiKeys | Mapping[str, str] | None = None,
+    *,
+    key_store: KeyStore | None = None,
+    oidc: OidcConfig | OidcVerifier | None = None,
+    limiter: RateLimiter | None = None,
+    policy: CapturePolicy | None = None,
+    options: PortalOptions | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Starlette:
+    """Make the portal of an MCP server: its events over HTTP, and the server itself at ``/mcp``.
+
+    The server is audited from now on, unless it is already. An ``AsyncLogger`` is not closed with
+    the application: whoever opened it closes it, after. To mount the portal in another application,
+    run its ``router.lifespan_context`` inside that one's lifespan.
+
+    Args:
+        server: the MCP server; MCP is also served at every path that is no route of the portal.
+        logger: where the events go and come from. A store is wrapped in an ``AsyncLogger`` and
+            closed when the application ends.
+        keys: API keys; name to key, or collected ones.
+        key_store: where minted keys are kept; None: none are minted.
+        oidc: whose bearer tokens are taken; None: nobody's.
+        limiter: of replays; None: five at once and one every 12 s for each caller, in this process.
+        policy: what is kept of a call, where the server is not audited yet; and its tool groups.
+        options: settings; by default only requests for a loopback host are served.
+        now: the time, with a zone.
+
+    Returns:
+        The application. ``app.state.portal`` is its :class:`.server.http.portal.Portal`.
+
+    Raises:
+        ValueError: the server is audited already, into another logger than this portal reads.
+    """
+    low: Server[Any] = (
+        server._lowlevel_server  # noqa: SLF001 - the SDK has no public name for it yet
+        if isinstance(server, MCPServer)
+        else server
+    )
+    audit_logger = logger if isinstance(logger, AsyncLogger) else AsyncLogger(logger)
+    owned = None if audit_logger is logger else audit_logger
+    audit = next((item for item in low.middleware if isinstance(item, AuditMiddleware)), None)
+    if audit is None:
+        audit = add_audit(low, audit_logger, policy=policy)
+    elif audit.logger not in (audit_logger, logger):
+        raise ValueError(
+            "this server is audited already, and its events go elsewhere: give the portal the"
+            " logger that add_audit was given, or a new server"
+        )
+    options = options or PortalOptions()
+    portal = Portal(
+        audit_logger,
+        Authenticator(
+            keys if isinstance(keys, ApiKeys) else ApiKeys(keys or {}),
+            key_store,
+            OidcVerifier(oidc) if isinstance(oidc, OidcConfig) else oidc,
+            now=now,
+        ),
+        TokenBuckets() if limiter is None else limiter,
+        options,
+        tool_groups=(policy or audit.policy).tool_groups,
+        now=now,
+    )
+    portal.server_name = low.name
+    portal.server_version = low.version or ""
+    portal.instructions = (
+        options.instructions if options.instructions is not None else low.instructions or ""
+    )
+    endpoint = McpEndpoint(portal)
+    app = Starlette(
+        routes=_routes(portal, endpoint),
+        middleware=_middleware(options),
+        lifespan=lambda _: _run(portal, low, endpoint, owned),
+    )
+    app.state.portal = portal
+    return app
+
+
+def _routes(portal: Portal, endpoint: McpEndpoint) -> list[Route | Mount]:
+    # Also by the mount at the end; most requests are calls, and need not try all the others first.
+    routes: list[Route | Mount] = [Route("/mcp", endpoint)]
+    routes += [
+        Route(path, show, methods=["GET"])
+        for path, show in http_about.public_routes(portal).items()
+    ]
+    routes += [
+        Route(path, portal.endpoint(handler), methods=[method]) for method, path, handler in _ROUTES
+    ]
+    routes.append(Mount("/", endpoint))
+    return routes
+
+
+def _middleware(options: PortalOptions) -> list[Middleware]:
+    found = [
+        Middleware(HostCheck, hosts=options.allowed_hosts, origins=options.cors_origins),
+    ]
+    if options.cors_origins:
+        found.insert(0, Middleware(CorsHeaders, origins=options.cors_origins))
+    return found
+
+
+@asynccontextmanager
+async def _run(
+    portal: Portal, server: Server[Any], endpoint: McpEndpoint, owned: AsyncLogger | None
+) -> AsyncIterator[None]:
+    manager = StreamableHTTPSessionManager(app=server)
+    async with AsyncExitStack() as stack:
+        if owned is not None:
+            await stack.enter_async_context(owned)
+        portal.caller = await stack.enter_async_context(open_in_process(server))
+        await stack.enter_async_context(manager.run())
+        watchers = await stack.enter_async_context(anyio.create_task_group())
+        watchers.start_soon(portal.drain.watch_signals)
+        endpoint.use(manager)
+        try:
+            yield
+        finally:
+            portal.drain.begin()
+            watchers.cancel_scope.cancel()
+            endpoint.use(None)
+            portal.caller = None

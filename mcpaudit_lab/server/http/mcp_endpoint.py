@@ -1,0 +1,117 @@
+"""The MCP endpoint of a portal: streamable HTTP, behind the portal's credentials."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mcpaudit_lab.errors import McpAuditError
+from mcpaudit_lab.server.audit import ANONYMOUS, AuthFailure, Origin, use_origin
+from mcpaudit_lab.server.auth import Access, Denial
+from mcpaudit_lab.server.http.answers import answer_error, answer_text
+from mcpaudit_lab.server.http.bodies import MendBodies
+from mcpaudit_lab.server.http.drain import run_until
+
+if TYPE_CHECKING:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+    from starlette.types import Receive, Scope, Send
+
+    from mcpaudit_lab.server.http.portal import Portal
+
+__all__ = ["McpEndpoint"]
+
+_SESSION: Final = "mcp-session-id"
+# The request of the era without sessions that stays open, as a GET does in the other one.
+_LISTEN: Final = "subscriptions/listen"
+
+
+class McpEndpoint:
+    """ASGI application: ``/mcp``, and every path that is no other route's, as recorded.
+
+    A wrong credential is let through as a failed authentication, so that the call it makes is
+    recorded and refused; only a request without any is refused here, and leaves no row.
+
+    Args:
+        portal: credentials and settings.
+    """
+
+    def __init__(self, portal: Portal) -> None:
+        self._portal = portal
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._app = MendBodies(self._handle)
+
+    def use(self, manager: StreamableHTTPSessionManager | None) -> None:
+        """Serve through this session manager from now on; None: not at all."""
+        self._manager = manager
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            access = await self._portal.auth.authenticate(scope["headers"])
+        except McpAuditError as error:
+            await answer_error(503, str(error))(scope, receive, send)
+            return
+        if access is Denial.MISSING and self._portal.options.anonymous_mcp:
+            access = Access(ANONYMOUS)
+        if access is Denial.MISSING:
+            await self._unauthorized(Request(scope))(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if scope["method"] == "GET" and _SESSION not in headers:
+            refusal = answer_text(400, "Bad Request: GET requires an Mcp-Session-Id header")
+            await refusal(scope, receive, send)
+            return
+        allowed = access if isinstance(access, Access) else None
+        scope = {**scope, "user": _user(allowed)}
+        identity = AuthFailure() if allowed is None else allowed.identity
+        with use_origin(Origin(identity=identity)):
+            if scope["method"] == "GET" or headers.get("mcp-method") == _LISTEN:
+                await run_until(
+                    lambda: self._portal.until_ended(allowed), self._app, scope, receive, send
+                )
+            else:
+                await self._app(scope, receive, send)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._manager is None:
+            await answer_error(503, "MCP server is not available")(scope, receive, send)
+            return
+        await self._manager.handle_request(scope, receive, send)
+
+    def _unauthorized(self, request: Request) -> Response:
+        metadata = f"{self._portal.base_url(request)}/.well-known/oauth-protected-resource"
+        challenge = (
+            'Bearer realm="mcp-test", error="invalid_request", '
+            'error_description="missing or unsupported credential; supply X-API-Key or '
+            f'Authorization: Bearer <token>", resource_metadata="{metadata}"'
+        )
+        return Response(
+            b'{"error":"unauthorized","error_description":"missing or unsupported credential"}',
+            401,
+            {"www-authenticate": challenge},
+            media_type="application/json",
+        )
+
+
+def _user(access: Access | None) -> AuthenticatedUser:
+    """Whom the SDK binds a session to, so that nobody can use another's. It holds no key."""
+    if access is None:
+        return _keyed_user("failed authentication", "")
+    identity = access.identity
+    if not identity.claims:
+        return _keyed_user(identity.auth_type, identity.subject)
+    return _make_user(identity.auth_type, identity.subject, dict(identity.claims))
+
+
+def _make_user(kind: str, subject: str, claims: dict[str, Any] | None = None) -> AuthenticatedUser:
+    token = AccessToken(token="", client_id=kind, scopes=[], subject=subject, claims=claims)
+    return AuthenticatedUser(token)
+
+
+_keyed_user = lru_cache(maxsize=256)(_make_user)

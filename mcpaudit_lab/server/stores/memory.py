@@ -1,0 +1,236 @@
+"""Events in memory: for tests, demonstrations, and servers that keep no record."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
+
+from mcpaudit_lab.errors import AuditUnavailable, RecordError, RejectReason
+from mcpaudit_lab.filters import EventFilter, contract_order
+from mcpaudit_lab.record import Event, parse_id
+from mcpaudit_lab.server.stores.aggregates import (
+    Point,
+    Share,
+    Stats,
+    breakdown_of,
+    stats_of,
+    timeseries_of,
+)
+from mcpaudit_lab.server.stores.paging import join_lines
+from mcpaudit_lab.server.stores.store import Pages, Prepared, Unreadable, matching
+from mcpaudit_lab.server.stores.subscriptions import Stored, Subscription, Subscriptions
+
+__all__ = ["MemoryLogger"]
+
+_PAGE_ROWS = 500
+
+ItemT = TypeVar("ItemT")
+
+
+class _Measured(NamedTuple):
+    event: Event
+    size: int
+
+
+class _Place:
+    """A reservation: ``settle`` is called once, with the event or with None."""
+
+    def __init__(self, settle: Callable[[Event | None], None]) -> None:
+        self._settle: Callable[[Event | None], None] | None = settle
+
+    def commit(self, event: Event) -> None:
+        self._end(event)
+
+    def release(self) -> None:
+        self._end(None)
+
+    def _end(self, event: Event | None) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(event)
+
+
+class MemoryLogger:
+    """A store in memory, and an :class:`~mcpaudit_lab.server.stores.store.AuditLogger` by itself.
+
+    It keeps the events themselves: what is changed in one afterwards is changed here.
+
+    Args:
+        max_events: how many it takes; after that a call is refused.
+    """
+
+    def __init__(self, max_events: int = 100_000) -> None:
+        self._max_events = max_events
+        self._lock = threading.Lock()
+        self._events: list[Event] = []
+        self._places: dict[str, int] = {}
+        self._reserved = 0
+        self._subscriptions = Subscriptions(self, poll_s=None)
+
+    @property
+    def events(self) -> list[Event]:
+        """All events with their payloads, in order of storing. The list is a copy."""
+        return list(self._events)
+
+    @property
+    def reserved(self) -> int:
+        """How many places are reserved and neither used nor given back."""
+        return self._reserved
+
+    # --- as an AuditLogger ------------------------------------------------------------------------
+
+    async def reserve(self, size_hint: int) -> _Place:
+        """A place at once, or a refusal. ``size_hint`` is not looked at.
+
+        Raises:
+            AuditUnavailable: it is full, counting what is reserved.
+        """
+        del size_hint
+        with self._lock:
+            self._check_room(1)
+            self._reserved += 1
+        return _Place(self._settle)
+
+    async def flush(self) -> None:
+        """Everything is stored at once; there is nothing to wait for."""
+
+    def _settle(self, event: Event | None) -> None:
+        with self._lock:
+            self._reserved -= 1
+        if event is not None:
+            self.log([event])
+
+    # --- as a store -------------------------------------------------------------------------------
+
+    def prepare(self, event: Event) -> _Measured:
+        """The event itself, measured.
+
+        Raises:
+            RecordError: it has no id.
+            ValueError: something in it is not JSON (NaN).
+            TypeError: the same (an object of some class).
+        """
+        if not event.id:
+            raise RecordError(RejectReason.NO_ID, "an event without an id cannot be stored")
+        return _Measured(event, len(event.to_json()))
+
+    def log(self, events: Sequence[Event | Prepared]) -> None:
+        """Store events, all or none.
+
+        Raises:
+            RecordError: one has no id, or another event has its id.
+            AuditUnavailable: they do not all fit.
+        """
+        with self._lock:
+            new: dict[str, Event] = {}
+            for item in events:
+                event = item if isinstance(item, Event) else item.event
+                if not event.id:
+                    raise RecordError(RejectReason.NO_ID, "an event without an id cannot be stored")
+                there = new.get(event.id) or self._find(event.id)
+                if there is None:
+                    new[event.id] = event
+                elif there != event:
+                    raise RecordError(RejectReason.CONFLICT, "another event has this id")
+            self._check_room(len(new))
+            first = len(self._events) + 1
+            for event_id, event in new.items():
+                self._places[event_id] = len(self._events)
+                self._events.append(event)
+        self._subscriptions.publish(first, list(new.values()))
+
+    def _check_room(self, count: int) -> None:
+        if len(self._events) + self._reserved + count > self._max_events:
+            raise AuditUnavailable(f"the audit log is full: it takes {self._max_events} events")
+
+    def _find(self, event_id: str) -> Event | None:
+        place = self._places.get(event_id)
+        return None if place is None else self._events[place]
+
+    def query(self, wanted: EventFilter, *, payloads: bool = False) -> list[Event]:
+        """The events that are wanted, newest first, ties by id; ``limit`` and ``offset`` count."""
+        end = None if wanted.limit is None else wanted.offset + wanted.limit
+        found = self._matching(wanted)[wanted.offset : end]
+        return found if payloads else [event.summary for event in found]
+
+    def count(self, wanted: EventFilter) -> int:
+        """How many are wanted."""
+        return sum(1 for _ in matching(self.events, wanted))
+
+    def event(self, event_id: str) -> Event | None:
+        """One event with its payload, or None.
+
+        Raises:
+            RecordError: it is no UUID.
+        """
+        return self._find(parse_id(event_id))
+
+    def unreadable(self) -> Unreadable:
+        """None: they are events already."""
+        return Unreadable()
+
+    def stream(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[list[Event]]:
+        """All that are wanted, in pages."""
+        return self._pages(wanted, payloads, lambda events: events)
+
+    def export(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[bytes]:
+        """The same as JSON lines."""
+        return self._pages(wanted, payloads, _lines)
+
+    def after(
+        self, number: int, limit: int, wanted: EventFilter | None = None, *, payloads: bool = False
+    ) -> list[Stored]:
+        """The next events that are wanted, in order of storing."""
+        found: list[Stored] = []
+        for place, event in enumerate(self.events[number:], number + 1):
+            if len(found) < limit and (wanted is None or wanted.matches(event)):
+                found.append(Stored(place, event if payloads else event.summary))
+        return found
+
+    def latest(self) -> int:
+        """The number of the last event; 0 where there was none."""
+        return len(self._events)
+
+    def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
+        """What is wanted, counted by time."""
+        return timeseries_of(matching(self.events, wanted), bucket)
+
+    def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[Share]:
+        """What is wanted, counted by a field."""
+        return breakdown_of(matching(self.events, wanted), by, limit)
+
+    def stats(self, wanted: EventFilter) -> Stats:
+        """Figures over what is wanted."""
+        return stats_of(matching(self.events, wanted))
+
+    def subscribe(
+        self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64
+    ) -> AbstractAsyncContextManager[Subscription]:
+        """Hear of events as they are stored, while the block runs."""
+        return self._subscriptions.subscribe(wanted, after=after, buffer=buffer)
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        self._subscriptions.close()
+
+    def _matching(self, wanted: EventFilter) -> list[Event]:
+        return contract_order(matching(self.events, wanted))
+
+    def _pages(
+        self, wanted: EventFilter, payloads: bool, join: Callable[[list[Event]], ItemT]
+    ) -> Pages[ItemT]:
+        found = self._matching(wanted)[wanted.offset :]
+
+        def source() -> Iterator[list[Any]]:
+            for start in range(0, len(found), _PAGE_ROWS):
+                page = found[start : start + _PAGE_ROWS]
+                yield page if payloads else [event.summary for event in page]
+
+        return Pages(source(), join, wanted.limit)
+
+
+def _lines(events: list[Event]) -> bytes:
+    return join_lines([event.to_json().encode() for event in events])

@@ -1,0 +1,216 @@
+"""What a store adds to the portal's two tables, and bringing a database up to date.
+
+- ``exact``, in both tables: the summary or the payload as ASCII JSON, where the columns cannot give
+  it back (:mod:`mcpaudit_lab.tables.portal_rows`).
+- ``commit_number`` in ``audit_events``: 1, 2, 3 … in order of commit. Null in rows that others
+  insert, until the next reader numbers them.
+- partial indexes over the rows that may be unreadable (:mod:`mcpaudit_lab.tables.suspects`).
+- ``audit_commits``: one row with the last number given out. Whoever gives out numbers changes that
+  row first and holds its lock until the commit; so numbers become visible in their order, without
+  gaps, whoever writes, and an aborted transaction gives its numbers back.
+
+A sequence would not do: it numbers in order of asking, and a reader that has seen 8 would never ask
+for the 7 that is committed after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    inspect,
+    text,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateColumn
+
+from mcpaudit_lab.errors import StoreUnavailable
+from mcpaudit_lab.record import EVENT_FIELDS
+from mcpaudit_lab.server.stores.engine import translated
+from mcpaudit_lab.tables import (
+    EXACT,
+    OWN_PAYLOAD_FIELDS,
+    Suspects,
+    mistyped_columns,
+    portal_tables,
+    suspects_of,
+)
+
+__all__ = ["COMMIT_NUMBER", "StoreTables", "bring_up_to_date"]
+
+COMMIT_NUMBER: Final = "commit_number"
+
+logger = logging.getLogger(__name__)
+
+# Any number, the same in every portal.
+_MIGRATION_LOCK: Final = 0x6D6370_61756474
+_NOT_ALLOWED: Final = "42501"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTables:
+    """The tables, and what the database's own have of our additions.
+
+    Attributes:
+        events: ``audit_events``.
+        payloads: ``audit_payloads``.
+        exact: whether both have the column ``exact``.
+        numbered: whether events have numbers in order of commit.
+        small_columns: integer columns of 32 bits.
+        columns: table to the columns that a row is read from, ``exact`` last where there is one.
+        suspects: table to how its doubtful rows are found.
+        suspects_indexed: whether indexes find them.
+    """
+
+    events: Table
+    payloads: Table
+    exact: bool
+    numbered: bool
+    small_columns: frozenset[str]
+    columns: Mapping[str, tuple[str, ...]]
+    suspects: Mapping[str, Suspects]
+    suspects_indexed: bool
+
+
+def bring_up_to_date(engine: Engine) -> StoreTables:
+    """Make the tables, or add to them what is missing. Rows are kept; others may do it meanwhile.
+
+    Tables of another owner that we may not change are used as they are.
+
+    Raises:
+        StoreUnavailable: the database is away, or there are no tables and we may not make them.
+    """
+    metadata = MetaData()
+    events, payloads = _define(metadata)
+    with translated():
+        try:
+            with engine.begin() as connection:
+                _lock(connection)
+                _change(connection, metadata)
+                found = _found(connection, events, payloads)
+                return replace(found, suspects_indexed=_index_suspects(connection, found))
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
+                raise
+        with engine.connect() as connection:
+            logger.warning("the tables may not be changed: unreadable rows are seen after a while")
+            return _found(connection, events, payloads)
+
+
+def _define(metadata: MetaData) -> tuple[Table, Table]:
+    events, payloads = portal_tables(metadata)
+    number: Column[Any] = Column(COMMIT_NUMBER, BigInteger)
+    events.append_column(Column(EXACT, Text))
+    events.append_column(number)
+    payloads.append_column(Column(EXACT, Text))
+    Index("audit_events_commit_number_idx", number, unique=True)
+    unnumbered = number.is_(None)
+    Index(
+        "audit_events_unnumbered_idx",
+        events.c.ts,
+        events.c.id,
+        postgresql_where=unnumbered,
+        sqlite_where=unnumbered,
+    )
+    Table(
+        "audit_commits",
+        metadata,
+        Column("one", Integer, primary_key=True),
+        Column("last", BigInteger, nullable=False),
+    )
+    return events, payloads
+
+
+def _lock(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("begin immediate")
+    else:
+        statement = text("select pg_advisory_xact_lock(:key)")
+        connection.execute(statement, {"key": _MIGRATION_LOCK})
+
+
+def _change(connection: Connection, metadata: MetaData) -> None:
+    before = set(inspect(connection).get_table_names())
+    metadata.create_all(connection)
+    ours = ("audit_events_commit_number_idx", "audit_events_unnumbered_idx")
+    for table in metadata.sorted_tables:
+        if table.name not in before:
+            continue
+        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"alter table {table.name} add column {added}")
+                logger.info("%s: added the column %s", table.name, column.name)
+        for index in table.indexes:
+            if index.name in ours:
+                index.create(connection, checkfirst=True)
+    connection.exec_driver_sql(
+        "insert into audit_commits (one, last) select 1, coalesce(max(commit_number), 0) "
+        "from audit_events where not exists (select 1 from audit_commits) "
+        "having not exists (select 1 from audit_commits)"
+    )
+
+
+def _found(connection: Connection, events: Table, payloads: Table) -> StoreTables:
+    inspector = inspect(connection)
+    tables = set(inspector.get_table_names())
+    if not {"audit_events", "audit_payloads"} <= tables:
+        raise StoreUnavailable("the tables are missing, and this user may not make them")
+    names: dict[str, set[str]] = {}
+    small: set[str] = set()
+    suspects: dict[str, Suspects] = {}
+    for table in (events, payloads):
+        columns = {column["name"]: column["type"] for column in inspector.get_columns(table.name)}
+        names[table.name] = set(columns)
+        mistyped = frozenset[str]()
+        if connection.dialect.name == "postgresql":
+            small |= {
+                name
+                for name, kind in columns.items()
+                if isinstance(kind, Integer) and not isinstance(kind, BigInteger)
+            }
+            mistyped = mistyped_columns(connection, table.name)
+        kept = {EXACT, COMMIT_NUMBER} & set(columns)
+        suspects[table.name] = suspects_of(
+            table.name, connection.dialect.name, kept=kept, mistyped=mistyped
+        )
+    exact = all(EXACT in columns for columns in names.values())
+    numbered = COMMIT_NUMBER in names["audit_events"] and "audit_commits" in tables
+    if not exact:
+        logger.warning("the tables may not be changed: what they cannot hold is stored with loss")
+    if not numbered:
+        logger.warning("the tables may not be changed: there is no order of commit to resume from")
+    ours = (EXACT,) if exact else ()
+    read_from = {
+        events.name: (*(field.column for field in EVENT_FIELDS), *ours),
+        payloads.name: ("event_id", *(field.column for field in OWN_PAYLOAD_FIELDS), *ours),
+    }
+    return StoreTables(
+        events, payloads, exact, numbered, frozenset(small), read_from, suspects, False
+    )
+
+
+def _index_suspects(connection: Connection, found: StoreTables) -> bool:
+    """Make the indexes over doubtful rows; gives whether they are there."""
+    if not all(item.indexable for item in found.suspects.values()):
+        return False
+    for table, item in found.suspects.items():
+        name, key = f"{table}_suspects_idx", "id" if table == "audit_events" else "event_id"
+        known = {index["name"] for index in inspect(connection).get_indexes(table)}
+        # Looked up first: only the owner may ask to make one that is there.
+        if name not in known:
+            connection.exec_driver_sql(f"create index {name} on {table} ({key}) where {item.where}")
+    return True

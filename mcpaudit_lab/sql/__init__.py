@@ -1,1 +1,0 @@
-"""The two tables of the audit record, and filters as SQL over them."""

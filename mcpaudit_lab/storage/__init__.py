@@ -1,0 +1,64 @@
+"""A lab's DuckDB file: opening it, rows in and out, frames, SQL, aggregates.
+
+Input: events as rows. Output: events, Arrow tables and frames, in the contract's order. Filling a
+lab from files and databases is in :mod:`.load`.
+"""
+
+from mcpaudit_lab.storage.aggregates import (
+    BREAKDOWN_COLUMNS,
+    breakdown_sql,
+    bucket_of,
+    stats_sql,
+    timeseries_sql,
+)
+from mcpaudit_lab.storage.frames import json_values, records, to_frame
+from mcpaudit_lab.storage.lab_file import LabFile
+from mcpaudit_lab.storage.plain_lines import STAGED_COLUMNS, plain_parameters, plain_select
+from mcpaudit_lab.storage.progress import progress_bar
+from mcpaudit_lab.storage.queries import (
+    CONTRACT_ORDER,
+    line_select,
+    read_batches,
+    read_events,
+    read_table,
+    read_value,
+    registered,
+    row_select,
+)
+from mcpaudit_lab.storage.results import SqlResult, run_sql
+from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, event_of, row_of, same_event, same_payload
+from mcpaudit_lab.storage.schema import LEDGER_TABLES, PLACE_COLUMNS, duckdb_tables
+
+__all__ = [
+    "BREAKDOWN_COLUMNS",
+    "CONTRACT_ORDER",
+    "LEDGER_TABLES",
+    "PAYLOAD_PREFIX",
+    "PLACE_COLUMNS",
+    "STAGED_COLUMNS",
+    "LabFile",
+    "SqlResult",
+    "breakdown_sql",
+    "bucket_of",
+    "duckdb_tables",
+    "event_of",
+    "json_values",
+    "line_select",
+    "plain_parameters",
+    "plain_select",
+    "progress_bar",
+    "read_batches",
+    "read_events",
+    "read_table",
+    "read_value",
+    "records",
+    "registered",
+    "row_of",
+    "row_select",
+    "run_sql",
+    "same_event",
+    "same_payload",
+    "stats_sql",
+    "timeseries_sql",
+    "to_frame",
+]

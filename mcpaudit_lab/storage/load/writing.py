@@ -1,0 +1,138 @@
+"""Events out of a lab into a file that loads back equal."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from mcpaudit_lab.errors import LabError
+from mcpaudit_lab.storage import (
+    CONTRACT_ORDER,
+    line_select,
+    read_batches,
+    read_events,
+    row_select,
+)
+from mcpaudit_lab.storage.load.parquet import write_parquet
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["write_events"]
+
+_LINES = (".jsonl", ".ndjson")
+_PACKED = (".gz", ".zst")
+_BATCH_ROWS = 4096
+
+
+def write_events(
+    cursor: duckdb.DuckDBPyConnection,
+    path: Path,
+    rows: str,
+    params: dict[str, Any],
+    *,
+    overwrite: bool,
+    advance: Callable[[int], object],
+) -> int:
+    """Write some events, payloads included, in the contract's order; gives how many.
+
+    The file appears whole or not at all, readable by its owner only.
+
+    Raises:
+        LabError: the name says no format that can be written, or the file is there already.
+    """
+    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
+    if suffix not in (*_LINES, ".parquet") or (suffix == ".parquet" and path.suffix in _PACKED):
+        raise LabError(
+            f"{path.name!r}: write .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson), or .parquet"
+        )
+    if path.exists() and not overwrite:
+        raise LabError(f"{str(path)!r} is there already; pass overwrite=True to replace it")
+    with _appearing(path) as unfinished:
+        if suffix == ".parquet":
+            return _write_parquet(cursor, unfinished, rows, params, advance)
+        with _packing(unfinished, path.suffix) as file:
+            return _write_lines(cursor, file, rows, params, advance)
+
+
+def _write_lines(
+    cursor: duckdb.DuckDBPyConnection,
+    file: IO[bytes],
+    rows: str,
+    params: dict[str, Any],
+    advance: Callable[[int], object],
+) -> int:
+    count = 0
+    for batch in read_batches(cursor, line_select(rows), params, _BATCH_ROWS):
+        ids, lines = (column.to_pylist() for column in batch.columns)
+        by_hand = [event_id for event_id, line in zip(ids, lines, strict=True) if line is None]
+        if by_hand:
+            given = {"ids": by_hand}
+            exact = {
+                e.id: e for e in read_events(cursor.cursor(), "(select unnest($ids)::uuid)", given)
+            }
+            lines = [
+                f"{exact[event_id].to_json()}\n" if line is None else line
+                for event_id, line in zip(ids, lines, strict=True)
+            ]
+        file.write("".join(lines).encode())
+        count += len(lines)
+        advance(len(lines))
+    return count
+
+
+def _write_parquet(
+    cursor: duckdb.DuckDBPyConnection,
+    path: Path,
+    rows: str,
+    params: dict[str, Any],
+    advance: Callable[[int], object],
+) -> int:
+    reader = cursor.sql(f"{row_select(rows)} {CONTRACT_ORDER}", params=params).to_arrow_reader(
+        _BATCH_ROWS
+    )
+
+    def batches() -> Iterator[Any]:
+        for batch in reader:
+            advance(batch.num_rows)
+            yield batch
+
+    return write_parquet(path, batches(), reader.schema)
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A file beside the wanted one, renamed to it at the end, removed if anything goes wrong."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        raise LabError(f"cannot write {str(path)!r}: {error.strerror}") from error
+    os.close(handle)
+    try:
+        yield Path(name)
+        Path(name).replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+
+
+@contextmanager
+def _packing(path: Path, suffix: str) -> Iterator[IO[bytes]]:
+    if suffix == ".gz":
+        # No name and no time in the header: the same events give the same bytes.
+        with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+            yield cast("IO[bytes]", file)
+    elif suffix == ".zst":
+        import pyarrow as pa
+
+        with pa.CompressedOutputStream(pa.OSFile(str(path), "wb"), "zstd") as file:
+            yield file
+    else:
+        with path.open("wb") as file:
+            yield file

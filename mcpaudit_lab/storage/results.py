@@ -1,0 +1,75 @@
+"""What SQL gives: rows, to be taken as a frame, an Arrow table or Python values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcpaudit_lab.record import visible
+from mcpaudit_lab.storage.frames import to_frame
+from mcpaudit_lab.storage.queries import read_table
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["SqlResult", "run_sql"]
+
+_SHOWN_ROWS = 20
+_CELL_MAX = 160
+
+
+class SqlResult:
+    """The rows of one statement, read once, when the statement ran.
+
+    Times are UTC. A UUID is text, JSON is text.
+
+    Attributes:
+        truncated: whether there were more rows than a bound let through.
+    """
+
+    def __init__(self, table: pa.Table, *, truncated: bool = False) -> None:
+        self._table = table
+        self.truncated = truncated
+
+    def arrow(self) -> pa.Table:
+        """The rows as an Arrow table; one without columns for a statement without rows."""
+        return self._table
+
+    def df(self) -> pd.DataFrame:
+        """The rows as a frame; dtypes as in :mod:`mcpaudit_lab.storage.frames`."""
+        return to_frame(self.arrow())
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The rows as tuples of Python values."""
+        table = self.arrow()
+        columns = [column.to_pylist() for column in table.columns]
+        return list(zip(*columns, strict=True))
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.arrow().column_names)
+
+    def __len__(self) -> int:
+        return int(self.arrow().num_rows)
+
+    def __repr__(self) -> str:
+        if not self.columns:
+            return "SqlResult(no rows)"
+        shown = self._table.slice(0, _SHOWN_ROWS)
+        lines = to_frame(shown).to_string(max_colwidth=_CELL_MAX).split("\n")
+        text = "\n".join(visible(line) for line in lines)
+        more = len(self) - shown.num_rows
+        end = "\n… and more that were not sent" if self.truncated else ""
+        return text + (f"\n… {more:,} more rows" if more > 0 else "") + end
+
+
+def run_sql(
+    cursor: duckdb.DuckDBPyConnection, text: str, params: dict[str, Any] | list[Any]
+) -> SqlResult:
+    """Run one statement to its end."""
+    import pyarrow as pa
+
+    table = read_table(cursor, text, params)
+    return SqlResult(pa.table({}) if table is None else table)

@@ -1,0 +1,80 @@
+"""The tables of a lab in DuckDB: the portal's two, made from the record's fields, and the ledger.
+
+``extra`` is one column more than a portal has: an object, as ASCII JSON, of the members that their
+columns cannot give back exactly or that nobody knows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Field
+
+__all__ = ["LEDGER_TABLES", "PLACE_COLUMNS", "duckdb_tables"]
+
+# An integer over 64 bits stands in extra, and its column is NULL.
+_DUCKDB_TYPES: Final = {
+    "id": "UUID",
+    "time": "TIMESTAMPTZ",
+    "text": "VARCHAR NOT NULL DEFAULT ''",
+    "int": "BIGINT DEFAULT 0",
+    "bool": "BOOLEAN NOT NULL DEFAULT false",
+    "json": "JSON",
+}
+
+
+def duckdb_tables() -> tuple[str, str]:
+    """The statements that make the lab's two tables.
+
+    There are no keys: DuckDB would keep an index for each, which slows loading, and the lab checks
+    ids itself. ``extra`` is text, since DuckDB's JSON type refuses the lone surrogates it may hold.
+    """
+    return (
+        _create("audit_events", [_column(field) for field in EVENT_FIELDS]),
+        _create(
+            "audit_payloads",
+            ["event_id UUID NOT NULL", *(_column(field) for field in PAYLOAD_FIELDS)],
+        ),
+    )
+
+
+def _column(field: Field) -> str:
+    required = " NOT NULL" if field.name in ("id", "timestamp") else ""
+    return f"{field.column} {_DUCKDB_TYPES[field.kind]}{required}"
+
+
+def _create(table: str, columns: list[str]) -> str:
+    return f"CREATE TABLE {table} ({', '.join([*columns, 'extra VARCHAR'])})"
+
+
+# Where a row stood: the source, the line's number from 1, and where the line starts and how long it
+# is in the (unpacked) file.
+PLACE_COLUMNS = {
+    "source_id": "integer",
+    "line": "bigint",
+    "byte_offset": "bigint",
+    "byte_size": "bigint",
+}
+
+LEDGER_TABLES = (
+    (
+        "create table sources (id integer, kind varchar, name varchar, request varchar,"
+        " sha256 varchar, bytes bigint, lines bigint, loaded bigint, merged bigint,"
+        " duplicates bigint, rejected bigint, blank bigint, loaded_at timestamptz,"
+        " other bigint, parts bigint, format varchar)"
+    ),
+    # The further lines of events that came from several: answers, notifications, parts of a line.
+    (
+        "create table event_lines (event_id uuid, source_id integer, line bigint,"
+        " byte_offset bigint, byte_size bigint)"
+    ),
+    (
+        "create table rejects (source_id integer, file varchar, line bigint, byte_offset bigint,"
+        " reason varchar, detail varchar, raw blob)"
+    ),
+    *(
+        f"alter table {table} add column {name} {kind}"
+        for table in ("audit_events", "audit_payloads")
+        for name, kind in PLACE_COLUMNS.items()
+    ),
+)
