@@ -102,10 +102,10 @@ def load(
 ) -> int:
     """Load exports and other recorders' files into a lab.
 
-    FILES are exports, saved answers of a portal, Parquet that a lab wrote, or files of another
-    recorder, see --formats: as files, folders, ZIP archives, patterns in quotes, or - for standard input; .gz, .zst,
-    .bz2 and .xz are unpacked. Their content says what they are, or --format does. All of it is
-    loaded or nothing. The same again adds nothing.
+    FILES are exports and saved answers of a portal, Parquet that a lab wrote, or files of another
+    recorder (--formats lists them): files, folders, ZIP archives, patterns in quotes, or - for
+    standard input. .gz, .zst, .bz2 and .xz are unpacked. The content of a file says what it is,
+    or --format does. All of it is loaded or nothing. The same again adds nothing.
 
     Exit status: 1 if lines were rejected, the others are loaded, see `rejects`; or if a file is
     empty, or a pattern or folder gives none. 2 if nothing was loaded for another reason.
