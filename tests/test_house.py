@@ -292,3 +292,11 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         if path.is_file() and path.suffix in (".py", ".md", ".toml", ".ipynb", ".sh", ""):
             found = wrong.search(path.read_text(errors="replace"))
             assert found is None, f"{name}: {found}"
+
+
+def test_every_file_that_the_guides_name_is_there() -> None:
+    for guide in ("CONTRIBUTING.md", "docs/architecture.md"):
+        text = (ROOT / guide).read_text(encoding="utf-8")
+        named = re.findall(r"`((?:mcpaudit_lab|tests|docs|benchmarks)/[\w/.-]+)`", text)
+        missing = [name for name in named if not (ROOT / name).exists()]
+        assert not missing, f"{guide} names {missing}"
