@@ -100,7 +100,7 @@ def test_a_pull_has_everything_and_is_quiet_when_repeated(portal: PortalClient) 
         assert (report.new, report.expected) == (len(RECORDED), len(RECORDED))
         assert report.payloads == sum(event.payload is not None for event in RECORDED)
         # By exports alone, however low the cap.
-        assert set(asked) == {"events", "export", "meta"}
+        assert set(asked) == {"events", "export", "meta", "tool-lists"}
         kept = {event.id: event for event in lab.events()}
         for event in RECORDED:
             assert same_event(kept[event.id], event)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from mcpaudit_lab.comparison import format_path
-from mcpaudit_lab.record import JsonDecimal
+from mcpaudit_lab.record import JsonDecimal, ToolDefinition
 
 __all__ = ["ToolFacts", "facts_of", "schema_check"]
 
@@ -26,11 +26,13 @@ class ToolFacts:
         name: its name.
         schema: its input schema, or None where nobody knows it.
         annotations: its annotations, or None where nobody knows whether it has any.
+        definition: the whole definition, or None where it is not known.
     """
 
     name: str
     schema: Mapping[str, Any] | None = field(default=None, repr=False)
     annotations: Mapping[str, Any] | None = None
+    definition: ToolDefinition | None = field(default=None, repr=False)
 
     @property
     def read_only(self) -> bool:
@@ -65,6 +67,7 @@ def facts_of(tool: Mapping[str, Any]) -> ToolFacts:
         name=str(tool.get("name", "")),
         schema=schema if isinstance(schema, dict) else None,
         annotations=annotations if isinstance(annotations, dict) else {},
+        definition=ToolDefinition.of(tool),
     )
 
 

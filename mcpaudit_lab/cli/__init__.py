@@ -56,6 +56,7 @@ for command in (
     asking.breakdown,
     asking.timeseries,
     asking.sql,
+    looking.tools,
     loading.sources,
     loading.rejects,
     loading.write,

@@ -41,6 +41,12 @@ _SUMMARY: Final = (
     metavar="COUNT",
     help=f"At most so many. Otherwise a table stops at {_SHOWN_EVENTS} and says so; --json never.",
 )
+@click.option(
+    "--definition-changed/--definition-unchanged",
+    "definition_changed",
+    default=None,
+    help="Only calls made under another tool definition than the first, or under the first.",
+)
 @json_option
 def events(
     *,
@@ -49,6 +55,7 @@ def events(
     columns: tuple[str, ...],
     payloads: bool,
     limit: int | None,
+    definition_changed: bool | None,
     as_json: bool,
 ) -> int:
     """List events, newest first.
@@ -59,6 +66,8 @@ def events(
     Exit status: 1 if no event matches.
     """
     chosen = lab.events(*filters)
+    if definition_changed is not None:
+        chosen = chosen.where(definition_changed=definition_changed)
     if limit is not None:
         chosen = chosen.where(limit=limit)
     names = [name for text in columns for name in text.split(",") if name]

@@ -1,4 +1,4 @@
-"""Commands that look at single events: ``show`` and ``compare``."""
+"""Commands that look at single events and at tools: ``show``, ``compare``, ``tools``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.lab import Lab
 
-__all__ = ["compare", "show"]
+__all__ = ["compare", "show", "tools"]
 
 
 @click.command()
@@ -130,3 +130,34 @@ def _compare_replays(
                 f"{equal} of {len(rows)} are equal; mcpaudit-lab compare ORIGINAL REPLAY shows one."
             )
     return FOUND if rows and equal == len(rows) else LOOK
+
+
+@click.command()
+@lab_option
+@click.option("--changes", is_flag=True, help="What was added, removed or changed, and when.")
+@json_option
+def tools(*, lab: Lab, changes: bool, as_json: bool) -> int:
+    """List the tools that servers offered, and what they changed.
+
+    Definitions come from recorders, portals and transcripts. Hidden text in a description is
+    written out.
+
+    Exit status: 1 with --changes if something changed; without it, if no definition is known.
+    """
+    from mcpaudit_lab.display import TOOL_CHANGE_COLUMNS, TOOL_COLUMNS
+    from mcpaudit_lab.storage import records
+
+    frame = lab.tool_changes() if changes else lab.tool_definitions()
+    rows = records(frame)
+    if as_json:
+        print_rows(rows, None, as_json=True)
+    elif not rows:
+        say("No tool was changed." if changes else "No tool definition is known in this lab.")
+    else:
+        print_rows(rows, TOOL_CHANGE_COLUMNS if changes else TOOL_COLUMNS, as_json=False)
+        for row in rows if changes else ():
+            say(f"{row['name']} ({row['change']}):")
+            for line in [*row["diff"].split("\n"), *row["hidden"]]:
+                say(f"  {line}")
+    found = bool(rows)
+    return LOOK if found == changes else FOUND

@@ -22,7 +22,6 @@ _FILE: Final[Any] = click.Path(path_type=Path, dir_okay=False)
 
 @click.command(
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    short_help="Record the calls of any MCP server, standing between it and its client.",
 )
 @click.option(
     "--database",
@@ -73,7 +72,7 @@ def record(
     allowed_hosts: tuple[str, ...],
     command: tuple[str, ...],
 ) -> int:
-    """Record the tool calls of an MCP server that need not know of it.
+    """Record the tool calls of any MCP server, through a proxy.
 
     Put `mcpaudit-lab record --` before the command that starts a stdio server: bytes pass both ways
     unchanged, and each call is stored before it is sent on. With --url it listens on --port and
@@ -99,10 +98,13 @@ def record(
     try:
         if url is None:
             about = {"command": masked_command(command, sanitizer)}
-            return _record_command(command, CallTracker("stdio", policy, about), keeper)
+            tracker = CallTracker("stdio", policy, about)
+            tracker.on_tools = keeper.add_tools
+            return _record_command(command, tracker, keeper)
         from mcpaudit_lab.recorder import serve_recorder
 
         tracker = CallTracker("http", policy, {"url": bare_url(url)})
+        tracker.on_tools = keeper.add_tools
         return serve_recorder(
             url,
             tracker,

@@ -24,7 +24,7 @@ _FILE: Final[Any] = click.Path(path_type=Path, dir_okay=False, exists=True)
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 
 
-@click.command(short_help="Put the recorder before the servers of a client's configuration.")
+@click.command()
 @click.argument("file", type=_FILE)
 @click.argument("servers", nargs=-1, metavar="[SERVER]...")
 @click.option(
@@ -41,7 +41,9 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change;
 def wrap(
     *, file: Path, servers: tuple[str, ...], database: str | None, port: int | None, dry_run: bool
 ) -> int:
-    """Put the recorder before the servers of FILE: all of them, or those that are named.
+    """Put the recorder in front of a client's servers.
+
+    Without SERVER every server in FILE is wrapped.
 
     FILE is claude_desktop_config.json, .mcp.json, or the mcp.json of VS Code or Cursor. Comments
     and order stay, a copy is kept beside it, and `unwrap` gives back the bytes that were there.
@@ -67,12 +69,14 @@ def wrap(
     return FOUND if wrapped or already else LOOK
 
 
-@click.command(short_help="Take the recorder out of a client's configuration again.")
+@click.command()
 @click.argument("file", type=_FILE)
 @click.argument("servers", nargs=-1, metavar="[SERVER]...")
 @_dry_run
 def unwrap(*, file: Path, servers: tuple[str, ...], dry_run: bool) -> int:
-    """Take the recorder out of FILE again: before all servers, or those that are named.
+    """Take the recorder out of a client's configuration.
+
+    Without SERVER every server in FILE is unwrapped.
 
     Exit status: 1 where no server was recorded.
     """

@@ -10,7 +10,7 @@ from mcpaudit_lab.comparison.comparison import Comparison, Section, Verdict, com
 from mcpaudit_lab.comparison.jsondiff import diff
 from mcpaudit_lab.comparison.paths import Path, format_path, parse_path_pattern
 from mcpaudit_lab.comparison.sections import FILLER, known_sections
-from mcpaudit_lab.comparison.textdiff import Hunk, TextDiff, TextLine
+from mcpaudit_lab.comparison.textdiff import Hunk, TextDiff, TextLine, diff_texts
 
 __all__ = [
     "FILLER",
@@ -25,6 +25,7 @@ __all__ = [
     "Verdict",
     "compare",
     "diff",
+    "diff_texts",
     "format_path",
     "known_sections",
     "lines_diff",

@@ -19,7 +19,7 @@ from mcpaudit_lab.display.html import (
 from mcpaudit_lab.display.json_tree import json_tree_html, json_value_html
 from mcpaudit_lab.display.media import media_html
 from mcpaudit_lab.display.terminal_cards import notification_parts
-from mcpaudit_lab.record import counted, format_time, is_redacted, redacted_paths
+from mcpaudit_lab.record import ToolDefinition, counted, format_time, is_redacted, redacted_paths
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -75,12 +75,23 @@ def _parts(event: Event) -> Iterator[str]:
     if event.extra:
         yield heading_html("Unknown members")
         yield json_tree_html(event.extra)
+    if event.definition is not None:
+        yield _definition(event.definition)
     if payload is None:
         yield heading_html("Parameters")
         yield _tree(event.parameters, missing="none recorded")
         yield note_html("The request and response were not captured, or are not loaded.")
     else:
         yield from _payload(event, payload)
+
+
+def _definition(tool: ToolDefinition) -> str:
+    """The tool as it was offered when it was called; hidden text is written out and named."""
+    hidden = tool.hidden()
+    warning = "".join(note_html(f"Hidden text in {item}", "warn") for item in hidden)
+    body = f'<div class="mal-text">{text_html(tool.pretty(), lines=True)}</div>'
+    title = "Tool definition at the call"
+    return warning + fold_html(title, body, note=f"sha256 {tool.sha256[:12]}", is_open=bool(hidden))
 
 
 def _why(event: Event) -> str:

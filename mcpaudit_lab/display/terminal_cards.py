@@ -66,6 +66,10 @@ def print_event(console: Console, event: Event) -> None:
     console.print(head, soft_wrap=True)
     for label, text in _summary(event):
         _line(console, label, text)
+    if event.definition is not None:
+        _line(console, "definition", f"sha256 {event.definition.sha256}")
+        for item in event.definition.hidden():
+            _line(console, "hidden text", item)
     payload = event.payload
     if payload is None:
         _heading(console, "Parameters")

@@ -182,6 +182,21 @@ LOAD_COLUMNS: Final = (
     Column("name", "source", least=12, keep_end=True),
     *(Column(name, right=True, form=_count) for name in _COUNTS),
 )
+TOOL_COLUMNS: Final = (
+    Column("server", least=8),
+    Column("name", "tool", least=8),
+    Column("sha256", "SHA-256", is_id=True),
+    Column("first_seen", "first seen (UTC)", form=_second),
+    Column("gone_at", "gone (UTC)", form=_second),
+    Column("description", least=12),
+)
+TOOL_CHANGE_COLUMNS: Final = (
+    Column("at", "seen (UTC)", form=_second),
+    Column("server", least=8),
+    Column("name", "tool", least=8),
+    Column("change", styles={"added": "green", "removed": "red", "changed": "yellow"}),
+    Column("members", form=lambda names: ", ".join(map(visible, names))),
+)
 SOURCE_COLUMNS: Final = (
     Column("id", right=True),
     Column("kind"),

@@ -15,6 +15,7 @@ from mcpaudit_lab.formats.jsonrpc import (
     Other,
     PartSeen,
     ToolDefinitionsSeen,
+    time_text,
 )
 from mcpaudit_lab.formats.lines import Bad, Found, Line, Outcome, Place, Tally, read_lines
 from mcpaudit_lab.formats.pairing import Pairing
@@ -51,5 +52,6 @@ __all__ = [
     "read_lines",
     "readers",
     "text_within",
+    "time_text",
     "what_there_is",
 ]

@@ -15,9 +15,11 @@ from mcpaudit_lab.lab.columns import column_list, decode_columns
 from mcpaudit_lab.record import Event, counted, render, render_html
 from mcpaudit_lab.storage import (
     CONTRACT_ORDER,
+    DEFINITIONS_IN_FORCE,
     LabFile,
     breakdown_sql,
     bucket_of,
+    has_tool_lists,
     progress_bar,
     read_events,
     read_table,
@@ -51,11 +53,15 @@ class EventSet:
         lab: the lab.
         filters: the filters, all of which hold. One of them may have a limit and an offset.
         wanted: the ids to choose from, or None for all.
+        definition_changed: only calls whose tool had another definition than the first one that
+            the lab knows of it (True), or the same (False). Calls whose definition is not known
+            are in neither.
     """
 
     lab: LabFile
     filters: tuple[EventFilter, ...] = ()
     wanted: tuple[str, ...] | None = None
+    definition_changed: bool | None = None
 
     def __post_init__(self) -> None:
         if len([item for item in self.filters if item.limit is not None or item.offset]) > 1:
@@ -68,13 +74,15 @@ class EventSet:
 
         Args:
             *filters: filters, all of which must hold.
-            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+            **keywords: a filter by its keywords, as :class:`EventFilter` takes them; and
+                ``definition_changed``, see the attribute.
 
         Raises:
             FilterError: a keyword no filter has; or a limit, where this set has one already.
         """
+        changed = keywords.pop("definition_changed", self.definition_changed)
         added = (*filters, EventFilter(**keywords)) if keywords else filters
-        return replace(self, filters=self.filters + added)
+        return replace(self, filters=self.filters + added, definition_changed=changed)
 
     # SQL
 
@@ -98,6 +106,8 @@ class EventSet:
         if self.wanted is not None:
             where = f"({where}) and e.id in (select unnest($ids)::uuid)"
             params["ids"] = list(self.wanted)
+        if self.definition_changed is not None:
+            where = f"({where}) and e.id in ({self._definitions()})"
         if compiled.residual:
             where = f"({where}) and e.id in (select unnest($checked)::uuid)"
             params["checked"] = self._checked(
@@ -109,6 +119,12 @@ class EventSet:
             limit = "" if page.limit is None else f" limit {page.limit:d}"
             rows += f" {CONTRACT_ORDER}{limit} offset {page.offset:d}"
         return f"{rows}) e", params
+
+    def _definitions(self) -> str:
+        if not has_tool_lists(self.lab.connection.cursor()):
+            return "null"
+        sign = "<>" if self.definition_changed else "="
+        return f"select event_id from ({DEFINITIONS_IN_FORCE}) where sha256 {sign} first_sha256"
 
     def _checked(self, rows: str, params: dict[str, Any]) -> list[str]:
         """The ids of candidates that match, where SQL cannot say it."""
@@ -319,6 +335,9 @@ class EventSet:
     def describe(self) -> str:
         """The filters in words."""
         words = [item.describe() for item in self.filters if item != EventFilter()]
+        if self.definition_changed is not None:
+            changed = "another" if self.definition_changed else "the first"
+            words.append(f"made under {changed} definition of their tool")
         if self.wanted is not None:
             words.append(f"{len(self.wanted):,} chosen ids")
         return " and ".join(words) or "all events"

@@ -10,7 +10,9 @@ from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.formats import text_within
 from mcpaudit_lab.lab.event_set import EventSet
+from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
 from mcpaudit_lab.record import Event, parse_id
+from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists
 from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
 
 if TYPE_CHECKING:
@@ -59,6 +61,44 @@ class Lab(LabStore):
             FilterError: a keyword or value that no filter has.
         """
         return EventSet(self).where(*filters, **keywords)
+
+    def event(self, event_id: str) -> Event:
+        """One event with its payload, and its tool's definition at the time of the call.
+
+        Args:
+            event_id: its id, in any spelling a portal takes.
+
+        Raises:
+            RecordError: that is no UUID.
+            EventNotFound: no event in this lab has it.
+        """
+        event = super().event(event_id)
+        known = definitions_in_force(self.connection.cursor(), [event.id])
+        return event.with_definition(known.get(event.id))
+
+    def tool_definitions(self) -> pd.DataFrame:
+        """What the servers offered: one row for each period in which a tool had one definition.
+
+        Returns:
+            Columns ``server``, ``name``, ``title``, ``description``, ``sha256`` (over the canonical
+            JSON of the definition), ``first_seen``, ``last_seen``, ``gone_at`` (UTC; when a list
+            first lacked the tool or had it changed, missing where it is still offered),
+            ``input_schema``, ``output_schema``, ``annotations``, ``meta`` (JSON text), ``hidden``
+            (a list of the hidden text found), ``definition`` (the whole as JSON text). By server
+            and time.
+        """
+        return definitions_frame(lab_tool_lists(self.connection.cursor()))
+
+    def tool_changes(self) -> pd.DataFrame:
+        """What the servers changed about their tools, in order of server and time.
+
+        Returns:
+            Columns ``at`` (UTC, when the change was first seen), ``server``, ``name``, ``change``
+            (``added``, ``removed``, ``changed``), ``members`` (the members that differ),
+            ``before_sha256``, ``after_sha256``, ``hidden`` (hidden text in the new definition),
+            ``diff`` (the lines that differ). The first list of a server is no change.
+        """
+        return changes_frame(lab_tool_lists(self.connection.cursor()))
 
     def sandbox(
         self,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mcpaudit_lab.record.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from mcpaudit_lab.record.canonical import canonical_json, canonical_sha256
     from mcpaudit_lab.record.captured import VERBATIM, CapturedCall, CapturePolicy, outcome_of
     from mcpaudit_lab.record.events import Event, Notification, Payload
     from mcpaudit_lab.record.fields import (
@@ -51,6 +52,13 @@ if TYPE_CHECKING:
         canonical_header,
         copy_json,
     )
+    from mcpaudit_lab.record.tool_definitions import (
+        ToolDefinition,
+        ToolList,
+        ToolListPages,
+        hidden_text,
+        shown_text,
+    )
     from mcpaudit_lab.record.version import VERSION
     from mcpaudit_lab.record.views import render, render_html
     from mcpaudit_lab.record.wiretext import wire_text
@@ -74,12 +82,18 @@ __all__ = [
     "Notification",
     "Payload",
     "Sanitizer",
+    "ToolDefinition",
+    "ToolList",
+    "ToolListPages",
     "canonical_header",
+    "canonical_json",
+    "canonical_sha256",
     "copy_json",
     "counted",
     "dumps",
     "format_time",
     "has_duplicate_keys",
+    "hidden_text",
     "is_redacted",
     "loads",
     "marked_texts",
@@ -95,6 +109,7 @@ __all__ = [
     "respell_time",
     "same",
     "scan",
+    "shown_text",
     "skip_space",
     "visible",
     "wire_text",
@@ -103,6 +118,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "canonical": ("canonical_json", "canonical_sha256"),
+        "tool_definitions": (
+            "ToolDefinition",
+            "ToolList",
+            "ToolListPages",
+            "hidden_text",
+            "shown_text",
+        ),
         "captured": ("CapturePolicy", "CapturedCall", "VERBATIM", "outcome_of"),
         "events": ("Event", "Notification", "Payload"),
         "fields": (

@@ -34,6 +34,7 @@ from mcpaudit_lab.record.fields import (
 )
 from mcpaudit_lab.record.jsontext import Json, dumps, loads, same
 from mcpaudit_lab.record.printable import visible
+from mcpaudit_lab.record.tool_definitions import ToolDefinition
 from mcpaudit_lab.record.views import render_html
 
 __all__ = [
@@ -273,7 +274,7 @@ class Event(_View):
             empty id is allowed here, since stream frames have none; a lab refuses it.
     """
 
-    __slots__ = ()
+    __slots__ = ("_definition",)
     _known: ClassVar[dict[str, Kind]] = {**_EVENT_KINDS, "payload": "json"}
 
     duration_ms = _Int("duration_ms", "How long the call took, in whole milliseconds.")
@@ -381,6 +382,17 @@ class Event(_View):
             f"Event({self.id or 'no id'}, {format_time(self.timestamp)}, {_shown(self.tool_name)}, "
             f"{outcome}, {self.duration_ms} ms)"
         )
+
+    @property
+    def definition(self) -> ToolDefinition | None:
+        """The tool's definition at the time of the call, set by :meth:`Lab.event`, or None."""
+        return getattr(self, "_definition", None)
+
+    def with_definition(self, definition: ToolDefinition | None) -> Event:
+        """The same event with its tool's definition."""
+        event = Event(self.wire)
+        object.__setattr__(event, "_definition", definition)
+        return event
 
     def _repr_html_(self) -> str:
         """The event's card, for a notebook."""

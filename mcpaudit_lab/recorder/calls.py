@@ -13,8 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
-from mcpaudit_lab.formats import Call, CallFinished, CallOpened, Direction, Item, Pairing, PartSeen
-from mcpaudit_lab.record import CapturePolicy, Event
+from mcpaudit_lab.formats import (
+    Call,
+    CallFinished,
+    CallOpened,
+    Direction,
+    Item,
+    Pairing,
+    PartSeen,
+    ToolDefinitionsSeen,
+    time_text,
+)
+from mcpaudit_lab.record import CapturePolicy, Event, ToolList, ToolListPages, parse_time_ns
 from mcpaudit_lab.recorder.skim import Sizes
 
 __all__ = ["CallTracker", "OpenCall"]
@@ -38,6 +48,9 @@ class CallTracker:
         policy: what is kept of a call.
         about: members that every event has: process id, command or URL.
         clock: nanoseconds since 1970-01-01 UTC.
+
+    Attributes:
+        on_tools: called with each complete list of tools that the server gives.
     """
 
     def __init__(
@@ -57,6 +70,8 @@ class CallTracker:
         # By the event's id, of calls that are open: what was left out of request and answer.
         self._sizes: dict[str, tuple[Sizes, Sizes]] = {}
         self._sessions: dict[str, str] = {}
+        self._pages = ToolListPages()
+        self.on_tools: Callable[[ToolList], object] = lambda _: None
         # Of scopes in which the handshake is not answered yet.
         self._hellos: dict[str, Any] = {}
 
@@ -114,7 +129,9 @@ class CallTracker:
             message = {**message, "params": {**(message.get("params") or {}), "data": left_out}}
         events = []
         for item in self._feed(scope, message, "s2c"):
-            if isinstance(item, CallFinished):
+            if isinstance(item, ToolDefinitionsSeen):
+                self._add_tools(item)
+            elif isinstance(item, CallFinished):
                 if sizes is not None:
                     asked, _ = self._sizes.get(item.call.id, (_NOTHING, _NOTHING))
                     self._sizes[item.call.id] = asked, sizes
@@ -124,6 +141,19 @@ class CallTracker:
             if hello is not None and hello.get("id") == message.get("id"):
                 del self._hellos[scope]
         return events
+
+    def _add_tools(self, seen: ToolDefinitionsSeen) -> None:
+        info = seen.info.extra() if seen.info is not None else {}
+        found = self._pages.add(
+            (seen.session, seen.connection),
+            str(info.get("server_name", "")),
+            parse_time_ns(time_text(seen.at)) // 1000,
+            seen.tools,
+            first=seen.first,
+            last=seen.last,
+        )
+        if found is not None:
+            self.on_tools(found)
 
     def _feed(self, scope: str, message: Any, direction: Direction) -> list[Item]:
         # Whole microseconds, as the tables have them.

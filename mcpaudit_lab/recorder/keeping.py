@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mcpaudit_lab.errors import StoreUnavailable
-from mcpaudit_lab.record import Event, dumps
+from mcpaudit_lab.record import Event, ToolList, dumps
 from mcpaudit_lab.recorder.stores import CallStore
 
 __all__ = ["Keeper", "OnFailure", "refusal"]
@@ -80,6 +80,13 @@ class Keeper:
             done = "passed without being recorded" if passes else "refused"
             self._say(f"calls cannot be stored and are {done}: {why}")
         return passes
+
+    def add_tools(self, found: ToolList) -> None:
+        """Keep a list of tools. A store that fails says so; the list passes all the same."""
+        try:
+            self._store.add_tools(found)
+        except Exception as error:  # noqa: BLE001 - a list must reach the client whatever the store says
+            self._say(f"a list of tools is not kept: {type(error).__name__}")
 
     def close(self) -> None:
         """Close the store, and say what was lost or refused."""

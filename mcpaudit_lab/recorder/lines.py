@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from mcpaudit_lab.errors import RecordError, StoreUnavailable
-from mcpaudit_lab.record import Event, dumps
+from mcpaudit_lab.record import Event, ToolList, dumps
 from mcpaudit_lab.tables import RecorderLock, ended_recorders, forget_recorder
 
 __all__ = ["LineCalls"]
@@ -83,6 +83,9 @@ class LineCalls:
         ):
             self._journal.truncate(0)
             _append(self._journal, b"".join(self._open.values()))
+
+    def add_tools(self, found: ToolList) -> None:
+        """A file of events has no place for a list of tools."""
 
     def close(self) -> None:
         """Make events of what is still open, and let go of the files.

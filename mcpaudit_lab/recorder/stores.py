@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mcpaudit_lab.errors import StoreUnavailable
-from mcpaudit_lab.record import Event, dumps
+from mcpaudit_lab.record import Event, ToolList, dumps
 from mcpaudit_lab.tables import (
     OPEN_CALLS,
     PortalRows,
@@ -31,6 +31,7 @@ from mcpaudit_lab.tables import (
     insert_rows,
     move_calls,
     recover_calls,
+    store_tool_list,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class CallStore(Protocol):
         Raises:
             StoreUnavailable: they are not stored. Those that were opened stay as they are.
         """
+
+    def add_tools(self, found: ToolList) -> None:
+        """Keep a list of tools that a server offered."""
 
     def close(self) -> None:
         """Make events of what is still open, and let go of the file.
@@ -132,9 +136,9 @@ class SqliteCalls:
         self._mover.start()
 
     def _bring_up_to_date(self) -> None:
-        found = "select count(*) from sqlite_master where name in (?, ?)"
-        names = ("audit_open_calls", "audit_commits")
-        if self._connection.execute(found, names).fetchone() == (2,):
+        found = "select count(*) from sqlite_master where name in (?, ?, ?)"
+        names = ("audit_open_calls", "audit_commits", "audit_tool_lists")
+        if self._connection.execute(found, names).fetchone() == (3,):
             return
         # Once for each file: SQLAlchemy takes longer to import than a server to start.
         from mcpaudit_lab.server.stores import bring_up_to_date, open_engine
@@ -165,6 +169,17 @@ class SqliteCalls:
             full = len(self._complete) >= _MOST_EVENTS
             self._complete[event.wire["id"]] = None if full else event
         self._wake.set()
+
+    def add_tools(self, found: ToolList) -> None:
+        """Keep a list of tools that a server offered.
+
+        Raises:
+            StoreUnavailable: it is not kept.
+        """
+        with self._mutex, _translated(), self._transaction():
+            store_tool_list(
+                lambda query, values: self._connection.execute(query, values).fetchall(), found
+            )
 
     def _keep(self, events: Sequence[Event], *, whole: bool) -> None:
         name = self._lock.name

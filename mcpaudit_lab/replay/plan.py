@@ -24,6 +24,7 @@ _SHOWN: Final = 20
 _TOOL_WIDTH: Final = 24
 _COLUMNS: Final = (
     *("event_id", "ts", "tool_name", "verdict", "reason", "detail", "paths", "modified", "route"),
+    "definition",
 )
 
 
@@ -38,6 +39,9 @@ class PlanItem:
             ``annotations``, or ``tools`` for all of it.
         route: by which door of the target it would go in; empty where it is refused.
         outgoing: what would be sent.
+        definition_changes: the members of the tool's definition that the target has changed since
+            the call, such as ``description``; empty where it is the same, None where one of the
+            two is not known.
         repeatable: whether it may be sent several times: its tool says so, or ``allow`` names it.
     """
 
@@ -47,6 +51,7 @@ class PlanItem:
     unknown: tuple[str, ...] = ()
     route: str = ""
     repeatable: bool = False
+    definition_changes: tuple[str, ...] | None = None
 
     @property
     def verdict(self) -> PlanVerdict:
@@ -60,9 +65,20 @@ class PlanItem:
         """The verdict's grounds for a person, without a value of the call."""
         if self.refusal is not None:
             return str(self.refusal)
+        notes = ["modified"] if self.outgoing.modified else []
         if self.unknown:
-            return f"the target does not say: {', '.join(self.unknown)}; nobody vouches"
-        return "modified" if self.outgoing.modified else ""
+            notes = [f"the target does not say: {', '.join(self.unknown)}; nobody vouches"]
+        if self.definition_changes:
+            changed = ", ".join(map(visible, self.definition_changes))
+            notes.append(f"the tool was redefined since the call: {changed}")
+        return "; ".join(notes)
+
+    @property
+    def definition(self) -> str:
+        """Whether the target defines the tool as it was at the call, as far as both are known."""
+        if self.definition_changes is None:
+            return "unknown"
+        return "changed" if self.definition_changes else "same"
 
     def __repr__(self) -> str:
         return f"PlanItem({self.event.id}, {self.event.tool_name!r}, {self.verdict})"
@@ -105,7 +121,8 @@ class PlannedReplay:
         Returns:
             Columns ``event_id``, ``ts`` (UTC), ``tool_name``, ``verdict`` (``ready``, ``unknown``,
             ``refused``), ``reason`` (a value of :class:`RefusalReason`, or empty), ``detail``,
-            ``paths`` (a list of texts), ``modified``, ``route``.
+            ``paths`` (a list of texts), ``modified``, ``route``, ``definition`` (``same``,
+            ``changed`` since the call, ``unknown``).
         """
         import pandas as pd
 
@@ -120,11 +137,12 @@ class PlannedReplay:
                 "paths": list(item.refusal.paths) if item.refusal else [],
                 "modified": item.outgoing.modified,
                 "route": item.route,
+                "definition": item.definition,
             }
             for item in self.items
         ]
         types: dict[str, Any] = dict.fromkeys(
-            ("event_id", "tool_name", "verdict", "reason", "detail", "route"), "str"
+            ("event_id", "tool_name", "verdict", "reason", "detail", "route", "definition"), "str"
         )
         types |= {"modified": "boolean", "ts": "datetime64[us, UTC]"}
         return pd.DataFrame(rows, columns=_COLUMNS).astype(types)

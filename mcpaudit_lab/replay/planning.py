@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -24,12 +24,13 @@ from mcpaudit_lab.calls import (
     schema_check,
 )
 from mcpaudit_lab.errors import ReplayError
-from mcpaudit_lab.record import Dialect, Event, counted, parse_id
+from mcpaudit_lab.record import Dialect, Event, ToolDefinition, counted, parse_id, visible
 from mcpaudit_lab.replay.book import SENT_BEFORE, ReplayBook
 from mcpaudit_lab.replay.plan import PlanItem, PlannedReplay
 from mcpaudit_lab.replay.run import ReplayRun
 from mcpaudit_lab.replay.runner import RunSettings, begin_run, send_calls, stopper
 from mcpaudit_lab.replay.targets import Target, TargetLike, target_of
+from mcpaudit_lab.storage import definitions_in_force
 
 if TYPE_CHECKING:
     from mcpaudit_lab.storage.load import LabStore
@@ -187,13 +188,16 @@ def make_plan(
         # A portal's own mark is one whatever is chosen: it is never sent out.
         dialects=(Dialect.BRACKETS, *dialects),
     )
-    items = _scrubbed_together([planner.examine(event) for event in chosen])
+    then = definitions_in_force(lab.connection.cursor(), [event.id for event in chosen])
+    items = _scrubbed_together(
+        [planner.with_definition(planner.examine(event), then.get(event.id)) for event in chosen]
+    )
     return ReplayPlan(
         lab,
         where,
         items,
         where.pace() if chosen else None,
-        _warnings(items, where),
+        tuple(_warnings(items, where)),
         left_out=len(given) - len(chosen),
         again=frozenset(sending for sending in uncertain if sending.event_id in repeated),
     )
@@ -258,6 +262,13 @@ class _Planner:
         repeatable = name in self.allowed.names or (tool is not None and tool.repeatable)
         return PlanItem(event, None, outgoing, unknown, route, repeatable)
 
+    def with_definition(self, item: PlanItem, then: ToolDefinition | None) -> PlanItem:
+        """The item with what the target has changed about its tool since the call."""
+        tool = None if self.tools is None else self.tools.get(item.event.tool_name)
+        if then is None or tool is None or tool.definition is None:
+            return item
+        return replace(item, definition_changes=then.differing(tool.definition))
+
     def _vouched(
         self, tool: ToolFacts, outgoing: Outgoing
     ) -> tuple[Refusal | None, tuple[str, ...]]:
@@ -289,17 +300,22 @@ def _scrubbed_together(items: list[PlanItem]) -> tuple[PlanItem, ...]:
     )
 
 
-def _warnings(items: Iterable[PlanItem], target: Target) -> tuple[str, ...]:
+def _warnings(items: Iterable[PlanItem], target: Target) -> Iterator[str]:
     sent = [item for item in items if item.refusal is None]
+    redefined = sorted({visible(i.event.tool_name) for i in sent if i.definition_changes})
+    if redefined:
+        names = ", ".join(redefined[:5])
+        yield f"the target defines these tools otherwise than they were at the call: {names}"
     supplied = [item for item in sent if item.outgoing.supplied]
     if not supplied:
-        return ()
+        return
     exposed = sorted({path for item in supplied for path in item.outgoing.exposed})
     told = (
         f"{target.name} sees what you supply for {counted(len(supplied), 'call')}; its tools'"
         " answers may repeat it, and a portal stores answers as they are"
     )
+    yield told
     if not exposed:
-        return (told,)
+        return
     paths = ", ".join(exposed[:5])
-    return told, f"an audited target stores these in clear, unless it redacts their names: {paths}"
+    yield f"an audited target stores these in clear, unless it redacts their names: {paths}"

@@ -76,7 +76,10 @@ class PortalTarget:
             if found is not None:
                 return found
         # What a tool claims to do is not told there.
-        listed = [replace(facts_of(tool), annotations=None) for tool in self.client.tools()]
+        listed = [
+            replace(facts_of(tool), annotations=None, definition=None)
+            for tool in self.client.tools()
+        ]
         return {tool.name: tool for tool in listed}
 
     def route(self, event: Event, outgoing: Outgoing, *, via_tryit: bool) -> str | Refusal:

@@ -28,21 +28,33 @@ from mcpaudit_lab.storage.queries import (
 from mcpaudit_lab.storage.results import SqlResult, run_sql
 from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, event_of, row_of, same_event, same_payload
 from mcpaudit_lab.storage.schema import LEDGER_TABLES, PLACE_COLUMNS, duckdb_tables
+from mcpaudit_lab.storage.tool_lists import (
+    DEFINITIONS_IN_FORCE,
+    add_tool_list,
+    definitions_in_force,
+    has_tool_lists,
+    lab_tool_lists,
+)
 
 __all__ = [
     "BREAKDOWN_COLUMNS",
     "CONTRACT_ORDER",
+    "DEFINITIONS_IN_FORCE",
     "LEDGER_TABLES",
     "PAYLOAD_PREFIX",
     "PLACE_COLUMNS",
     "STAGED_COLUMNS",
     "LabFile",
     "SqlResult",
+    "add_tool_list",
     "breakdown_sql",
     "bucket_of",
+    "definitions_in_force",
     "duckdb_tables",
     "event_of",
+    "has_tool_lists",
     "json_values",
+    "lab_tool_lists",
     "line_select",
     "plain_parameters",
     "plain_select",

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
         mistyped_columns,
         suspects_of,
     )
+    from mcpaudit_lab.tables.tool_lists import (
+        TOOL_TABLES,
+        Execute,
+        read_tool_lists,
+        store_tool_list,
+    )
 
 __all__ = [
     "ENGINE_OPTIONS",
@@ -41,7 +47,9 @@ __all__ = [
     "OPEN_CALLS",
     "OWN_PAYLOAD_FIELDS",
     "PAYLOAD_COLUMNS",
+    "TOOL_TABLES",
     "CallRecovery",
+    "Execute",
     "Moment",
     "PortalRow",
     "PortalRows",
@@ -56,8 +64,10 @@ __all__ = [
     "move_calls",
     "portal_tables",
     "raw_columns",
+    "read_tool_lists",
     "recover_calls",
     "respell",
+    "store_tool_list",
     "suspects_of",
     "tolerant_text",
 ]
@@ -65,6 +75,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "tool_lists": ("TOOL_TABLES", "Execute", "read_tool_lists", "store_tool_list"),
         "jsonb": ("NOTIFICATION_KEYS", "respell"),
         "open_calls": (
             "CallRecovery",

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 from urllib.parse import quote
 
-from mcpaudit_lab.errors import BadAnswer, PortalError
+from mcpaudit_lab.errors import BadAnswer, PortalError, PortalNotFound
 from mcpaudit_lab.filters import EventFilter, filters_of
 from mcpaudit_lab.portal.http.credentials import Credentials, SecretHeaders, base_url
 from mcpaudit_lab.portal.http.details import fetch_details
@@ -23,7 +23,7 @@ from mcpaudit_lab.portal.http.paging import (
     walk_back,
 )
 from mcpaudit_lab.portal.http.request import Question, put_question
-from mcpaudit_lab.record import VERSION, Event, dumps, parse_id
+from mcpaudit_lab.record import VERSION, Event, ToolList, dumps, parse_id
 
 if TYPE_CHECKING:
     import httpx2
@@ -211,6 +211,15 @@ class PortalReader:
     def meta(self) -> dict[str, Any]:
         """What may be asked, and how much of it: ``has_keys``, ``replay``, ``export``."""
         return self._object(f"{AUDIT_PATH}/meta")
+
+    def tool_lists(self) -> list[ToolList]:
+        """The lists of tools that the portal's server has offered; empty where it keeps none."""
+        try:
+            found = self._object(f"{AUDIT_PATH}/tool-lists").get("lists")
+        except PortalNotFound:
+            return []
+        lists = map(ToolList.from_dict, found if isinstance(found, list) else ())
+        return [item for item in lists if item is not None]
 
     def dashboard(self) -> dict[str, Any]:
         """Figures over the last hour, and the newest events."""

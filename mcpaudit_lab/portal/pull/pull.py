@@ -1,14 +1,14 @@
 """All that a portal has into a lab, and nothing twice.
 
-A portal lists by the start of the calls, but stores a call when it ends: a slow one turns up later,
-among rows that were read already. Exports are cut at a cap without a word, and rows shift while
-they are read. So a pull trusts counts: for a window of time the portal says how many events it has,
-and the lab's log how many of them it has listed. Where the two are equal nothing is read; where
-they differ the window is split until what is missing is small, and that is read again. A first
-pull, one that goes on after an interrupt, and one that looks for late arrivals are all the same.
+A portal lists events by the start of the call, but stores a call when it ends, so a slow call turns
+up later among rows that were already read. Exports are cut at a cap without notice, and rows shift
+during reading. A pull therefore compares counts: for a window of time, the portal's number of
+events with the number that the lab's log has listed. If they are equal, nothing is read. If they differ,
+the window is split until little is missing, and that is read again. First pulls, resumed pulls and
+pulls for late arrivals all work this way.
 
-Counts have a limit: where a portal deletes as many events as arrive late in one window, they stay
-equal. So a later pull also compares ids, see :mod:`mcpaudit_lab.portal.pull.listed_ids`.
+Counts stay equal where a portal deletes as many events as arrive late in one window, so a later
+pull also compares ids (:mod:`.pull.listed_ids`).
 """
 
 from __future__ import annotations
@@ -381,20 +381,13 @@ def pull_events(
     progress: bool | None,
     check_ids: bool | None = None,
 ) -> PullReport:
-    """Pull into a lab: what :meth:`Lab.pull` does.
-
-    Args:
-        portal: the portal.
-        filters: which events.
-        lab: where they go.
-        payloads: with payloads.
-        progress: whether a bar is shown.
-        check_ids: whether ids are compared.
-    """
+    """Pull events and tool lists into a lab. The arguments are those of :meth:`Lab.pull`."""
     text = question_text(filters, reference=portal.is_reference)
     add = partial(lab.add_lines, kind="portal", name=portal.url)
     log = PullLog(lab, portal.url, text)
     pull = Pull(portal, filters, log, add=add, payloads=payloads, check_ids=check_ids)
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
-        return pull.run(advance)
+        report = pull.run(advance)
+    lab.add_tool_lists(portal.tool_lists() if report.complete else ())
+    return report

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.record import Event
+from mcpaudit_lab.record import Event, ToolList
 from mcpaudit_lab.server.stores import (
     EventStore,
     Pages,
@@ -99,6 +99,14 @@ class AsyncReader:
     ) -> list[Stored]:
         """See :meth:`EventStore.after`."""
         return await asyncio.to_thread(self.store.after, number, limit, wanted, payloads=payloads)
+
+    async def add_tool_list(self, found: ToolList) -> None:
+        """See :meth:`EventStore.add_tool_list`."""
+        await asyncio.to_thread(self.store.add_tool_list, found)
+
+    async def tool_lists(self) -> list[ToolList]:
+        """See :meth:`EventStore.tool_lists`."""
+        return await asyncio.to_thread(self.store.tool_lists)
 
     async def latest(self) -> int:
         """See :meth:`EventStore.latest`."""

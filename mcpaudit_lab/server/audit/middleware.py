@@ -7,6 +7,7 @@ rewrites is recorded as it was sent and as it was answered.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, ErrorData, ServerNotification
 from pydantic import BaseModel, ValidationError
 
-from mcpaudit_lab.errors import AuditUnavailable
+from mcpaudit_lab.errors import AuditUnavailable, StoreUnavailable
+from mcpaudit_lab.record import ToolListPages
 from mcpaudit_lab.server.audit.capture import CallCapture, CallRequest, CapturePolicy
 from mcpaudit_lab.server.audit.headers import read_headers
 from mcpaudit_lab.server.audit.identity import (
@@ -81,7 +83,13 @@ def add_audit(
     """
     if any(isinstance(other, AuditMiddleware) for other in server.middleware):
         raise ValueError("this server is audited already")
-    audit = AuditMiddleware(logger, policy, default_identity=default_identity, refusals=refusals)
+    audit = AuditMiddleware(
+        logger,
+        policy,
+        default_identity=default_identity,
+        refusals=refusals,
+        server_name=str(getattr(server, "name", "") or ""),
+    )
     server.middleware.insert(0, audit)
     return audit
 
@@ -96,6 +104,7 @@ class AuditMiddleware:
         refusals: how many rows failed authentications may write.
         now: the time, with a zone.
         monotonic: seconds for durations.
+        server_name: whose tools these are, for the lists of tools.
     """
 
     def __init__(
@@ -107,8 +116,11 @@ class AuditMiddleware:
         refusals: RefusalBudget | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.perf_counter,
+        server_name: str = "",
     ) -> None:
         self.logger = logger
+        self.server_name = server_name
+        self._tool_pages = ToolListPages()
         self.policy = policy or CapturePolicy()
         self.refusals = refusals or RefusalBudget()
         self._default_identity = default_identity
@@ -118,7 +130,9 @@ class AuditMiddleware:
     async def __call__(
         self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Record a ``tools/call``; let everything else pass."""
+        """Record a ``tools/call`` and what ``tools/list`` offers; let everything else pass."""
+        if ctx.method == "tools/list" and ctx.request_id is not None:
+            return await self._list_tools(ctx, call_next)
         if ctx.method != "tools/call" or ctx.request_id is None:
             return await call_next(ctx)
         started = self._monotonic()
@@ -145,6 +159,33 @@ class AuditMiddleware:
         finally:
             # Synchronous on purpose: in a cancelled scope every await raises.
             self._commit(reservation, capture, started)
+
+    async def _list_tools(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Pass a list of tools on and keep it. A store that fails must not hide the tools."""
+        result = await call_next(ctx)
+        wire = _as_wire(result)
+        if (add := getattr(self.logger, "add_tool_list", None)) is None:
+            return result
+        cursor = (ctx.params or {}).get("cursor")
+        found = self._tool_pages.add(
+            id(ctx.session),
+            self.server_name,
+            int(self._now().timestamp() * 1_000_000),
+            wire.get("tools") or (),
+            first=cursor is None,
+            last=wire.get("nextCursor") is None,
+        )
+        if found is None:
+            return result
+        try:
+            kept = add(found)
+            if inspect.isawaitable(kept):
+                await kept
+        except StoreUnavailable as error:
+            logger.warning("the list of tools was not kept: %s", error)
+        return result
 
     def _request(
         self, ctx: ServerRequestContext[Any, Any], session_id: str, identity: Identity | None

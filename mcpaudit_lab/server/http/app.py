@@ -48,6 +48,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", f"{_PORTAL}/audit/events", http_events.list_events),
     ("GET", f"{_PORTAL}/audit/events/{{event_id}}", http_events.show_event),
     ("POST", f"{_PORTAL}/audit/events/{{event_id}}/replay", http_calls.replay_event),
+    ("GET", f"{_PORTAL}/audit/tool-lists", http_events.list_tool_lists),
     ("GET", f"{_PORTAL}/audit/export", http_events.export_events),
     ("GET", f"{_PORTAL}/audit/timeseries", http_events.show_timeseries),
     ("GET", f"{_PORTAL}/audit/breakdown", http_events.show_breakdown),

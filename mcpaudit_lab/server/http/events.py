@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "export_events",
     "list_events",
+    "list_tool_lists",
     "read_filter",
     "show_breakdown",
     "show_dashboard",
@@ -219,3 +220,10 @@ def replace_limit(wanted: EventFilter, limit: int, *, offset: int | None = None)
     if offset is not None:
         values["offset"] = offset
     return EventFilter(**values)
+
+
+async def list_tool_lists(portal: Portal, request: Request, access: Access) -> Response:
+    """``GET /audit/tool-lists``: every list of tools that this portal's server has offered."""
+    del request, access
+    found = await portal.logger.tool_lists()
+    return answer_json({"lists": [item.to_dict() for item in found]})

@@ -8,19 +8,19 @@ still in the queue and nothing that was stored. The price is one ``fsync`` for e
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mcpaudit_lab.errors import MissingExtra, StoreUnavailable
 from mcpaudit_lab.filters import register_functions
-from mcpaudit_lab.tables import ENGINE_OPTIONS
+from mcpaudit_lab.tables import ENGINE_OPTIONS, Execute
 
-__all__ = ["is_about_rows", "is_integrity_error", "open_engine", "translated"]
+__all__ = ["execute_on", "is_about_rows", "is_integrity_error", "open_engine", "translated"]
 
 _FORMS: Final = "sqlite:///audit.db or postgresql+psycopg://user@host/database"
 # A checkpoint for every 32 MB of the log: one every 4 MB, the default, costs a fifth of the speed.
@@ -163,3 +163,13 @@ def _is_of_database(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def execute_on(connection: Connection) -> Execute:
+    """Statements with ``:name`` parameters on a connection, as the tables of tool lists want it."""
+
+    def execute(statement: str, values: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        done = connection.execute(text(statement), dict(values))
+        return done.fetchall() if done.returns_rows else ()
+
+    return execute

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
 from mcpaudit_lab.errors import AuditUnavailable, RecordError, RejectReason
 from mcpaudit_lab.filters import EventFilter, contract_order
-from mcpaudit_lab.record import Event, parse_id
+from mcpaudit_lab.record import Event, ToolList, parse_id
 from mcpaudit_lab.server.stores.aggregates import (
     Point,
     Share,
@@ -69,6 +70,7 @@ class MemoryLogger:
         self._places: dict[str, int] = {}
         self._reserved = 0
         self._subscriptions = Subscriptions(self, poll_s=None)
+        self._tool_lists: list[ToolList] = []
 
     @property
     def events(self) -> list[Event]:
@@ -211,6 +213,22 @@ class MemoryLogger:
     ) -> AbstractAsyncContextManager[Subscription]:
         """Hear of events as they are stored, while the block runs."""
         return self._subscriptions.subscribe(wanted, after=after, buffer=buffer)
+
+    def add_tool_list(self, found: ToolList) -> None:
+        """Keep the tools that a server offered; the same list again extends its period."""
+        last = self._tool_lists[-1] if self._tool_lists else None
+        if last and (last.server, last.tools, last.complete) == (
+            found.server,
+            found.tools,
+            found.complete,
+        ):
+            self._tool_lists[-1] = replace(last, last_us=max(last.last_us, found.last_us))
+        else:
+            self._tool_lists.append(found)
+
+    def tool_lists(self) -> list[ToolList]:
+        """Every list of tools, by time."""
+        return list(self._tool_lists)
 
     def close(self) -> None:
         """End all subscriptions."""

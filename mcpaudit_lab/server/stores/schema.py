@@ -42,6 +42,7 @@ from mcpaudit_lab.server.stores.engine import translated
 from mcpaudit_lab.tables import (
     EXACT,
     OWN_PAYLOAD_FIELDS,
+    TOOL_TABLES,
     Suspects,
     mistyped_columns,
     portal_tables,
@@ -144,6 +145,8 @@ def _lock(connection: Connection) -> None:
 def _change(connection: Connection, metadata: MetaData) -> None:
     before = set(inspect(connection).get_table_names())
     metadata.create_all(connection)
+    for statement in TOOL_TABLES:
+        connection.exec_driver_sql(statement)
     ours = ("audit_events_commit_number_idx", "audit_events_unnumbered_idx")
     for table in metadata.sorted_tables:
         if table.name not in before:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from mcpaudit_lab.errors import RecordError, RejectReason, StoreUnavailable
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.record import Event, parse_id
+from mcpaudit_lab.record import Event, ToolList, parse_id
 from mcpaudit_lab.server.stores.aggregates import (
     Point,
     Share,
@@ -21,7 +21,12 @@ from mcpaudit_lab.server.stores.aggregates import (
     stats_of,
     timeseries_of,
 )
-from mcpaudit_lab.server.stores.engine import is_integrity_error, open_engine, translated
+from mcpaudit_lab.server.stores.engine import (
+    execute_on,
+    is_integrity_error,
+    open_engine,
+    translated,
+)
 from mcpaudit_lab.server.stores.reading import RowReader
 from mcpaudit_lab.server.stores.schema import bring_up_to_date
 from mcpaudit_lab.server.stores.sql_aggregates import breakdown_sql, stats_sql, timeseries_sql
@@ -29,7 +34,13 @@ from mcpaudit_lab.server.stores.store import Pages, Prepared, Unreadable
 from mcpaudit_lab.server.stores.subscriptions import Stored, Subscription, Subscriptions
 from mcpaudit_lab.server.stores.unreadable import RowCheck
 from mcpaudit_lab.server.stores.writing import RowWriter
-from mcpaudit_lab.tables import CallRecovery, PortalRow, PortalRows
+from mcpaudit_lab.tables import (
+    CallRecovery,
+    PortalRow,
+    PortalRows,
+    read_tool_lists,
+    store_tool_list,
+)
 
 __all__ = ["SqlLogger"]
 
@@ -262,6 +273,16 @@ class SqlLogger:
     ) -> AbstractAsyncContextManager[Subscription]:
         """Hear of events as they are stored, by whomever, while the block runs."""
         return self._subscriptions.subscribe(wanted, after=after, buffer=buffer)
+
+    def add_tool_list(self, found: ToolList) -> None:
+        """Keep the tools that a server offered; see :meth:`EventStore.add_tool_list`."""
+        with translated(), self.engine.begin() as connection:
+            store_tool_list(execute_on(connection), found)
+
+    def tool_lists(self) -> list[ToolList]:
+        """Every list of tools, by server and time."""
+        with self._reading() as connection:
+            return list(read_tool_lists(execute_on(connection)))
 
     def close(self) -> None:
         """End all subscriptions and close connections. Those in use are closed when given back."""

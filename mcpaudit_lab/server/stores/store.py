@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.record import Event
+from mcpaudit_lab.record import Event, ToolList
 from mcpaudit_lab.server.stores.aggregates import Point, Share, Stats
 from mcpaudit_lab.server.stores.subscriptions import Stored, Subscription
 
@@ -239,6 +239,16 @@ class EventStore(Protocol):
             after: begin after the event with this number instead of now.
             buffer: how many events wait for a slow reader before it misses some.
         """
+
+    def add_tool_list(self, found: ToolList) -> None:
+        """Keep the tools that a server offered; the same list again extends its period.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+
+    def tool_lists(self) -> list[ToolList]:
+        """Every list of tools, by server and time."""
 
     def close(self) -> None:
         """End all subscriptions and close connections."""

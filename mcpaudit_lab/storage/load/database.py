@@ -21,11 +21,20 @@ from mcpaudit_lab.storage.load.database_rows import (
     with_unknown,
 )
 from mcpaudit_lab.storage.load.ledger import request_text
-from mcpaudit_lab.tables import EXACT, Suspects, mistyped_columns, recover_calls, suspects_of
+from mcpaudit_lab.tables import (
+    EXACT,
+    Suspects,
+    mistyped_columns,
+    read_tool_lists,
+    recover_calls,
+    suspects_of,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
+
+    from mcpaudit_lab.record import ToolList
 
 __all__ = ["DatabaseSource", "open_database"]
 
@@ -101,6 +110,19 @@ class DatabaseSource:
                 continue
             left = None if left is None else left - 1
             yield event
+
+    def tool_lists(self) -> list[ToolList]:
+        """The tool lists that the database has; none where it has no tables for them."""
+        from sqlalchemy import inspect, text
+
+        with self._reading() as connection:
+            if not inspect(connection).has_table("audit_tool_lists"):
+                return []
+            return list(
+                read_tool_lists(
+                    lambda query, values: connection.execute(text(query), values).fetchall()
+                )
+            )
 
     def _reading(self) -> Any:
         return _Reading(self._engine, self.name)

@@ -8,8 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.filters import EventFilter, filters_of
-from mcpaudit_lab.record import Event
-from mcpaudit_lab.storage import LabFile, progress_bar
+from mcpaudit_lab.record import Event, ToolList
+from mcpaudit_lab.storage import LabFile, add_tool_list, progress_bar
 from mcpaudit_lab.storage.load.inputs import Inputs, bytes_bar, find_inputs
 from mcpaudit_lab.storage.load.loader import Loader
 from mcpaudit_lab.storage.load.report import FileReport, LoadReport
@@ -167,6 +167,13 @@ class LabStore(LabFile):
         return self._load(
             lambda loader: [loader.load_lines(lines, kind=kind, name=name, request=request)]
         )
+
+    def add_tool_lists(self, lists: Iterable[ToolList]) -> None:
+        """Keep lists of tools, in one transaction; those that the lab has are not kept twice."""
+        if found := list(lists):
+            with self.writing() as connection:
+                for item in found:
+                    add_tool_list(connection, item)
 
     def _load(
         self,

@@ -12,6 +12,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import RecordError, RejectReason, SourceError, UnknownFormat
+from mcpaudit_lab.formats import time_text
+from mcpaudit_lab.record import ToolListPages, parse_time_ns
+from mcpaudit_lab.storage import add_tool_list
 from mcpaudit_lab.storage.load.blocks import (
     HTTP_HEAD,
     Block,
@@ -71,7 +74,6 @@ class Loader:
     Attributes:
         reasons: how many lines were rejected for which reason.
         skipped: files of folders and archives that are of no format.
-        tools: hears of the tool definitions that transcripts hold.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Loader:
         self._connection = connection
         self._format_name = format_name
         self.skipped: list[str] = []
-        self.tools: Callable[[ToolDefinitionsSeen], object] = lambda _: None
+        self._pages = ToolListPages()
         self._strict = strict
         self._max_unpacked_bytes = max_unpacked_bytes
         self._advance = advance
@@ -187,8 +189,21 @@ class Loader:
             sample=sample,
             merge=self._merge,
             reject=self._reject,
-            tools=self.tools,
+            tools=self._add_tools,
         )
+
+    def _add_tools(self, seen: ToolDefinitionsSeen) -> None:
+        info = seen.info.extra() if seen.info is not None else {}
+        found = self._pages.add(
+            (self._source_id, seen.session, seen.connection),
+            str(info.get("server_name", "")),
+            parse_time_ns(time_text(seen.at)) // 1000,
+            seen.tools,
+            first=seen.first,
+            last=seen.last,
+        )
+        if found is not None:
+            add_tool_list(self._connection, found)
 
     def load_database(self, source: DatabaseSource) -> FileReport:
         """Load what a portal's database gives.
@@ -197,7 +212,10 @@ class Loader:
             SourceError: the database fails.
         """
         with closing(source.batches()) as batches:
-            return self._load_batches(batches, "database", source.name, source.request)
+            report = self._load_batches(batches, "database", source.name, source.request)
+        for found in source.tool_lists():
+            add_tool_list(self._connection, found)
+        return report
 
     def load_events(
         self, events: Iterable[Event], *, kind: str, name: str, request: str | None
