@@ -3,9 +3,9 @@
 A portal lists events by the start of the call, but stores a call when it ends, so a slow call turns
 up later among rows that were already read. Exports are cut at a cap without notice, and rows shift
 during reading. A pull therefore compares counts: for a window of time, the portal's number of
-events with the number that the lab's log has listed. If they are equal, nothing is read. If they differ,
-the window is split until little is missing, and that is read again. First pulls, resumed pulls and
-pulls for late arrivals all work this way.
+events with the number that the lab's log has listed. If they are equal, nothing is read. If they
+differ, the window is split until little is missing, and that is read again. First pulls, resumed
+pulls and pulls for late arrivals all work this way.
 
 Counts stay equal where a portal deletes as many events as arrive late in one window, so a later
 pull also compares ids (:mod:`.pull.listed_ids`).
