@@ -70,7 +70,7 @@ __all__ = [
 
 
 class RejectReason(StrEnum):
-    """Why a line is not loaded. The values are what the ``reason`` column of ``rejects`` holds."""
+    """Why a line is not loaded; the values of the column ``reason`` of ``rejects``."""
 
     NOT_JSON = "not_json"
     INVALID_UTF8 = "invalid_utf8"
@@ -93,7 +93,7 @@ class RecordError(McpAuditError, ValueError):
     """A text or mapping is not an audit event.
 
     Attributes:
-        reason: what is wrong, as a :class:`RejectReason`.
+        reason: the kind of fault, a :class:`RejectReason`.
         detail: the same for a person, without the offending data.
     """
 
@@ -116,7 +116,7 @@ class MissingExtra(McpAuditError, ImportError):  # noqa: N818 - reads as what ha
 
 
 class LabError(McpAuditError):
-    """The workbench cannot do what was asked."""
+    """The workbench cannot do what it was asked to do."""
 
 
 class SourceError(LabError):
@@ -128,7 +128,7 @@ class SourceChanged(SourceError):  # noqa: N818 - reads as what happened
 
 
 class NothingToLoad(SourceError):  # noqa: N818 - reads as what happened
-    """A pattern or a folder gives no file, so there is nothing to load."""
+    """A pattern or a folder matches no file, so there is nothing to load."""
 
 
 class UnknownFormat(SourceError):  # noqa: N818 - reads as what happened
@@ -157,7 +157,7 @@ class LabReadOnly(LabError):  # noqa: N818 - reads as what happened
 
 
 class LabVersionError(LabError):
-    """The lab file was written by another version of this package, or is no lab."""
+    """The lab file was written by another version of this package, or is not a lab."""
 
 
 class EventNotFound(LabError, KeyError):  # noqa: N818 - reads as what happened
@@ -169,15 +169,15 @@ class EventNotFound(LabError, KeyError):  # noqa: N818 - reads as what happened
 
 
 class SandboxError(LabError):
-    """SQL from somebody else failed, or ran into one of the bounds set for it."""
+    """Untrusted SQL failed, or exceeded one of its limits."""
 
 
 class PortalError(McpAuditError):
-    """A portal did not do what it was asked.
+    """A portal refused a request or failed to answer it.
 
     Attributes:
-        status: the HTTP status of its answer; 0 where there was none.
-        text: what it said, without control characters and cut to what a person reads.
+        status: the HTTP status of its response; 0 if there was none.
+        text: its message, without control characters and cut to a readable length.
         sent: False where the request cannot have reached it, so that nothing happened there.
     """
 
@@ -226,7 +226,7 @@ class PortalUnavailable(PortalError):  # noqa: N818 - reads as what happened
 
 
 class BadAnswer(PortalError):  # noqa: N818 - reads as what happened
-    """What came is not what a portal says: cut off, not JSON, too long, or from somebody else."""
+    """The response is not a portal's: cut off, not JSON, too long, or from another server."""
 
 
 class ReplayError(McpAuditError):
@@ -259,13 +259,13 @@ class StoreUnavailable(McpAuditError):  # noqa: N818 - reads as what happened
 
 
 class UnreadableRow(McpAuditError):  # noqa: N818 - reads as what happened
-    """A row in a store's tables is no event or no payload: damaged, or written by somebody else.
+    """A row in a store's tables is not an event or payload: damaged, or written by another program.
 
     Attributes:
-        event_id: the row's id, as it stands in the table.
-        reason: the column and what is wrong with it; none of the data.
-        columns: table to column to value, as they stand there. What JSON cannot hold is a text:
-            bytes as SQL writes them, ``X'ff'``.
+        event_id: the row's id, as stored.
+        reason: the column and the fault, without any data.
+        columns: table to column to value, as stored. Values outside JSON are text: bytes as in SQL,
+            ``X'ff'``.
     """
 
     def __init__(self, event_id: str, reason: str, columns: dict[str, dict[str, object]]) -> None:

@@ -9,8 +9,8 @@ from portals import START, an_event
 from scripted_portal import ScriptedPortal
 
 from mcpaudit_lab import Event, PortalClient
-from mcpaudit_lab.portal.stream.backfill import Filling
-from mcpaudit_lab.portal.stream.dedupe import Seen, end_us, key_of
+from mcpaudit_lab.portal.stream.backfill import Backfill
+from mcpaudit_lab.portal.stream.dedupe import Dedupe, end_us, key_of
 from mcpaudit_lab.record.events import parse_time
 
 
@@ -24,9 +24,9 @@ class Clock:
         return int(self.moment.timestamp() * 1_000_000)
 
 
-def filling_of(portal: ScriptedPortal, clock: Clock) -> Filling:
+def filling_of(portal: ScriptedPortal, clock: Clock) -> Backfill:
     client = PortalClient("http://portal.test", "k", transport=portal)
-    return Filling(client, (), lag_s=30, now_us=clock.now_us)
+    return Backfill(client, (), lag_s=30, now_us=clock.now_us)
 
 
 def row(second: float, **members: Any) -> Event:
@@ -117,7 +117,7 @@ def test_a_frame_in_nanoseconds_has_the_key_of_its_row() -> None:
 
 
 def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
-    seen = Seen(most=10)
+    seen = Dedupe(most=10)
     events = [row(n) for n in range(25)]
     for event in events:
         seen.add(event)
@@ -126,7 +126,7 @@ def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
 
 
 def test_an_event_without_an_id_is_known_by_its_key_once() -> None:
-    seen = Seen()
+    seen = Dedupe()
     seen.add(row(0, id="", request_id="1"))
     twin = row(0, request_id="1")
     assert seen.has(twin)

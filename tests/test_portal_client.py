@@ -356,7 +356,7 @@ def test_an_endless_body_is_given_up() -> None:
     assert endless.given < 200_000
     endless.given = 0
     with pytest.raises(BadAnswer, match="more than 100,000 bytes"):
-        list(portal.export_lines(portal.question()))
+        list(portal.export_lines(portal.request()))
     assert endless.given < 300_000
     endless.given = 0
     failing = client(lambda _: httpx2.Response(500, stream=endless), attempts=1)
@@ -402,7 +402,7 @@ def test_a_body_cut_half_way_is_noticed() -> None:
         return httpx2.Response(200, stream=Chunks(iter([lines[:50], lines[50:]])))
 
     portal = client(torn)
-    lines = portal.export_lines(portal.question())
+    lines = portal.export_lines(portal.request())
     assert Event.from_json(next(lines)).tool_name == "echo"
     with pytest.raises(BadAnswer, match="cut off inside a line"):
         next(lines)
@@ -415,7 +415,7 @@ def test_a_stream_that_breaks_says_so() -> None:
 
     portal = client(lambda _: httpx2.Response(200, stream=Chunks(broken())))
     with pytest.raises(BadAnswer, match="cut off: peer closed"):
-        list(portal.export_lines(portal.question()))
+        list(portal.export_lines(portal.request()))
 
 
 def test_a_redirect_is_not_followed_and_takes_no_key() -> None:

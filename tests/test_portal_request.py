@@ -14,7 +14,7 @@ from reference_portal import recorded_events
 from mcpaudit_lab import EventFilter
 from mcpaudit_lab.filters.event_filter import HAS_COLUMNS
 from mcpaudit_lab.portal.http.paging import read_line
-from mcpaudit_lab.portal.http.request import put_question
+from mcpaudit_lab.portal.http.request import make_request
 
 DETAILS = Path(__file__).parent / "data" / "upstream" / "details.jsonl"
 RECORDED = recorded_events(DETAILS)
@@ -60,7 +60,7 @@ FILTERS = st.fixed_dictionaries(
 def test_what_is_sent_and_what_is_checked_mean_what_was_asked(
     filters: list[EventFilter], reference: bool
 ) -> None:
-    question = put_question(filters, reference=reference)
+    question = make_request(filters, reference=reference)
     assert EventFilter.from_query(question.query()) == question.sent
     for event in RECORDED[::3]:
         wanted = all(item.matches(event) for item in filters)
@@ -74,7 +74,7 @@ def test_what_is_sent_and_what_is_checked_mean_what_was_asked(
 
 @given(st.lists(FILTERS, max_size=2))
 def test_the_reference_is_sent_nothing_that_it_drops(filters: list[EventFilter]) -> None:
-    pairs = parse_qsl(put_question(filters, reference=True).query(), keep_blank_values=True)
+    pairs = parse_qsl(make_request(filters, reference=True).query(), keep_blank_values=True)
     names = [name for name, _ in pairs if name.partition(".")[0] not in SOURCES]
     assert set(names) <= KNOWN
     once = [name for name in names if name != "has"]

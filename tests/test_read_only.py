@@ -319,6 +319,7 @@ ASKING: dict[str, tuple[str, ...]] = {
     "timeseries": (),
     "sql": ("select count(*) from audit_events",),
     "sources": (),
+    "tools": ("--changes",),
     "rejects": (),
     "compare": ("--replays",),
     "write": ("{out}",),

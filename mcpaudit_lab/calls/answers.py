@@ -26,7 +26,7 @@ LAB_REPLAY = "lab-replay"
 
 
 class ReplayStatus(StrEnum):
-    """How far a replay came. The values are what the lab's table ``replays`` holds."""
+    """How far a replay came, as stored in the lab's table ``replays``."""
 
     WAITING = "waiting"
     """Not sent yet."""
@@ -47,16 +47,16 @@ class ReplayStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """What a target said to one call.
+    """A target's response to one call.
 
     Attributes:
         status: how far it came.
         result: the ``CallToolResult`` in its JSON form, or None.
-        error: why there is none, or why it failed.
-        notifications: what the tool sent meanwhile, as the record has it.
+        error: why there is no response, or why the call failed.
+        notifications: what the tool sent during the call, in the record's form.
         started: when it was sent, UTC.
         duration_ms: from sending to the end, the way there and back included.
-        replay_id: the event that the target wrote of it, where it says so.
+        replay_id: the event that the target wrote for it, if it says so.
         retry_after_s: with ``limited``, how long to wait, in seconds.
     """
 
@@ -70,7 +70,7 @@ class Answer:
     retry_after_s: float = 0.0
 
     def scrubbed(self, scrubber: Scrubber) -> Answer:
-        """The same without what was supplied for the call."""
+        """The same without the secrets supplied for the call."""
         if not scrubber:
             return self
         return replace(
@@ -87,15 +87,15 @@ class Answer:
 def event_of(original: Event, outgoing: Outgoing, answer: Answer, transport: str) -> Event:
     """The event that records a replay where the target writes none that we could have.
 
-    Its arguments are those of the call with the marks where values were supplied.
+    The stored arguments have marks where secrets were supplied.
 
     Args:
         original: the event that was replayed.
         outgoing: what went out.
-        answer: what came back, scrubbed.
+        answer: the response, scrubbed.
         transport: ``http``, ``stdio`` or ``in-process``.
     """
-    # A portal leaves it out of an answer where it is false, and stores it.
+    # A portal omits it from a response if it is false, but stores it.
     result = None if answer.result is None else {"isError": False, **answer.result}
     content = result.get("content") if result is not None else None
     blocks: list[Any] = content if isinstance(content, list) else []

@@ -1,4 +1,4 @@
-"""What goes out for an event: the captured arguments, edited and filled in where somebody says so.
+"""The arguments to send for an event: captured, edited, with redacted values supplied.
 
 Redaction marks are never sent. They are filled in by ``secrets``, or the event is refused.
 """
@@ -41,13 +41,13 @@ class Outgoing:
     """The arguments of one call.
 
     Attributes:
-        arguments: what is sent; None where the call has none. With supplied secrets in it.
+        arguments: what is sent, secrets included; None if the call has none.
         kept: what may be kept of it: the same with the redaction marks where values were supplied.
-        missing: the redacted places that nobody supplies; a call with any is never sent.
+        missing: redacted places for which no value is supplied; a call with any is never sent.
         modified: whether it is another call than the captured one.
         supplied: the secrets that were filled in.
-        scrubber: takes what was supplied out of what comes back. A plan's calls have one together:
-            a tool may repeat what an earlier call gave it.
+        scrubber: removes supplied secrets from responses. All calls of a plan share one, because a
+            tool may repeat what an earlier call gave it.
         exposed: supplied places that a portal with the usual rules would store in clear.
     """
 
@@ -71,15 +71,15 @@ def prepare(
 
     Args:
         event: the event.
-        secrets: the redacted values: by path, or by the last key of the path; or a function that
-            is called with the event and the path as text and gives the value, or None for none.
-            A text that is JSON with marks inside is one value: the whole text is supplied.
+        secrets: the redacted values, by path or by the last key of the path; or a function that is
+            called with the event and the path as text and returns the value, or None. A text that
+            is JSON with marks inside is one value: supply the whole text.
         edit: arguments to change, by name; or a function that is called with the event and a copy
-            of the arguments and gives the new ones.
+            of the arguments and returns the new ones.
         dialects: what counts as redacted.
 
     Raises:
-        ReplayError: an edit that gives no object, or that cannot be made; a value that is no JSON.
+        ReplayError: an edit that does not return an object, or fails; a value that is not JSON.
     """
     captured = _captured(event)
     marks = tuple(dialects)
@@ -124,7 +124,7 @@ def _marked(tree: Any, dialects: tuple[Dialect | str, ...]) -> list[Path]:
 
 
 def _secrets_of(value: Any, redacted: str) -> list[Any]:
-    """What of a supplied value is secret: all of it, and of JSON in a text what is new in it."""
+    """The secret part of a supplied value: all of it; for JSON in a text, what is new in it."""
     if not isinstance(value, str):
         return [value]
     known = list(text_leaves(redacted))
@@ -165,17 +165,17 @@ def _supplied(event: Event, path: Path, secrets: Secrets | None) -> Any:
 
 
 def _as_json(value: Any, option: str) -> Any:
-    """The value itself, if it is JSON: what stands for anything else is no value to call with."""
+    """The value itself if it is JSON; a substitute would be another call."""
     try:
         dumps(value)
     except (TypeError, ValueError):
-        # Its words may hold the value.
+        # The exception's text may contain the value.
         raise ReplayError(f"{option} gave a {type(value).__name__} that is no JSON") from None
     return value
 
 
 class _Absent:
-    """Nothing is there."""
+    """Nothing exists at this path."""
 
 
 _ABSENT = _Absent()
@@ -193,7 +193,7 @@ def _value_at(tree: Any, path: Path) -> Any:
 
 
 def _with(tree: Any, path: Path, value: Any) -> Any:
-    """The tree with a value put into it; the value itself where it is the whole."""
+    """The tree with a value inserted; the value itself for the empty path."""
     if not path:
         return value
     inner = tree

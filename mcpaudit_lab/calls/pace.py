@@ -16,7 +16,7 @@ __all__ = ["DEFAULT_PACE", "Pace", "Pacer", "parse_pace"]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """So many calls at once, then one every so often.
+    """A rate: a burst of calls at once, then one per interval.
 
     Attributes:
         burst: calls at once, 1 or more.
@@ -31,12 +31,12 @@ class Pace:
             raise ReplayError("a rate is 1 call or more at once, and 0 seconds or more for each")
 
     def wait_s(self, calls: int) -> float:
-        """How long so many calls are held back, with a full bucket to begin with, in seconds."""
+        """How long a number of calls is held back, starting with a full bucket, in seconds."""
         return max(0, calls - self.burst) * self.refill_s
 
     @classmethod
     def of_meta(cls, meta: Mapping[str, Any]) -> Pace | None:
-        """What a portal's ``/audit/meta`` says; None where it says nothing of use."""
+        """Read a portal's ``/audit/meta``; None if it has no usable rate."""
         replay = meta.get("replay")
         if not isinstance(replay, dict):
             return None
@@ -62,7 +62,7 @@ def parse_pace(rate: str | float | Pace | None) -> Pace | None:
     """Read a rate: calls per second, ``"10/s"``, ``"5/m"``, ``"1/12s"``, or a :class:`Pace`.
 
     Raises:
-        ReplayError: it is none of these.
+        ReplayError: the text is not a rate.
     """
     if rate is None or isinstance(rate, Pace):
         return rate
@@ -82,7 +82,7 @@ class Pacer:
     Args:
         pace: how fast; None for no limit.
         clock: monotonic seconds.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Pacer:
         self._bucket = Bucket(float(self._pace.burst if self._pace else 0), clock())
 
     def wait(self) -> None:
-        """Take a token, waiting for it where there is none."""
+        """Take a token; wait for one if the bucket is empty."""
         if self._pace is None:
             return
         while True:

@@ -1,7 +1,7 @@
 """How often a key may do something: a token bucket for each.
 
-A bucket begins full, with ``burst`` tokens; one comes back every ``refill_s`` seconds. What takes a
-token without getting one is told how long to wait, and spends nothing.
+A bucket starts full, with ``burst`` tokens; one is added every ``refill_s`` seconds. A caller that
+gets no token learns how long to wait, and spends nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Verdict:
     """Whether a token was given.
 
     Attributes:
-        wait_s: seconds until there is one; 0.0 where there was.
+        wait_s: seconds until there is a token; 0.0 if there was one.
     """
 
     wait_s: float = 0.0
@@ -44,7 +44,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """The tokens of one key at one moment. A value: taking gives a new one.
+    """The tokens of one key at one moment, immutable: taking one returns a new value.
 
     Attributes:
         tokens: 0 to ``burst``, fractions included.
@@ -66,7 +66,7 @@ class Bucket:
 
 
 class RateLimiter(Protocol):
-    """What gives tokens: for one process (:class:`TokenBuckets`), or shared by several."""
+    """A source of tokens: for one process (:class:`TokenBuckets`) or shared by several."""
 
     @property
     def burst(self) -> int:
@@ -130,7 +130,7 @@ class TokenBuckets:
 
 
 def check_budget(burst: int, refill_s: float) -> None:
-    """Refuse what is no budget.
+    """Check the settings of a bucket.
 
     Raises:
         ValueError: a burst under 1, or a refill that is not a number of seconds above 0.

@@ -34,7 +34,7 @@ def not_whole(
 
 
 def not_captured(event: Event) -> Refusal | None:
-    """Why there is no call to send."""
+    """Why the event has no call to send; None if it has one."""
     payload = event.payload
     if event.error_category == "auth":
         detail = "its caller was never let in"
@@ -51,7 +51,7 @@ def not_captured(event: Event) -> Refusal | None:
 
 
 class RefusalReason(StrEnum):
-    """Why an event is not replayed. The values are what frames and JSON hold."""
+    """Why an event is not replayed, as in frames and JSON."""
 
     NO_PAYLOAD = "no_payload"
     """The lab has the event's summary only."""
@@ -95,7 +95,7 @@ class Refusal:
     Attributes:
         reason: which of the reasons.
         detail: the same for a person, without a value of the call.
-        paths: where in the arguments, as text; empty where it is not about a place.
+        paths: places in the arguments, as text; empty if it is not about a place.
     """
 
     reason: RefusalReason

@@ -1,7 +1,7 @@
-"""Taking supplied secrets out of whatever would be kept.
+"""Removing supplied secrets from everything that is stored or shown.
 
-A tool may echo what it was given: as it is, inside a longer text, inside JSON inside a text, or
-escaped for a URL or a page. What is looked for is the values, not the keys.
+A tool may echo its arguments: unchanged, inside a longer text, inside JSON in a text, or escaped
+for a URL or HTML. The values are searched for, not the keys.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcpaudit_lab.record import REDACTED, dumps, has_duplicate_keys, loads, same
 
 __all__ = ["Scrubber", "scrubbed_logs", "text_leaves"]
 
-# A number so short stands for too many other things to be looked for inside texts.
+# A shorter number matches too many unrelated places inside texts.
 _NUMBER_MIN = 4
 _JSON_STARTS = ("{", "[", '"')
 # JSON in a text in JSON in a text: so deep is looked.
@@ -30,7 +30,7 @@ _LIBRARIES = ("mcp", "httpx2", "httpcore2", "client")
 
 
 class Scrubber:
-    """Replaces secrets by the mark of a redacted value. It is false where there are none.
+    """Replaces secrets by the redaction mark. It is false if there are no secrets.
 
     Args:
         secrets: any JSON values; of containers, every text and number in them.
@@ -61,7 +61,7 @@ class Scrubber:
         return self._clean_text(text, _TEXT_LEVELS)
 
     def clean(self, value: Any) -> Any:
-        """A copy of a JSON value without secrets, in its keys too; itself where there is nothing.
+        """A copy of a JSON value without secrets, keys included; the value itself if it has none.
 
         Nesting is bounded by memory alone.
         """
@@ -80,7 +80,7 @@ class Scrubber:
         except RecordError:
             return text
         cleaned = self._clean(value, levels)
-        # Of a key that is there twice only the last value was looked at.
+        # For a repeated key, only the last value was examined.
         if same(cleaned, value, spelling=True) and not has_duplicate_keys(text):
             return text
         return dumps(cleaned)
@@ -142,7 +142,7 @@ def text_leaves(text: str) -> Iterator[Any]:
 
 
 def _spellings(text: str) -> Iterator[str]:
-    """The ways in which a text may stand inside another one."""
+    """The spellings that a text may have inside another text."""
     yield text
     yield repr(text)[1:-1]
     yield html.escape(text)
@@ -187,6 +187,6 @@ class _LogRule(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = self._scrubber.clean_text(record.getMessage()), ()
-        # An exception's text may quote what came.
+        # An exception's text may quote the response.
         record.exc_info = record.exc_text = None
         return True

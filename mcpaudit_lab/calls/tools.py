@@ -24,9 +24,9 @@ class ToolFacts:
 
     Attributes:
         name: its name.
-        schema: its input schema, or None where nobody knows it.
-        annotations: its annotations, or None where nobody knows whether it has any.
-        definition: the whole definition, or None where it is not known.
+        schema: its input schema, or None if it is not known.
+        annotations: its annotations, or None if it is not known whether it has any.
+        definition: the whole definition, or None if it is not known.
     """
 
     name: str
@@ -48,8 +48,8 @@ class ToolFacts:
     def destructive(self) -> bool:
         """Whether it claims to destroy.
 
-        A tool that says it is not read-only and no more counts: ``destructiveHint`` is true unless
-        told otherwise (MCP, ToolAnnotations). One that says nothing at all claims nothing.
+        A tool that only says that it is not read-only counts: ``destructiveHint`` defaults to true
+        (MCP, ToolAnnotations). A tool without annotations claims nothing.
         """
         if self.read_only:
             return False
@@ -77,15 +77,15 @@ def schema_check(schema: Mapping[str, Any]) -> Callable[[Any], list[tuple[str, s
     Nothing is fetched for a ``$ref``: one that leads out of the schema cannot be checked.
 
     Returns:
-        A function of the arguments. It gives path and the schema's keyword that is not met, without
-        any value; a few at most. It gives None where the schema is none, or cannot be checked.
+        A function of the arguments. It returns the path and the violated schema keyword of up to a
+        few errors, without values; None if the schema is invalid or cannot be checked.
     """
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    # The schema comes from elsewhere; whatever is wrong with it, it vouches for nothing.
+    # The schema is foreign; if anything is wrong with it, it proves nothing.
     wrong = (SchemaError, Unresolvable, RecursionError, TypeError, ValueError, AttributeError)
     try:
         validator_class = validator_for(schema, default=Draft202012Validator)

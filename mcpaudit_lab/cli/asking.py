@@ -243,7 +243,7 @@ def _run(lab: Lab, statement: str) -> SqlResult:
 
 
 def _unique(names: Iterable[str]) -> list[str]:
-    """Names of which none hides another: the second ``n`` is ``n_2``."""
+    """Unique names: the second ``n`` becomes ``n_2``."""
     unique: dict[str, None] = {}
     for name in names:
         wanted, number = name, 1

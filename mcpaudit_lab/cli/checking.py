@@ -115,7 +115,7 @@ def _is_lab(case: Path) -> bool:
     if not case.is_file():
         return False
     with case.open("rb") as file:
-        # The magic bytes of a DuckDB file stand behind a checksum.
+        # A DuckDB file has its magic bytes after a checksum.
         return file.read(12)[8:] == b"DUCK"
 
 

@@ -1,4 +1,4 @@
-"""Commands that bring events in, write them out, and say where they came from."""
+"""Commands that load events, write them, and show their sources."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def load(
 
     inputs: list[str | IO[Any]] = [sys.stdin.buffer if name == "-" else name for name in files]
     try:
-        # Before a lab is made for nothing.
+        # Check before a lab is created in vain.
         find_inputs(inputs)
     except NothingToLoad as error:
         click.echo(f"{visible(str(error))}; nothing was loaded", err=True)

@@ -98,7 +98,7 @@ def compare(
     try:
         comparison = lab.compare(*(find_id(lab, text) for text in ids), ignore=ignore)
     except EventNotFound as error:
-        # Unlike in `show`, where it is an answer: the question was whether two events are equal.
+        # Exit with 2, unlike `show`: the question was whether two events are equal.
         raise Trouble(str(error)) from None
     return _print_comparison(comparison, as_json)
 

@@ -70,7 +70,7 @@ refused_read_only = click.option(
     help="Refused here: this command writes into the lab.",
 )
 
-# Option, what it takes, help. The names are those of the query string, with - for _.
+# Option, metavar, help. The names are those of the query string, with - for _.
 _TEXTS: Final = (
     ("tool", "NAME", "Name of the tool; may be repeated, as others here, for either."),
     ("user", "SUBJECT", "Who called, such as apikey:ci-runner."),
@@ -120,7 +120,7 @@ def lab_option(command: Command) -> Command:
 
 
 def written_lab_option(command: Command) -> Command:
-    """The same for a command that writes into a lab that is there."""
+    """The same for a command that writes into an existing lab."""
 
     @functools.wraps(command)
     def wrapped(*, lab_path: Path, **options: Any) -> int:
@@ -137,7 +137,7 @@ def new_lab_option(command: Command) -> Command:
 
 @contextmanager
 def open_existing(path: Path, *, read_only: bool = False) -> Iterator[Lab]:
-    """Open a lab that is there already: a question makes no file."""
+    """Open an existing lab: a query must not create a file."""
     if not path.exists():
         from mcpaudit_lab.record import visible
 
@@ -249,7 +249,7 @@ def find_id(lab: Lab, text: str) -> str:
 
     Raises:
         EventNotFound: no event has it.
-        Trouble: it is no id, or the first digits of several.
+        Trouble: an invalid id, or digits that several ids start with.
     """
     from mcpaudit_lab.record import parse_id, visible
 

@@ -30,7 +30,7 @@ __all__ = [
 
 
 def escape_json(text: str) -> str:
-    """JSON text in which every character that does not print stands as an escape.
+    """JSON text in which every unprintable character is escaped.
 
     It means the same, and may go to a terminal.
     """
@@ -125,11 +125,11 @@ def print_rows(
     as_json: bool,
     json_columns: Container[str] = (),
 ) -> int:
-    """Write rows; gives how many.
+    """Write rows; returns how many.
 
     Args:
         rows: values by name.
-        columns: those that a person is shown; None for all of the first row.
+        columns: the columns to show; None for all of the first row.
         as_json: write whole rows as JSON lines.
         json_columns: columns whose text is JSON already.
     """

@@ -42,12 +42,12 @@ def pull(
 ) -> int:
     """Fetch from a portal what the lab does not have yet.
 
-    URL is the portal's, such as http://localhost:8080, or stands in MCPAUDIT_URL. The API key
-    stands in MCPAUDIT_API_KEY, since what is typed shows in the list of processes. What came is
-    kept when it is stopped; the same command goes on from there, and later fetches what is new.
+    URL is the portal's, such as http://localhost:8080; MCPAUDIT_URL by default. Put the API key
+    into MCPAUDIT_API_KEY, because arguments show in the list of processes. If it is stopped,
+    everything fetched is kept; the same command continues, and later fetches new events.
 
-    Exit status: 1 if the lab does not have all that the portal has, or something contradicts what
-    it had; the rest is loaded.
+    Exit status: 1 if the lab still lacks events of the portal, or events contradict the lab; the
+    rest is loaded.
     """
     from mcpaudit_lab.lab import Lab
     from mcpaudit_lab.portal import PortalClient

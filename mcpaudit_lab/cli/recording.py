@@ -1,4 +1,4 @@
-"""The command that stands between a client and a server: ``record``."""
+"""The command ``record``: a proxy between a client and a server."""
 
 from __future__ import annotations
 

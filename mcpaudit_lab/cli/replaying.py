@@ -1,4 +1,4 @@
-"""Commands that call again what was captured: ``plan`` and ``replay``."""
+"""Commands that send captured calls again: ``plan`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -202,10 +202,10 @@ def plan(
 ) -> int:
     """Say which events would be called again, and why others not.
 
-    Nothing is called. Events are those of the IDs, or of the filters; what is not allowed is
+    Nothing is called. Events are given by IDs or by filters; calls that are not allowed are
     refused.
 
-    Exit status: 1 if any is refused, or there is none.
+    Exit status: 1 if any call is refused, or there is none.
     """
     from mcpaudit_lab.display import PLAN_COLUMNS
 
@@ -259,8 +259,8 @@ def replay(
 ) -> int:
     """Call captured calls again and keep the answers in the lab.
 
-    They are called one after another, and the calls are those that `plan` shows with the same
-    options. Stopped, the same command goes on; nothing is sent twice. `compare --replays` compares.
+    Sends the calls that `plan` shows with the same options, one after another. If it is stopped,
+    the same command continues; nothing is sent twice. `compare --replays` compares.
 
     Exit status: 1 if a call was refused, failed, has no known outcome, is left, or its result
     differs from the original's.

@@ -123,10 +123,10 @@ def serve(
 ) -> int:
     """Run an audited portal with the twelve test tools.
 
-    It runs until it is told to end.
+    Runs until it receives SIGTERM or Ctrl-C.
 
-    MCP is at /mcp, the events are under /api/v1/portal. SIGTERM ends open streams, lets calls
-    finish for three seconds, and stores what is queued.
+    MCP is at /mcp, the events are under /api/v1/portal. On SIGTERM, open streams end, running calls
+    have three seconds to finish, and the queue is stored.
 
     Exit status: 0 where SIGTERM or Ctrl-C ended it and every call is stored; 1 where events were
     lost, which the log names.

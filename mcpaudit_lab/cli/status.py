@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what is said when something is wrong."""
+"""Exit statuses of commands, and error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NEXT: Final[dict[type, str]] = {
 }
 
 
-# What is missing and how to give it, by the environment variable that may hold it.
+# Missing values and how to supply them, by environment variable.
 _MISSING: Final = {
     "MCPAUDIT_LAB": (
         "Name the lab, --lab FILE, or once: export MCPAUDIT_LAB=FILE. "
@@ -89,7 +89,7 @@ class CommandGroup(click.Group):
 
 
 def _forget_output() -> None:
-    """Let the interpreter's last flush go nowhere: nobody reads standard output any more."""
+    """Discard the interpreter's last flush: nobody reads standard output any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -46,7 +46,7 @@ def wrap(
     Without SERVER every server in FILE is wrapped.
 
     FILE is claude_desktop_config.json, .mcp.json, or the mcp.json of VS Code or Cursor. Comments
-    and order stay, a copy is kept beside it, and `unwrap` gives back the bytes that were there.
+    and order are kept, a backup is written beside it, and `unwrap` restores the original bytes.
 
     Exit status: 1 where no server was wrapped.
     """

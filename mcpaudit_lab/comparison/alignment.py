@@ -14,7 +14,7 @@ from mcpaudit_lab.record import Marks
 
 __all__ = ["ABSENT", "ListAligner", "Row", "align", "common_pairs"]
 
-# Positions of two elements that stand against each other; -1 where a side has no such element.
+# Positions of two elements that are paired; -1 where a side has no such element.
 Step: TypeAlias = tuple[int, int]
 # The same with the elements: position, left and right element.
 Row: TypeAlias = tuple[int, Any, Any]
@@ -27,20 +27,20 @@ class _Absent:
 ABSENT: Final[Any] = _Absent()
 """In place of a value: this side has no such key or element."""
 
-# The digest of an element that is left aside: that of another such element, and of no value.
+# The digest of an ignored element: equal for all ignored elements, different from any value's.
 _LEFT_ASIDE = "~"
 # Pairs of equal elements that one alignment looks at, before it makes do with fewer.
 _PAIRS_MAX = 100_000
-# Short lists are searched for equal elements with ==, up to so many comparisons.
+# Short lists are searched for equal elements with ==, up to this many comparisons.
 _SHORT = 400
 
 
 class ListAligner:
-    """Aligns the lists of two trees, which must not change meanwhile.
+    """Aligns the lists of two trees, which must not change during the comparison.
 
     Args:
         marks: what counts as redacted, if anything does.
-        matcher: what to leave aside, if anything.
+        matcher: what to ignore, if anything.
     """
 
     __slots__ = ("_marks", "_matcher", "_memo", "_starts")
@@ -59,7 +59,7 @@ class ListAligner:
         Args:
             left: one list.
             right: the other.
-            state: where the matcher stands at the lists.
+            state: the matcher's state at the lists.
             quick: compare with ``==`` first. Doing so at every depth would be quadratic.
 
         Returns:
@@ -119,7 +119,7 @@ class ListAligner:
         right_digests = self._element_digests(right, head, state)
         steps = align(left_digests, right_digests)
         if steps is None or state is not None:
-            # Equal elements may differ in what is left aside, which is to be counted.
+            # Equal elements may differ in ignored parts, which must be counted.
             return steps
         return [
             (i, j)
@@ -160,12 +160,12 @@ def align(left: Sequence[Digest], right: Sequence[Digest]) -> list[Step] | None:
 
     Args:
         left: the digests of the elements of one list.
-        right: those of the other.
+        right: the elements of the other list.
 
     Returns:
         Steps in order, each position once, or None if the second list is the first in another
-        order. Equal elements at both ends are set against each other, then those of
-        :func:`common_pairs`; what stands between is paired off from the front. If between the ends
+        order. Equal elements at both ends are paired, then those of :func:`common_pairs`; the
+        elements between them are paired from the front. If between the ends
         a digest is None, all of that is paired off: what a redacted value equals would be a guess.
     """
     n, m = len(left), len(right)
@@ -204,10 +204,10 @@ def _paired_off(left: range, right: range) -> Iterator[Step]:
 def common_pairs(left: list[str], right: list[str]) -> list[tuple[int, int]]:
     """A longest common subsequence of two lists of digests, as rising pairs of positions.
 
-    It is the same whichever list comes first, save that the pairs are turned round. The work is
-    n log n in the number of pairs of equal elements. Where there are more than 100,000 such pairs
-    (long lists of few different values) only the first occurrence is paired with the first, the
-    second with the second and so on: the subsequence may then be shorter than the longest.
+    The result is symmetric: swapping the lists swaps the pairs. The work is n log n in the number
+    of pairs of equal elements. If there are more than 100,000 such pairs (long lists of few
+    different values), only the first occurrence is paired with the first, the second with the
+    second and so on: the subsequence may then be shorter than the longest.
     """
     if left > right:
         return [(i, j) for j, i in common_pairs(right, left)]

@@ -28,13 +28,13 @@ class Change:
     """One difference between a left and a right tree.
 
     Attributes:
-        path: where. Positions in lists are those of the left tree, save the last one of something
-            added, which is its position in the right tree.
+        path: the place. Positions in lists are those of the left tree; only the last position of an
+            added element is that of the right tree.
         kind: ``value``: another value of the same type (a number is one type); ``type``: a value of
-            another type; ``order``: the same elements in another order, told of the whole list;
-            ``removed`` or ``added``: a key or an element that only the left or the right has.
-        left: the value in the left tree; None where it was ``added``.
-        right: the value in the right tree; None where it was ``removed``.
+            another type; ``order``: the same elements in another order, reported for the whole
+            list; ``removed`` or ``added``: a key or an element that only the left or the right has.
+        left: the value in the left tree; None if it was ``added``.
+        right: the value in the right tree; None if it was ``removed``.
     """
 
     path: Path
@@ -84,12 +84,12 @@ def change_dict(change: Change) -> dict[str, Any]:
 
 
 def cut(text: str, width: int) -> str:
-    """A text, cut at so many characters."""
+    """A text, cut after a number of characters."""
     return text if len(text) <= width else f"{text[:width]}…"
 
 
 def shown_change(change: Change, width: int) -> str:
-    """A change's values on one line, each side cut at so many characters."""
+    """A change's values on one line, each side cut after a number of characters."""
     if change.kind is ChangeKind.ORDER:
         return f"the same {len(change.left)} elements in another order"
     if text := lines_diff(change):

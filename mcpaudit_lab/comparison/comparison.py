@@ -14,7 +14,7 @@ error          ``response_error``
 notifications  each notification's ``method`` and ``params``, in order
 =============  ===================================================================================
 
-What is left aside, since it differs between any two calls or says nothing about their outcome:
+Ignored, because it differs between any two calls or says nothing about their outcome:
 
 ==========================================  ======================================================
 ``id``, ``request_id``, ``session_id``      which call it was
@@ -31,10 +31,10 @@ a notification's ``ts`` and ``id``          when it was sent
 members this package does not know          nobody knows what they are
 ==========================================  ======================================================
 
-Three values, never two: where one side was redacted, truncated or not captured, the path is
-``unknown``, which is neither equal nor changed. A side that was truncated is unknown as a whole,
-even if the summary tells a part of it. Absence is something known: a key that only one side has is
-a change, though its value is redacted.
+There are three values: if one side was redacted, truncated or not captured, the path is
+``unknown``, which is neither equal nor changed. A truncated side is unknown as a whole, even if the
+summary contains a part of it. Absence is known: a key that only one side has is a change, even if
+its value is redacted.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _TEXT_LINES_MAX: Final = 60
 
 
 class Verdict(StrEnum):
-    """What can be said of two sides."""
+    """The result of comparing two sides."""
 
     EQUAL = "equal"
     CHANGED = "changed"
@@ -109,8 +109,8 @@ class Section:
 
     Attributes:
         changes: in document order.
-        unknown: paths at which nothing can be said; that of the section itself if it was
-            truncated or not captured.
+        unknown: paths that cannot be compared; the section's own path if it was truncated or not
+            captured.
     """
 
     changes: tuple[Change, ...] = ()
@@ -118,7 +118,7 @@ class Section:
 
     @property
     def verdict(self) -> Verdict:
-        """Changed if there is a change, else unknown if anything is, else equal."""
+        """Changed if there is a change, else unknown if anything is unknown, else equal."""
         if self.changes:
             return Verdict.CHANGED
         return Verdict.UNKNOWN if self.unknown else Verdict.EQUAL
@@ -139,7 +139,7 @@ class Comparison:
         left: the first event.
         right: the second.
         sections: the sections by name, in the order of :data:`SECTIONS`.
-        ignored: how many places were left aside by ``ignore`` although the sides differ there.
+        ignored: number of places that differ but were ignored because of ``ignore``.
     """
 
     left: Event
@@ -148,7 +148,7 @@ class Comparison:
     ignored: int = 0
 
     def __reduce__(self) -> tuple[type[Comparison], tuple[object, ...]]:
-        """A view of a dict that nobody changes cannot be pickled; the dict can."""
+        """A mapping proxy cannot be pickled; its dict can."""
         return Comparison, (self.left, self.right, dict(self.sections), self.ignored)
 
     @property
@@ -171,7 +171,7 @@ class Comparison:
 
     @property
     def ids(self) -> tuple[str, str]:
-        """The ids of both events; empty where one has none."""
+        """The ids of both events; an empty text for an event without one."""
         return self.left.id, self.right.id
 
     @property
@@ -180,9 +180,9 @@ class Comparison:
         return self.left.duration_ms, self.right.duration_ms
 
     def counts(self) -> dict[str, int]:
-        """How many changes of each kind there are, and under ``unknown`` how many unknown paths.
+        """Number of changes of each kind, and of unknown paths under ``unknown``.
 
-        Every kind is there, with 0 if need be.
+        Every kind is present, with 0 if there is none.
         """
         counts = {kind.value: 0 for kind in ChangeKind}
         for change in self.changes:
@@ -214,7 +214,7 @@ class Comparison:
         }
 
     def describe(self, *, changes_max: int = _DESCRIBED_MAX, width: int = 60) -> str:
-        """A report of several lines for a terminal: verdict, changes, then what is unknown.
+        """A report of several lines for a terminal: verdict, changes, unknown paths.
 
         Control characters and others that a terminal would obey are shown as escapes.
 
@@ -279,14 +279,14 @@ def compare(
     Args:
         a: the left event, with or without its payload.
         b: the right one.
-        ignore: patterns of paths to leave aside, with all below them, such as
+        ignore: patterns of paths to ignore, with everything below them, such as
             ``response.structuredContent.ms`` or ``response.content[*].text.**.took_ms``; see
-            :mod:`.comparison.paths`. The first segment is a section or a wildcard; ``params``
-            and ``result`` are taken for ``param`` and ``response``.
+            :mod:`.comparison.paths`. The first segment is a section or a wildcard; ``params`` and
+            ``result`` mean ``param`` and ``response``.
         dialects: which redaction marks count.
 
     Raises:
-        FilterError: for a pattern that is malformed or begins with no section.
+        FilterError: a malformed pattern, or one that does not start with a section.
         ValueError: for a dialect that does not exist.
     """
     matcher = _matcher((ignore,) if isinstance(ignore, str | PathPattern) else tuple(ignore))

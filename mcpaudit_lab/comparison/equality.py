@@ -1,7 +1,7 @@
 """Quick looks at two JSON values: equal for sure, or not known to be.
 
-Python's ``==`` is fast, but not JSON's: to it ``True`` is ``1``, and it fails on deep values. What
-it calls different is different; what it calls equal needs a second look at the types.
+Python's ``==`` is fast, but not JSON's equality: ``True == 1``, and it fails on deep values. Values
+that it calls different are different; values that it calls equal need a check of their types.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = [
 
 Digest: TypeAlias = str | None
 
-# A number with as many digits before the point is no int, nor equal to one: see jsontext.
+# A number with as many digits before the point is neither an int nor equal to one: see jsontext.
 _INT_DIGITS = 5000
 # Nor is one beyond 1e308 equal to a float.
 _FLOAT_DIGITS = 310
 
 
 class JsonText(str):
-    """A text that was found to be JSON, with what it says.
+    """A text that is JSON, with its parsed value.
 
     Two of them are ``==`` if what they say is, whatever the spelling; else it is a ``str``.
 
@@ -66,7 +66,7 @@ class JsonText(str):
 
 
 class Digests:
-    """Digests of the values of two trees, which must not change meanwhile.
+    """Digests of the values of two trees, which must not change during the comparison.
 
     Args:
         marks: what counts as redacted, if anything does.
@@ -81,14 +81,14 @@ class Digests:
         self._memo: dict[tuple[int, State | None], Digest] = {}
 
     def of(self, value: Any, state: State | None = None) -> Digest:
-        """The digest of a value at any depth, or None if there is a redaction mark in it.
+        """The digest of a value at any depth, or None if it contains a redaction mark.
 
         Args:
             value: a JSON value.
-            state: where the matcher stands at the value.
+            state: the matcher's state at the value.
 
         Raises:
-            TypeError: for what is not JSON.
+            TypeError: a value that JSON does not have.
         """
         if not isinstance(value, dict | list | tuple | JsonText):
             return self._scalar(value)
@@ -140,8 +140,8 @@ class Digests:
                 digest = self._scalar(child)
             if digest is None:
                 return None
-            # The lengths keep what is put together apart. A position is told, since elements may
-            # be left out before it.
+            # The lengths keep concatenated parts apart. The position is included, since elements
+            # may be left out before it.
             name = str(segment)
             parts.append(f"{len(name)}:{name}={len(digest)}:{digest}")
         if isinstance(node, dict):
@@ -206,7 +206,7 @@ def kind_of(value: Any) -> str:
     """The JSON type of a value, subclasses and tuples included.
 
     Raises:
-        TypeError: for what is not JSON.
+        TypeError: a value that JSON does not have.
     """
     kind = _KINDS.get(type(value))
     if kind is not None:
@@ -246,10 +246,10 @@ def identical(left: Any, right: Any, unless: Iterable[bytes] = ()) -> bool:
 
 
 def surely_equal(left: Any, right: Any, starts: frozenset[str] | None) -> bool:
-    """Whether two JSON values are equal and surely hold no redaction mark.
+    """Whether two JSON values are certainly equal and without redaction marks.
 
-    False says nothing: they may still be equal, written differently, or hold strings that only
-    start like a mark.
+    False decides nothing: they may still be equal but written differently, or contain strings that
+    only start like a mark.
 
     Args:
         left: one value.

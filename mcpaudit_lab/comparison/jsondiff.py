@@ -53,7 +53,7 @@ class Findings:
     Attributes:
         changes: in document order of the left tree.
         unknown: paths at which a redacted value hides whether anything changed.
-        ignored: how many places were left aside although the two sides are not written the same.
+        ignored: number of ignored places whose two sides are not written the same.
     """
 
     changes: tuple[Change, ...] = ()
@@ -69,10 +69,9 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
     by position after they were aligned:
 
     - equal elements at both ends are set aside;
-    - if what is left over are the same elements in another order, the list has one ``order``
-      change;
-    - otherwise the elements that both lists have in the same order stay, and what stands between
-      them is paired off, changed against changed; the rest was ``removed`` or ``added``.
+    - if the remaining elements are the same in another order, the list has one ``order`` change;
+    - otherwise elements that both lists have in the same order are kept, and the elements between
+      them are paired, changed with changed; the rest was ``removed`` or ``added``.
 
     Trees can be nested to any depth. The time grows with the size of the trees, times its logarithm
     for long lists. Two bounds keep it so: long lists of few different values are aligned less than
@@ -83,16 +82,16 @@ def diff(a: Any, b: Any, *, ignore: Iterable[str | PathPattern] = ()) -> tuple[C
     Args:
         a: the left value.
         b: the right value.
-        ignore: patterns of paths to leave aside, with all below them; see
+        ignore: patterns of paths to ignore, with everything below them; see
             :mod:`mcpaudit_lab.comparison.paths`.
 
     Returns:
-        The changes in document order of ``a``, additions where they stand in ``b``, in objects
-        last. Empty if the values are equal.
+        The changes in document order of ``a``, additions at their place in ``b``, in objects last.
+        Empty if the values are equal.
 
     Raises:
         FilterError: for a malformed pattern.
-        TypeError: for what is not JSON.
+        TypeError: a value that JSON does not have.
     """
     if not ignore and identical(a, b):
         return ()
@@ -108,15 +107,14 @@ def examine(
     matcher: PathMatcher | None = None,
     marks: Marks | None = None,
 ) -> Findings:
-    """Compare two JSON values of which parts may be redacted or of no interest.
+    """Compare two JSON values, parts of which may be redacted or ignored.
 
-    Where one side or both have a redaction mark, that path is unknown, whatever stands on the other
-    side: a mark says nothing about the value, and two equal marks say nothing about two values. A
-    key or element that only one side has is a change, also where it holds a mark: that it is there
-    is known. Since a mark may stand for any value, lists with marks in them are not aligned: when
-    equal elements without marks were set aside at both ends, the rest is compared by position.
-    Replacing a value by a mark therefore never makes two trees equal, and changes nothing that was
-    unknown into a change.
+    If one side or both have a redaction mark, that path is unknown, whatever the other side is: a
+    mark says nothing about the value, and neither do two equal marks. A key or element that only
+    one side has is a change, even if its value is a mark: its presence is known. Since a mark may
+    hide any value, lists with marks are not aligned: after equal elements without marks are paired
+    at both ends, the rest is compared by position. Replacing a value by a mark therefore never
+    makes two trees equal, and never turns an unknown into a change.
 
     A :class:`.comparison.equality.JsonText` against another is compared as JSON, below the
     segment ``{json}``; but as text where only a key given twice makes the two differ.
@@ -124,11 +122,11 @@ def examine(
     Args:
         left: one value.
         right: the other.
-        matcher: what to leave aside, from :func:`~mcpaudit_lab.comparison.paths.compile_patterns`.
+        matcher: what to ignore, from :func:`~mcpaudit_lab.comparison.paths.compile_patterns`.
         marks: what counts as redacted; without it nothing does.
 
     Raises:
-        TypeError: for what is not JSON.
+        TypeError: a value that JSON does not have.
     """
     walk = _Walk(matcher, marks)
     walk.run(left, right)
@@ -165,7 +163,7 @@ class _InTurn:
 
 
 class _Walk:
-    """One comparison of two trees: the findings so far, and the path to where it is."""
+    """One comparison of two trees: the findings so far, and the current path."""
 
     __slots__ = (
         "_aligner",
@@ -199,7 +197,7 @@ class _Walk:
     def _descend(  # noqa: C901, PLR0912, PLR0915 - the hot loop: a call per pair doubles its time
         self, left: Any, right: Any, state: State | None
     ) -> None:
-        """Walk two containers in step. Those still open wait on a stack of ours, not Python's."""
+        """Walk two containers in step. Open ones are on a stack of ours, not on Python's."""
         path, matcher = self._path, self._matcher
         starts = self._marks.starts if self._marks else None
         waiting: list[_Frame] = []
@@ -256,15 +254,15 @@ class _Walk:
                     return
                 members, left, right, ragged, state = waiting.pop()
                 path.pop()
-                # Where no pattern leads into a container, none leads to what is in it.
+                # If no pattern leads into a container, none leads to its contents.
                 below = None
 
     def _open(self, left: Any, right: Any, state: State | None) -> tuple[Iterator[Any], Any, bool]:
         """How to walk two containers of one kind.
 
         Returns:
-            The members of the left one, each with its segment; what gives the right member for a
-            segment, if asked in this order; whether the right one is known to have other keys.
+            The left members, each with its segment; a function that returns the right member for a
+            segment, if called in this order; whether the right side is known to have other keys.
         """
         if type(left) is dict:
             return iter(left.items()), right, len(left) != len(right)
@@ -309,7 +307,7 @@ class _Walk:
         return marks is not None and isinstance(value, str) and bool(marks.is_mark(value))
 
     def _lump(self, segment: Segment, one: Any, other: Any, state: State | None) -> bool:
-        """Settle two containers unopened, if the paths of what is in them could be too much."""
+        """Decide two containers without opening them, if the paths inside could be too long."""
         if len(self._path) * (len(one) + len(other)) <= self._room:
             return False
         self._aligner = self._aligner or ListAligner(self._marks, self._matcher)

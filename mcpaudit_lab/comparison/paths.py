@@ -1,16 +1,17 @@
-"""Where a value stands in a JSON tree: paths, their text, and patterns over them.
+"""Places in a JSON tree: paths, their text form, and patterns over them.
 
 A path is a tuple: a ``str`` for each key, an ``int`` for each position in a list. Its text joins
 keys with dots and puts positions into brackets: ``response.content[0].text``. A key that is not a
 plain word is a JSON string in brackets, so that no key can pass for a path: ``extras["a.b"]``,
 ``[""]``, ``items["0"]``. The empty path, the tree itself, is ``$``.
 
-A pattern is the same text with two more segments: ``*`` (or ``[*]``) is any one key or position,
-``**`` any number of segments, none too. A bare word may hold whatever is not ``. [ ] " *`` or a
-control character, so ``headers.user agent`` is a pattern, though the text of that path has quotes.
+A pattern has the same syntax with two more segments: ``*`` (or ``[*]``) is any one key or position,
+``**`` any number of segments, including none. A bare word may contain anything but ``. [ ] " *``
+and control characters, so ``headers.user agent`` is a pattern, although the text of that path has
+quotes.
 
-One segment is no key of the tree: :data:`JSON_TEXT` stands for "the text, read as JSON", as in
-``response.content[0].text.{json}.user.id``. Patterns may leave it out.
+One segment is not a key of the tree: :data:`JSON_TEXT` means "the text, parsed as JSON", as in
+``response.content[0].text.{json}.user.id``. Patterns may omit it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ JSON_TEXT: Final = "{json}"
 
 
 class Wildcard(Enum):
-    """A segment of a pattern that stands for others."""
+    """A wildcard segment of a pattern."""
 
     ONE = "*"
     MANY = "**"
@@ -65,7 +66,7 @@ _HINT = 'write it as a.b, a[0], a["b.c"], with * for any one segment and ** for 
 def format_path(path: Iterable[Segment | Wildcard]) -> str:
     """The text of a path. Read as a pattern it matches this path.
 
-    It holds no control character, lone surrogate or invisible character: a key that has one is
+    It contains no control character, lone surrogate or invisible character: keys with one are
     written with JSON escapes.
     """
     parts: list[str] = []
@@ -85,7 +86,7 @@ def format_path(path: Iterable[Segment | Wildcard]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PathPattern:
-    """Which paths are meant. ``str()`` gives its text; :func:`parse_path_pattern` reads one.
+    """A set of paths. ``str()`` returns its text; :func:`parse_path_pattern` parses one.
 
     Attributes:
         segments: keys, positions and wildcards.
@@ -121,7 +122,7 @@ def parse_path_pattern(text: str) -> PathPattern:
     while position < len(text):
         found = _SEGMENT.match(text, position)
         bracketed = text.startswith("[", position)
-        # A dot stands between segments: not before the first, and before each further word.
+        # A dot separates segments: none before the first, one before each further word.
         if found is None or (not bracketed and bool(found["dot"]) == (position == 0)):
             raise _malformed(text, position)
         segments.append(_segment(found, text))
@@ -209,7 +210,7 @@ class PathMatcher:
         return self._closed(reached)
 
     def _closed(self, places: set[tuple[int, int]]) -> State | None:
-        """Add the places reached by letting ``**`` stand for nothing."""
+        """Add the places reached if ``**`` matches no segment."""
         pending = list(places)
         while pending:
             number, place = pending.pop()

@@ -59,7 +59,7 @@ FILLER: Final = "tool returned IsError"
 
 
 def known_sections(event: Event) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What is known of a call, by section, and the sections of which nothing is."""
+    """The known parts of a call, by section, and the sections that are unknown."""
     wire = event.wire
     summary = {name: wire[name] for name in SUMMARY_MEMBERS if wire.get(name)}
     summary.setdefault("success", False)
@@ -99,7 +99,7 @@ def _without_noise(notification: dict[str, Any]) -> dict[str, Any]:
 
 
 def surely_equal(left: dict[str, Any], right: dict[str, Any], marks: Marks) -> bool:
-    """Whether two calls are equal and nothing in them is redacted, as far as a quick look tells.
+    """Whether two calls are certainly equal and without redaction, after a quick check.
 
     False says nothing.
     """
@@ -110,7 +110,7 @@ def open_texts(left: dict[str, Any], right: dict[str, Any], marks: Marks) -> boo
     """Make the texts in both results that are JSON ready to be compared as JSON, if need be.
 
     Returns:
-        Whether it was done; :func:`close_texts` undoes it in what is found.
+        Whether texts were opened; :func:`close_texts` undoes it in the findings.
     """
     one, other = _content(left), _content(right)
     if not one or not other:
@@ -159,7 +159,7 @@ def _open(block: Any) -> Any:
 
 
 def close_texts(change: Change) -> Change:
-    """The change with its values as they stand in the record."""
+    """The change with its values as they are in the record."""
     # Of the section, its content, a block or its text.
     if change.path[0] != "response" or len(change.path) > 4:
         return change

@@ -1,9 +1,9 @@
 r"""Two texts: which lines differ, and which words within them.
 
-Lines end at ``\n``. Everything else of a line counts as its text, a ``\r`` before the end included,
-and a last line without its ``\n`` differs from the same line with it. The lines are aligned as the
-elements of a list are (:func:`.comparison.alignment.common_pairs`, which says where it falls short
-of the longest alignment), so the time grows with the number of lines times its logarithm.
+Lines end at ``\n``. Everything else of a line is its text, including a ``\r`` before the end, and a
+last line without its ``\n`` differs from the same line with it. Lines are aligned like the elements
+of a list (:func:`.comparison.alignment.common_pairs` says when the alignment is not the longest),
+so the time grows with the number of lines times its logarithm.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class TextLine:
 
     Attributes:
         kind: ``removed``: only in the left text; ``added``: only in the right; ``equal``: in both.
-        left: its number in the left text, from 1; None where it was ``added``.
-        right: its number in the right text; None where it was ``removed``.
+        left: its number in the left text, from 1; None if it was ``added``.
+        right: its number in the right text; None if it was ``removed``.
         text: the line with its line break, if it has one.
         marks: spans of ``text`` that differ from the line it is paired with, as (start, end), in
             characters. Empty where a line has no such partner.
@@ -79,7 +79,7 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class Hunk:
-    """Changed lines that stand together, with the equal lines around them.
+    """Neighbouring changed lines, with the equal lines around them.
 
     Attributes:
         lines: in order; of a replaced block the removed lines come first.
@@ -91,7 +91,7 @@ class Hunk:
 
     @property
     def heading(self) -> str:
-        """Where the hunk stands, as in a unified diff: ``@@ -3,7 +3,7 @@``."""
+        """The heading of the hunk, as in a unified diff: ``@@ -3,7 +3,7 @@``."""
         return f"@@ -{self._range('left')} +{self._range('right')} @@"
 
     def _range(self, side: Literal["left", "right"]) -> str:
@@ -134,7 +134,7 @@ class TextDiff:
         return f"{self.removed:,} of {left} removed, {self.added:,} of {self.right_lines:,} added"
 
     def report(self, *, width: int = 100, lines_max: int | None = None) -> Iterator[str]:
-        """The hunks as lines for a terminal. Carets stand below the words that differ.
+        """The hunks as lines for a terminal. Carets below a line mark the words that differ.
 
         Args:
             width: characters after which a line is cut, with the rest counted.
@@ -250,7 +250,7 @@ def _run(lines: list[TextLine], start: int, kind: str) -> int:
 
 
 def _word_marks(left: str, right: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """Spans of the words that differ, in each of two lines; none where they are too unlike."""
+    """Spans of the words that differ in two lines; empty if the lines are too different."""
     one, other = _WORD.findall(left), _WORD.findall(right)
     start = _shared(one, other)
     end = _shared(one[start:][::-1], other[start:][::-1])
@@ -265,7 +265,7 @@ def _word_marks(left: str, right: str) -> tuple[tuple[Span, ...], tuple[Span, ..
 
 
 def _character_marks(left: str, right: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """What stands between the characters that both lines begin and end with, for long words."""
+    """The part between the characters that both lines start and end with, for long words."""
     start = _shared(left, right)
     end = _shared(left[start:][::-1], right[start:][::-1])
     if 2 * (start + end) < _ALIKE * (len(left) + len(right)):

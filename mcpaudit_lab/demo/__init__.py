@@ -27,14 +27,14 @@ def run_demo(console: Console, lab_path: Path | None = None, *, keep: bool = Fal
         keep: serve on at the end, until SIGINT or SIGTERM. Only in the main thread.
 
     Raises:
-        LabError: that file is no lab, or is in use.
+        LabError: that file is not a lab, or is in use.
         RuntimeError: the portal does not start.
     """
     from mcpaudit_lab.demo.live import keep_serving, live_portal, say_ended, show_portal
     from mcpaudit_lab.lab import Lab
 
     if lab_path is not None:
-        # What cannot be kept is said before anything is shown.
+        # Fail before anything is shown if the lab cannot be written.
         with Lab(lab_path):
             pass
     with live_portal() as portal:

@@ -1,7 +1,7 @@
 """A portal at work: real calls over HTTP, pulled, planned, replayed, compared.
 
-Everything goes the way it would go elsewhere: an MCP client calls the tools, the portal writes to
-SQLite, its API is asked for what it wrote.
+It uses only what users have: an MCP client calls the tools, the portal writes to SQLite, and its
+API returns what it wrote.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_serving", "live_portal", "say_ended", "show_portal", "told_to_end"]
 
-# Tool and arguments: one with a structure, one with a seed, one that reports progress, two that
-# fail, each in a way of its own, and one whose arguments hold a secret.
+# Tool and arguments: one structured, one with a seed, one with progress, two that fail in different
+# ways, and one with a secret in its arguments.
 _CALLS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("echo", {"message": "hello", "extras": {"user": {"id": "alice"}}}),
     ("lorem", {"words": 12, "seed": "demo"}),
@@ -142,7 +142,7 @@ def _replay(console: Console, plan: ReplayPlan, lab: Lab) -> None:
 
 
 def say_ended(console: Console, portal: BackgroundPortal) -> None:
-    """Say that the portal has ended, and what it left unstored."""
+    """Report the portal's end, and what it could not store."""
     status = portal.app.state.portal.logger.status()
     say(
         console,
@@ -158,7 +158,7 @@ def keep_serving(console: Console, portal: BackgroundPortal) -> None:
         console: where to print.
         portal: it is running.
     """
-    # First: whoever reads the lines below may send one at once.
+    # Install the handler first: a reader of the lines below may send a signal at once.
     with told_to_end() as told:
         show_step(console, "The portal serves on, until Ctrl-C")
         show_lines(

@@ -39,16 +39,16 @@ def tour_file() -> Path:
 def run_notebook(console: Console, *, browser: bool = True) -> int:
     """Run JupyterLab on a copy of the tour until it ends, or SIGINT or SIGTERM ends it.
 
-    The portal's URL and key stand in its environment as ``MCPAUDIT_URL`` and ``MCPAUDIT_API_KEY``.
-    The copy is in a temporary folder, which is gone at the end, as is the portal. Only in the main
-    thread.
+    The notebook's environment has the portal's URL and key in ``MCPAUDIT_URL`` and
+    ``MCPAUDIT_API_KEY``. The copy is in a temporary folder; folder and portal are gone at the end.
+    Only in the main thread.
 
     Args:
         console: where to print.
         browser: open one.
 
     Returns:
-        0 where it was told to end; otherwise JupyterLab's own status.
+        0 if it was ended by a signal; otherwise JupyterLab's own status.
 
     Raises:
         MissingExtra: JupyterLab is not installed.
@@ -90,7 +90,7 @@ def _jupyterlab(
     """JupyterLab as a process, ended with the block; its kernels end with it."""
     command = [sys.executable, "-m", "jupyterlab", "tour.ipynb", "--ServerApp.ip=127.0.0.1"]
     command += [] if browser else ["--no-browser"]
-    # It refuses to run as root unless told; it listens on the loopback, behind a token.
+    # JupyterLab refuses to run as root by default; it listens on the loopback, with a token.
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     process = subprocess.Popen(  # noqa: S603 - our own interpreter
         command,

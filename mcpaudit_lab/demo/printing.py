@@ -13,7 +13,7 @@ __all__ = ["say", "show_lines", "show_step"]
 
 
 def show_step(console: Console, title: str, code: str = "") -> None:
-    """Print what comes next, and the code that does it."""
+    """Print the next step, and its code."""
     from rich.text import Text
 
     line = Text(f"\n{title}", "bold cyan")
@@ -29,7 +29,7 @@ def say(console: Console, text: str) -> None:
 
 
 def show_lines(console: Console, *lines: str) -> None:
-    """Print lines that somebody may copy: never wrapped."""
+    """Print lines for copying: never wrapped."""
     from rich.text import Text
 
     for line in lines:

@@ -1,6 +1,6 @@
 """The recorded sample that comes with the package, and a walk through it.
 
-What is in the sample, and where it is from, says ``mcpaudit_lab/data/README.md``.
+``mcpaudit_lab/demo/data/README.md`` describes the sample and its origin.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def sample_files() -> list[Path]:
 
 
 def show_sample(console: Console, lab_path: Path | None = None) -> None:
-    """Load the sample and print what there is to see: statistics, failures, a comparison.
+    """Load the sample and print statistics, failures and a comparison.
 
     Args:
         console: where to print.
         lab_path: keep the sample in this lab; None for one in memory.
 
     Raises:
-        LabError: that file is no lab, or is in use.
+        LabError: that file is not a lab, or is in use.
     """
     from mcpaudit_lab.lab import Lab
 

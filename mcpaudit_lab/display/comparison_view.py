@@ -1,4 +1,4 @@
-"""A comparison: changes first, side by side or inline; what is equal folds, unknown stays unknown.
+"""A comparison: changes first, side by side or inline; equal parts folded; unknowns marked.
 
 One markup serves both layouts: a box to tick, or a narrow output, puts the sides below each other.
 """
@@ -68,7 +68,7 @@ _KIND_STYLES: Final = {
 def comparison_html(comparison: Comparison) -> str:
     """A comparison as a notebook shows it.
 
-    The first 50 changes of each section are shown, and so many unknown paths.
+    Shows the first 50 changes of each section, and as many unknown paths.
     """
     order = {Verdict.CHANGED: 0, Verdict.UNKNOWN: 1, Verdict.EQUAL: 2}
     sections = sorted(comparison.sections.items(), key=lambda item: order[item[1].verdict])

@@ -144,7 +144,7 @@ def load_report_html(report: LoadReport) -> str:
     foot = []
     if len(rows) > _ROWS_OF_LOAD_MAX:
         foot.append(f"… {counted(len(rows) - _ROWS_OF_LOAD_MAX, 'input')} more")
-        # The sums stand last.
+        # The sums come last.
         rows = [*rows[: _ROWS_OF_LOAD_MAX - 1], rows[-1]]
     if report.reasons:
         reasons = ", ".join(

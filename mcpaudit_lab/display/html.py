@@ -1,8 +1,8 @@
 """HTML from hostile text: escaping, and the few shapes that every view is made of.
 
-Every text of a record goes through :func:`text_html` or :func:`attribute`; the rest of this room
-only puts their results together. There is no script, no handler and no URL in what comes out, save
-the pictures and sounds that :mod:`mcpaudit_lab.display.media` has checked.
+Every text of a record passes through :func:`text_html` or :func:`attribute`; the rest of this room
+only combines their results. The output contains no script, no handler and no URL, except for the
+pictures and sounds that :mod:`mcpaudit_lab.display.media` has checked.
 
 One style sheet goes with each output, since a notebook may keep one and drop another. It is scoped
 to ``.mcpaudit-lab`` and follows the theme of JupyterLab, Notebook 7, VS Code and Colab, else the
@@ -38,7 +38,7 @@ __all__ = [
 
 TEXT_MAX: Final = 2000
 _ATTRIBUTE_MAX: Final = 300
-# More marks on one letter grow out of their line and over what stands above it.
+# More combining marks on one letter would cover the lines above it.
 _MARKS_MAX: Final = 4
 
 _OUTCOME_KINDS: Final = {
@@ -73,11 +73,11 @@ def page_html(*parts: str, label: str) -> str:
 
 
 def text_html(text: str, *, limit: int = TEXT_MAX, lines: bool = False) -> str:
-    r"""Text as HTML: escaped, cut where it is too long, what is invisible shown as an escape.
+    r"""Text as HTML: escaped, cut if too long, invisible characters shown as escapes.
 
     Args:
         text: any text.
-        limit: after so many characters it is cut, and says so.
+        limit: maximum number of characters; a longer text is cut, and says so.
         lines: keep line breaks; else they are shown as ``\n``.
     """
     shown = _marked(text[:limit], lines)
@@ -96,7 +96,7 @@ def _marked(text: str, lines: bool) -> str:
 
 
 def _runs(text: str, kept: str = "") -> Iterator[tuple[bool, str]]:
-    """The text in pieces: what is seen as it is, and the escapes of what is not."""
+    """The text in pieces: visible text unchanged, and escapes for invisible characters."""
     escapes: list[tuple[bool, str]] = []
     marks = 0
     for char in text:
@@ -113,7 +113,7 @@ def _has_marks(text: str) -> bool:
 
 
 def attribute(text: str, *, limit: int = _ATTRIBUTE_MAX) -> str:
-    """Text for an attribute in double quotes: escaped, one line, cut where it is too long."""
+    """Text for an attribute in double quotes: escaped, one line, cut if too long."""
     shown = "".join(part for _, part in _runs(text[:limit]))
     return html.escape(shown + ("…" if len(text) > limit else ""))
 
@@ -123,7 +123,7 @@ def badge_html(text: str, *, count: int | None = None) -> str:
 
     Args:
         text: the outcome.
-        count: how many there are of it, if there is something to count.
+        count: a number to show, if any.
     """
     kind = _OUTCOME_KINDS.get(text, "fail")
     number = "" if count is None else f"{count:,} "
@@ -131,13 +131,13 @@ def badge_html(text: str, *, count: int | None = None) -> str:
 
 
 def heading_html(text: str, note: str = "") -> str:
-    """A heading; ``note`` is text that stands smaller behind it."""
+    """A heading; ``note`` is smaller text after it."""
     small = f' <span class="mal-small">{text_html(note)}</span>' if note else ""
     return f'<div class="mal-heading" role="heading" aria-level="4">{text_html(text)}{small}</div>'
 
 
 def note_html(text: str, kind: str = "plain") -> str:
-    """A remark of ours; ``kind`` is ``plain``, ``warn``, ``fail`` or ``unknown``."""
+    """A remark of the view; ``kind`` is ``plain``, ``warn``, ``fail`` or ``unknown``."""
     return f'<p class="mal-note mal-{kind}">{text_html(text)}</p>'
 
 
@@ -147,7 +147,7 @@ def fold_html(title: str, body: str, *, note: str = "", is_open: bool = False) -
     Args:
         title: text.
         body: HTML.
-        note: text that stands smaller behind the title.
+        note: smaller text after the title.
         is_open: show the body at first.
     """
     small = f' <span class="mal-small">{text_html(note)}</span>' if note else ""

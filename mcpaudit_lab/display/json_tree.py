@@ -1,8 +1,8 @@
 """A JSON value as a tree that folds, without a script.
 
-The tree is bounded, and says so where it leaves something out: a text is cut after 2,000
-characters (base64 and the like after 80), a container after 100 members, everything below twelve
-levels stands as a count, and the whole ends after 800 values or 100,000 characters.
+The tree is limited, and marks omissions: a text is cut after 2,000 characters (base64 and the like
+after 80), a container after 100 members, everything below twelve levels is a count, and the whole
+ends after 800 values or 100,000 characters.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mcpaudit_lab.record import counted, dumps, is_redacted, loads
 __all__ = ["json_tree_html", "json_value_html"]
 
 _VALUES_MAX: Final = 800
-# Of HTML: what is escaped takes several times as much as its text.
+# Limit of the HTML: escaped text takes several times the space of its source.
 _CHARACTERS_MAX: Final = 100_000
 _MEMBERS_MAX: Final = 100
 _DEPTH_MAX: Final = 12
 _KEY_MAX: Final = 200
-# Base64, hashes and long numbers: nobody reads more of it.
+# Base64, hashes and long numbers: nobody reads more of them.
 _DIGITS_MAX: Final = 80
 _DIGITS = re.compile(r"[A-Za-z0-9+/=_\r\n-]{81}")
-# Containers stand open down to here, as long as they are small.
+# Containers are open down to this level, if they are small.
 _OPEN_DEPTH: Final = 2
 _OPEN_MEMBERS: Final = 12
 _BRIEF_KEYS: Final = 4
@@ -46,7 +46,7 @@ def json_tree_html(value: Any, *, values_max: int = _VALUES_MAX) -> str:
 
     Args:
         value: the value.
-        values_max: end after so many values.
+        values_max: maximum number of values shown.
     """
     return f'<div class="mal-tree">{_Tree(values_max).value(value, "", 0)}</div>'
 

@@ -44,7 +44,7 @@ _ALIASES: Final = {
     "audio/mp3": "audio/mpeg",
     "audio/x-m4a": "audio/mp4",
 }
-# Frame headers of a JPEG, which hold its size: SOF0 to SOF15 without DHT, JPG and DAC.
+# JPEG frame headers, which contain the size: SOF0 to SOF15 without DHT, JPG and DAC.
 _JPEG_SIZE = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..", re.DOTALL)
 
 
@@ -53,7 +53,7 @@ class _NotShownError(Exception):
 
 
 def media_html(result: Any) -> str:
-    """The pictures and sounds in the content of a CallToolResult; empty where it has none.
+    """The pictures and sounds in the content of a CallToolResult; empty without any.
 
     Args:
         result: any JSON value.
@@ -68,7 +68,7 @@ def media_html(result: Any) -> str:
 
 
 def _blocks(result: Any) -> Iterator[tuple[Any, Any]]:
-    """Type and data of each block that holds a picture or sound (MCP 2025-11-25, content types)."""
+    """Type and data of each picture or sound block (MCP 2025-11-25, content types)."""
     content = result.get("content") if isinstance(result, dict) else None
     for block in content if isinstance(content, list) else ():
         if not isinstance(block, dict):
@@ -127,13 +127,13 @@ def _check(mime_type: Any, data: Any) -> tuple[str, str, int]:
 
 
 def _pixels(kind: str, raw: bytes) -> int:
-    """The size of a picture as its header says; 0 where that is damaged, and nothing is shown."""
+    """The size of a picture from its header; 0 if it is damaged, and then nothing is shown."""
     if kind == "image/png":
         return int.from_bytes(raw[16:20]) * int.from_bytes(raw[20:24])
     if kind == "image/gif":
         return int.from_bytes(raw[6:8], "little") * int.from_bytes(raw[8:10], "little")
     if kind == "image/jpeg":
-        # The largest of whatever looks like a header: some stand in a thumbnail.
+        # Take the largest candidate: smaller ones may belong to a thumbnail.
         starts = [found.end() + 1 for found in _JPEG_SIZE.finditer(raw)]
         sizes = (
             int.from_bytes(raw[n : n + 2]) * int.from_bytes(raw[n + 2 : n + 4]) for n in starts

@@ -35,7 +35,7 @@ def overview_html(overview: Overview) -> str:
     span = ""
     if overview.first and overview.last:
         first, last = _moment(overview.first), _moment(overview.last)
-        # The day once, where it is one.
+        # Show the date once if both ends are on one day.
         span = f"{first} to {last[11:] if first[:10] == last[:10] else last} UTC"
     head = (
         '<div class="mal-head">'
@@ -145,7 +145,7 @@ def _ranking(title: str, rows: Sequence[Mapping[str, Any]], count: str, total: i
 
 
 def _note(total: int, rows: int, shown: int) -> str:
-    """What stands behind a heading: how many of it, and that not all rows are below."""
+    """The note after a heading: the total, and whether rows are omitted below."""
     return f"{total:,}" + (f", the first {shown}" if rows > shown else "")
 
 

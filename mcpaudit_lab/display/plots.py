@@ -1,8 +1,8 @@
-"""Plots of a set of events, by matplotlib. Each draws into axes, and gives them back.
+"""Plots of a set of events, by matplotlib. Each draws into axes and returns them.
 
-They follow the style in force (``matplotlib.style``), in colours that hold on light and on dark
-ground. Names come from the record and are hostile: they are never read as mathematics or TeX,
-characters that nobody would see or that the font does not have are shown as escapes, and long ones
+They follow the current style (``matplotlib.style``), in colours that work on light and dark
+backgrounds. Names come from the record and are hostile: they are never interpreted as mathematics
+or TeX, invisible characters and characters missing in the font are shown as escapes, and long names
 are cut.
 """
 
@@ -30,7 +30,7 @@ _TITLE_MAX: Final = 70
 _GROUPS_MAX: Final = 15
 _CALLS_MAX: Final = 500
 _LANES_MAX: Final = 25
-# Of so many calls a distribution shows the same.
+# With this many calls, more would not change a distribution.
 _SAMPLE_MAX: Final = 200_000
 _CALLS_COLOUR: Final = "#4f8fcc"
 _FAILED_COLOUR: Final = "#d1453b"
@@ -83,9 +83,9 @@ def plot_timeseries(
 def plot_durations(events: EventSet, by: str = "tool", ax: Axes | None = None) -> Axes:
     """How long calls took: a distribution for each tool, on a logarithmic scale.
 
-    The box holds the middle half of the calls, the line in it the median; the whiskers reach from
-    the 5th to the 95th percentile, and the dots are calls beyond. A call of 0 ms counts as 0.5.
-    The fifteen most frequent are shown. Of more than 200,000 calls the newest are taken.
+    The box contains the middle half of the calls, its line is the median; the whiskers reach from
+    the 5th to the 95th percentile, and dots are calls beyond. A call of 0 ms counts as 0.5. Shows
+    the fifteen most frequent. Of more than 200,000 calls it uses the newest.
 
     Args:
         events: the set.
@@ -93,7 +93,7 @@ def plot_durations(events: EventSet, by: str = "tool", ax: Axes | None = None) -
         ax: where to draw; None for a new figure.
 
     Raises:
-        FilterError: ``by`` is no choice.
+        FilterError: an unknown ``by``.
     """
     from mcpaudit_lab.storage import BREAKDOWN_COLUMNS
 
@@ -184,7 +184,7 @@ def plot_hours(events: EventSet, by: str = "tool", ax: Axes | None = None) -> Ax
         ax: where to draw; None for a new figure.
 
     Raises:
-        FilterError: ``by`` is no choice.
+        FilterError: an unknown ``by``.
     """
     import numpy as np
 
@@ -213,7 +213,7 @@ def plot_hours(events: EventSet, by: str = "tool", ax: Axes | None = None) -> Ax
 
 
 def _colour_map() -> str:
-    """A map whose least stands near the ground, and whose most stands out from it."""
+    """A colour map from near the background for the least to a strong contrast for the most."""
     from matplotlib import rcParams
     from matplotlib.colors import to_rgb
 

@@ -29,14 +29,14 @@ def table_html(
     """An output of a notebook that is one table.
 
     Args:
-        title: what stands above it; text, as all of these.
+        title: text above the table.
         columns: what to show of each row. A column that has ``styles`` shows its cells as badges.
         rows: the values by key; one whose ``success`` is False is marked. Cells of more than 160
             characters are cut.
-        words: what stands behind the title.
-        foot: what stands below the table.
+        words: text after the title.
+        foot: text below the table.
         badge: an outcome or verdict of the whole.
-        sums: the last row holds the sums of the others.
+        sums: whether the last row contains sums.
     """
     head = (
         f'<div class="mal-head"><span class="mal-title">{text_html(title, limit=_CELL_MAX)}</span>'
@@ -50,9 +50,9 @@ def table_html(
 def rows_html(
     columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, sums: bool = False
 ) -> str:
-    """The table alone, as part of a view; without a row there is none.
+    """The table alone, as part of a view; nothing without rows.
 
-    Where there is little room the columns become lines of their row, each behind its heading.
+    In narrow windows the columns become lines of their row, each after its heading.
 
     Args:
         columns: as :func:`table_html` takes them.
@@ -86,7 +86,7 @@ def _row_class(row: Mapping[str, Any]) -> str:
 
 def _classes(column: Column, text: str, *, is_time: bool = False) -> str:
     names = ["mal-right"] if column.right else []
-    # Long words break where they must; to break short ones would only look odd.
+    # Long words must break; breaking short ones would look odd.
     if text.isascii() and all(len(word) <= _WORD_MAX for word in text.split()):
         names.append("mal-keep")
     if is_time:
@@ -104,7 +104,7 @@ def _cell(column: Column, row: Mapping[str, Any]) -> str:
     elif column.styles and text:
         shown = badge_html(text)
     else:
-        # A text itself, so that what is hidden in it is marked as such.
+        # The text itself is needed, so that invisible characters in it are marked.
         raw = value if isinstance(value, str) and column.form is cell_text else text
         cut = raw[-_CELL_MAX:] if column.keep_end and len(raw) > _CELL_MAX else raw
         before = "…" if cut is not raw else ""

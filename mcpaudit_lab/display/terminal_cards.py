@@ -39,12 +39,12 @@ __all__ = [
 ]
 
 _LABEL_WIDTH: Final = 10
-# A person reads so much of one value; --json has all of it.
+# Limit of one value for people; --json has all of it.
 _TEXT_MAX: Final = 1000
 _LINES_MAX: Final = 400
-# Deeper values stand on one line.
+# Deeper values are on one line.
 _DEPTH_MAX: Final = 12
-# How a line of a text's difference begins in a report, and its style.
+# The first character of a line in a text's difference, and its style.
 _LINE_STYLES: Final = {"    -": "red", "    +": "green", "    ?": "bold", "    @": "cyan"}
 _KIND_STYLES: Final = {
     "value": "yellow",
@@ -105,7 +105,7 @@ def _print_payload(console: Console, event: Event, payload: Payload) -> None:
     if isinstance(headers, dict) and headers:
         _heading(console, "Headers")
         for name, values in headers.items():
-            # A header of HTTP is a list of texts; a record may hold anything.
+            # An HTTP header is a list of texts; a record may contain anything.
             each = values if isinstance(values, list) else [dumps(values)]
             joined = ", ".join(item if isinstance(item, str) else dumps(item) for item in each)
             console.print(Text(f"  {visible(name)}: {visible(_cut(joined))}"), soft_wrap=True)
@@ -133,7 +133,7 @@ def _size(size: int, truncated: bool) -> str:
 def notification_parts(item: dict[str, Any], start: datetime) -> tuple[str, str, Json]:
     """When a notification came after the call's start, its method, and its params.
 
-    A record may hold anything here: a time that is none gives an empty text.
+    A record may contain anything here: an invalid time becomes an empty text.
     """
     method = item.get("method")
     name = method if isinstance(method, str) else dumps(method)
@@ -178,7 +178,7 @@ def _heading(console: Console, text: str) -> None:
 
 
 def _line(console: Console, label: str, text: str) -> None:
-    """Print a label and its text; nothing where there is no text."""
+    """Print a label and its text; nothing for an empty text."""
     if text:
         line = Text(f"  {label:{_LABEL_WIDTH}}", "dim")
         line.append(visible(text), "not dim")
@@ -206,7 +206,7 @@ def pretty_json(value: Any) -> Iterator[str]:
 
 
 def _pretty(value: Any, before: str, depth: int, after: str = "") -> Iterator[str]:
-    """Lines of a value, and what stands in front of it and behind it."""
+    """Lines of a value, with the text before and after it."""
     indent = "  " * depth
     if depth == _DEPTH_MAX or not value or not isinstance(value, dict | list):
         yield f"{indent}{before}{_cut(dumps(value))}{after}"

@@ -51,14 +51,14 @@ __all__ = [
 
 # A cell is cut here, so that one long value does not pad every line to its length.
 _CELL_MAX: Final = 160
-# The same where each value has a line of its own.
+# The same, if each value has its own line.
 _RECORD_CELL_MAX: Final = 2000
 _GAP: Final = 2
 # The narrowest a column of texts of unknown kind gets.
 _LEAST: Final = 12
 # As much of an id as people take in; every command takes it for the whole.
 _SHORT_ID: Final = 8
-# Wider than any line that is printed, so that nothing is wrapped where nobody looks at a screen.
+# Wider than any printed line, so that nothing is wrapped if the output is not a terminal.
 _PLAIN_WIDTH: Final = 1_000_000
 
 OUTCOMES: Final = {"ok": "green", "tool": "red", "handler": "red", "auth": "magenta"}
@@ -66,7 +66,7 @@ VERDICTS: Final = {"equal": "green", "changed": "yellow", "unknown": "magenta"}
 
 
 def cell_text(value: Any) -> str:
-    """A value as one line of text: times in UTC to the millisecond, what is missing as nothing."""
+    """A value as one line of text: times in UTC to the millisecond, missing values empty."""
     for kinds, form in _FORMS:
         if isinstance(value, kinds):
             return form(value)
@@ -116,9 +116,9 @@ class Column:
         title: its heading; the key, unless given.
         right: align to the right, as numbers are.
         least: how narrow it may get; None: never cut.
-        is_id: where there is no room, show the first eight characters.
+        is_id: in narrow terminals show the first eight characters.
         keep_end: cut at the front, as for a path.
-        form: makes the text of a value; it must hold nothing that a terminal would obey.
+        form: converts a value to text; the text must be safe for a terminal.
         styles: text of a cell -> its colour.
         style: the colour of all others.
     """
@@ -135,7 +135,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """What stands above the column."""
+        """The heading of the column."""
         return visible(self.title or self.key)
 
 
@@ -208,7 +208,7 @@ SOURCE_COLUMNS: Final = (
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """A column for each value of the first row; numbers stand to the right, texts may be cut."""
+    """A column for each value of the first row; numbers right-aligned, texts may be cut."""
     columns = []
     for name in rows[0]:
         kinds = {type(row[name]) for row in rows} - {type(None)}
@@ -259,7 +259,7 @@ def event_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of :meth:`Lab.compare_replays`; ``changes`` is how many there are of any kind."""
+    """The rows of :meth:`Lab.compare_replays`; ``changes`` is the number of all changes."""
     rows = records(frame)
     for row in rows:
         row["changes"] = None if row["value"] is None else sum(row[kind] for kind in ChangeKind)
@@ -306,7 +306,7 @@ def print_table(
     """Print rows under headings; where the columns cannot be made to fit, one value a line.
 
     Args:
-        console: where to. One that is no terminal gets as much width as the table needs.
+        console: the output. If it is not a terminal, the table gets all the width it needs.
         columns: what to show of each row.
         rows: the values by key. A text of more than 160 cells is cut.
     """
@@ -373,7 +373,7 @@ def _print_records(
 
 
 def _padded(column: Column, text: str, width: int) -> str:
-    """The text in exactly so many cells."""
+    """The text in exactly this many cells."""
     length = cell_len(text)
     if length > width:
         return set_cell_size(text, width) if column.is_id else _cut(text, width, column.keep_end)
@@ -382,7 +382,7 @@ def _padded(column: Column, text: str, width: int) -> str:
 
 
 def _cut(text: str, width: int, keep_end: bool = False) -> str:
-    """The text in at most so many cells, with an ellipsis where it was cut."""
+    """The text in at most this many cells, with an ellipsis if it was cut."""
     if len(text) > width + 1:
         text = text[-width - 1 :] if keep_end else text[: width + 1]
     if cell_len(text) <= width:

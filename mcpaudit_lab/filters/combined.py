@@ -16,7 +16,7 @@ def filters_of(filters: Iterable[EventFilter], keywords: dict[str, Any]) -> tupl
     """Filters and keywords together.
 
     Raises:
-        FilterError: a keyword no filter has; more than one limit.
+        FilterError: an unknown keyword; more than one limit.
     """
     found = (*filters, EventFilter(**keywords)) if keywords else tuple(filters)
     if len([item for item in found if item.limit is not None or item.offset]) > 1:

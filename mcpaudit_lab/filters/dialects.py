@@ -1,4 +1,4 @@
-"""How the three engines say the same, and where they cannot.
+"""The SQL of each engine for the same conditions, and what each engine cannot express.
 
 What is exact where:
 
@@ -10,8 +10,8 @@ What is exact where:
 - A numeric segment of a pointer indexes lists in DuckDB, so the parent must be an object.
 - SQLite's paths do not reach a key that is empty or has a quote, a backslash or a control character
   in it, and its JSON functions refuse more than 1,000 levels.
-- Lone surrogates stand in no column as they came, NUL in none of PostgreSQL's: U+FFFD takes their
-  place. A filter value with one of the three needs a look at the event itself (``residual``).
+- No column holds lone surrogates, and PostgreSQL's hold no NUL: U+FFFD replaces them. A filter
+  value with one of the three must be checked on the event itself (``residual``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INT64: Final = range(-(2**63), 2**63)
 _DOUBLE_DIGITS: Final = 15
 # What JSON spells with a backslash, always or as it likes.
 _SPELLED = re.compile(r'["\\/\x00-\x1f]')
-# PostgreSQL's numeric, which jsonb holds numbers in.
+# PostgreSQL's numeric, in which jsonb stores numbers.
 _NUMERIC_POWERS: Final = range(-16383, 131072)
 # How deep a path PostgreSQL's parser may be given. It keeps its stack small.
 _JSONB_DEPTH: Final = 1000
@@ -54,7 +54,7 @@ class Dialect:
         self.residual = False
 
     def bind(self, value: Any) -> str:
-        """Bind a value; gives the parameter as it is written in the SQL."""
+        """Bind a value; returns the parameter as written in the SQL."""
         for name, bound in self.params.items():
             if type(bound) is type(value) and bound == value:
                 return f"{self.marker}{name}"
@@ -78,7 +78,7 @@ class Dialect:
         return f"e.{column} >= {self.bind(least)}" if least in _INT64 else "1 = 0"
 
     def contains(self, columns: tuple[str, ...], needle: str) -> str:
-        """The needle stands in one of the columns, both folded."""
+        """One of the columns contains the needle, both case-folded."""
         needle = fold(needle)
         tables = [self.bind(table) for table in variants(needle)]
         wanted = self.text(needle)
@@ -88,12 +88,12 @@ class Dialect:
         return f"({' or '.join(conditions)})"
 
     def can_say(self, test: PathTest) -> bool:
-        """Whether a payload's column holds this path and value as they came."""
+        """Whether a payload's column stores this path and value unchanged."""
         texts = (*test.path, test.value)
         return not any(isinstance(text, str) and self.lossy.search(text) for text in texts)
 
     def value(self, document: str, test: PathTest) -> str:
-        """Exactly the test's value stands at its path."""
+        """The value at the path equals the test's value exactly."""
         raise NotImplementedError
 
     def header(self, document: str, test: PathTest) -> str:
@@ -101,17 +101,17 @@ class Dialect:
         raise NotImplementedError
 
     def beyond(self, test: PathTest) -> str | None:  # noqa: ARG002 - what a subclass needs
-        """The test's value stands in what a record has beyond its columns; None: ask Python."""
+        """The test's value is in the members beyond the columns; None: ask Python."""
         return None
 
     def present(self, column: str) -> str:
-        """A payload's column is there and not empty. JSON is kept without white space."""
+        """A payload's column is present and not empty. Stored JSON has no white space."""
         text = f"cast({column} as varchar)"
         return f"({column} is not null and {text} not in ('', '{{}}', '[]', 'null', '\"\"'))"
 
 
 class PostgreSQL(Dialect):
-    """``jsonb`` says it all; what ``jsonb`` cannot hold is left to Python."""
+    """``jsonb`` decides alone; values that ``jsonb`` cannot hold are left to Python."""
 
     lossy = re.compile("[\x00\ud800-\udfff\ufffd]")
 
@@ -165,24 +165,25 @@ def _is_whole(number: Decimal) -> bool:
 
 
 class DuckDB(_DoubleReader):
-    """The lab. JSON pointers, and the JSON text that DuckDB writes of what it finds.
+    """The lab: JSON pointers, and the JSON text that DuckDB writes for a match.
 
-    A document is parsed only if it has a piece of what is looked for, which halves the time. The
-    piece has no character that JSON can spell otherwise, save by its code point, and does not begin
-    with a quote: the search stops at each of its first character, and quotes are everywhere.
+    A document is parsed only if it contains a piece of the value, which halves the time. The piece
+    consists of characters that JSON can only spell in one way or by code point, and does not start
+    with a quote: the search stops at each occurrence of its first character, and quotes are
+    everywhere.
     """
 
     marker = "$"
     long_number = "regexp_matches(cast({} as varchar), '[0-9.]{{16}}')"
 
     def at_least(self, column: str, least: int) -> str:
-        # An integer over 64 bits stands in extra alone.
+        # An integer over 64 bits is in extra only.
         number = self.bind(min(least, 2**63))
         function = f"mcpaudit_at_least(e.extra, '{column}', {self.bind(str(least))})"
         return f"case when e.{column} is null then {function} else e.{column} >= {number} end"
 
     def beyond(self, test: PathTest) -> str | None:
-        # An object as ASCII JSON. One with a lone surrogate is no JSON to DuckDB.
+        # An object as ASCII JSON. DuckDB rejects JSON with a lone surrogate.
         if not self.can_say(test):
             return None
         known, python = self.value("e.extra", test), self.python("e.extra", VALUE, test)
@@ -222,7 +223,8 @@ class DuckDB(_DoubleReader):
 
     def _extract(self, document: str, path: tuple[str, ...]) -> str:
         pointer = "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in path)
-        # The lab's columns hold JSON alone. A row of somebody else's would fail the whole query.
+        # The lab's columns contain only JSON. Other text in a foreign row would fail the whole
+        # query.
         return f"try(json_extract({document}, {self.bind(pointer)}))"
 
     def _same_number(self, found: str, document: str, test: PathTest) -> str:

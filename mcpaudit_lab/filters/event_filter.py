@@ -62,13 +62,13 @@ class EventFilter:
     """Which events are wanted. Hashable; two filters that ask the same in the same words are equal.
 
     Args:
-        from_: not before this moment, inclusive, cut to microseconds: a ``datetime`` with a zone;
-            a ``date`` or ``"2026-11-24"``, ``"today"``, ``"yesterday"``, from its first moment;
-            ``"2026-11-24T10:00"``; ``"now"``; so long before now: ``"90m"``, ``"24h"``, ``"7d"``,
-            ``"1h30m"``, a ``timedelta``. What has no zone is UTC; the repr shows it with its Z.
+        from_: the earliest start of a call, inclusive, cut to microseconds: a ``datetime`` with a
+            zone; a ``date`` or ``"2026-11-24"``, ``"today"``, ``"yesterday"`` (its first moment);
+            ``"2026-11-24T10:00"``; ``"now"``; a span before now: ``"90m"``, ``"24h"``, ``"7d"``,
+            ``"1h30m"``, a ``timedelta``. Without a zone it is UTC; the repr shows the Z.
         to: not after this moment, inclusive: the same, a day until its last microsecond.
         since: another word for ``from_``.
-        tool: the tool's name, or a list of names, of which any.
+        tool: the tool's name, or a list of alternatives.
         user: the subject (``user_subject``), or a list.
         session: the session's id, or a list.
         error_category: ``auth``, ``tool``, ``handler``; ``""`` for events without one; or a list.
@@ -76,19 +76,19 @@ class EventFilter:
             such as ``mcpsnoop``, or a list.
         tool_group: the tool's group, or a list.
         auth_type: ``oidc``, ``apikey``, ``anonymous``, or a list.
-        success: True for calls that succeeded, False for those that failed.
-        q: a text that stands in the tool's name, the error message or the subject, in any case.
-        min_duration_ms: at least so long, in milliseconds.
+        success: True for calls that succeeded, False for calls that failed.
+        q: a text contained in the tool's name, the error message or the subject, in any case.
+        min_duration_ms: minimum duration, in milliseconds.
         params: dotted path, or tuple of keys, in ``request_params`` -> exactly this JSON value:
             ``{"user.id": "alice"}``. None is null; absent never matches.
         responses: the same in ``response_result``.
         headers: header name, in any case -> one of its values.
         extra: the same in what a record has beyond its columns, as other recorders' files do:
             ``{"server_name": "weather"}``.
-        has: columns of the payload that must be present and not empty: one of
-            :data:`HAS_COLUMNS`, or a list of which all.
-        limit: at most so many events. Like ``offset`` it pages a list and decides no match.
-        offset: leave out so many at the front.
+        has: columns of the payload that must be present and not empty: one of :data:`HAS_COLUMNS`,
+            or a list, all of them.
+        limit: maximum number of events. ``limit`` and ``offset`` page a list; they decide no match.
+        offset: number of events to skip at the start.
         now: the moment that spans and ``"today"`` count from; the clock's, unless given.
         **dotted: ``param.<path>``, ``response.<path>``, ``header.<Name>`` and ``extra.<path>``, one
             value each: ``**{"param.user.id": "alice"}``; and ``from``.
@@ -189,12 +189,13 @@ class EventFilter:
 
         Args:
             query: ``"tool=echo&param.user.id=alice"``, percent-encoded; or the decoded pairs. Text
-                fields may stand more than once, as alternatives; ``param.…``, ``response.…``,
-                ``header.…`` and ``has`` may too, and all must hold. An empty value asks nothing.
+                fields may occur more than once, as alternatives; ``param.…``, ``response.…``,
+                ``header.…`` and ``has`` may too, and all of them must hold. An empty value is
+                ignored.
             now: as the constructor's.
 
         Raises:
-            FilterError: for a name, source, column, path, date, number or boolean that is none.
+            FilterError: an invalid name, source, column, path, date, number or boolean.
         """
         keywords = parse_query(query)
         for keyword in ("from_", "to", "since"):
@@ -273,7 +274,7 @@ class EventFilter:
         )
 
     def describe(self) -> str:
-        """The filter in words, one line, for people; ``all events`` where it asks nothing."""
+        """The filter in words, one line, for people; ``all events`` for the empty filter."""
         once = (
             (self.success is not None, "succeeded" if self.success else "failed"),
             (self.q, f"{shown(self.q)} in tool name, error message or user"),
@@ -352,7 +353,7 @@ def _count(name: str, value: Any) -> int | None:
     return number
 
 
-# What extra may keep beside a column that cannot hold it exactly.
+# The member of extra for a value that a column cannot hold exactly.
 _MEMBERS = {"payload", *(field.name for field in EVENT_FIELDS)}
 
 

@@ -1,10 +1,10 @@
 """The filter's query string, read and written.
 
-The grammar is the reference server's, with one difference: what that server drops without a word is
-an error here. A value says its own type, as Go's ``strconv`` reads it: ``true`` and ``false`` are
-booleans, ``200``, ``+16``, ``2e2``, ``.5``, ``0x10p0`` and ``1_000`` are numbers, ``"200"`` in
-double quotes is a string whatever stands between them, and everything else is a string. A name with
-an empty value is a form field left blank: it asks nothing.
+The grammar is the reference server's, with one difference: what that server silently drops is an
+error here. A value determines its own type, as Go's ``strconv`` reads it: ``true`` and ``false``
+are booleans, ``200``, ``+16``, ``2e2``, ``.5``, ``0x10p0`` and ``1_000`` are numbers, anything in
+double quotes, such as ``"200"``, is a string, and everything else is a string. A name with an empty
+value is a blank form field and is ignored.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _BAD_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 _PLUS_LOST = re.compile(r"\d{4}-\d\d-\d\d[Tt][\d:.]+ \d\d:\d\d", re.ASCII)
 _COUNT = re.compile(r"\+?\d{1,18}", re.ASCII)
 
-# Go's numbers: an underscore may stand between two digits.
+# Go's numbers: an underscore is allowed between two digits.
 _D: Final = r"\d(?:_?\d)*"
 _X: Final = r"[0-9a-f](?:_?[0-9a-f])*"
 _DECIMAL_NUMBER = re.compile(
@@ -197,7 +197,7 @@ def parse_scalar(text: str) -> Scalar:
 
 
 def _number_text(text: str) -> str | None:
-    """The JSON spelling of a number as Go reads it; None where it is none."""
+    """The JSON spelling of a number in Go's syntax; None if it is not a number."""
     if _HEX_NUMBER.fullmatch(text):
         try:
             return repr(float.fromhex(text.replace("_", "")))

@@ -1,16 +1,16 @@
 """A filter as SQL for DuckDB, SQLite and PostgreSQL.
 
-The condition speaks of two aliases: ``e`` is ``audit_events``, and what a filter asks of a payload
-is one ``EXISTS`` over ``audit_payloads p``. It stands wherever a condition may::
+The condition uses two aliases: ``e`` is ``audit_events``, and tests on a payload are one ``EXISTS``
+over ``audit_payloads p``. It can be used wherever a condition can::
 
     select count(*) from audit_events e where {compiled.where}
 
 Values are always bound, paths and header names too. The dialects share everything but the few
 operators that differ (:mod:`mcpaudit_lab.filters.dialects`).
 
-:meth:`.filters.event_filter.EventFilter.matches` is the reference. What an engine cannot say is
-finished by a small Python function that is registered with it (:func:`register_functions`), reached
-only by the rows in doubt. PostgreSQL has none, and no engine's text can hold every text of Python:
+:meth:`.filters.event_filter.EventFilter.matches` is the reference. What an engine cannot express is
+finished by a small Python function registered with it (:func:`register_functions`), called only for
+doubtful rows. PostgreSQL has no such functions, and no engine's text can hold every Python text:
 there the condition selects a superset and says so (``residual``).
 """
 
@@ -65,10 +65,10 @@ def compile_filter(
     ``limit`` and ``offset`` are left to the statement around it.
 
     Args:
-        filters: one filter, or several that must all hold; none selects everything.
+        filters: one filter, or several that must all hold; an empty sequence selects everything.
         dialect: ``duckdb``, ``sqlite`` or ``postgresql``.
-        payloads_from: what stands for ``audit_payloads p``.
-        payload_where: SQL that payloads fulfil besides; the caller binds what it names.
+        payloads_from: the SQL used instead of ``audit_payloads p``.
+        payload_where: a further SQL condition on payloads; the caller binds its parameters.
 
     Raises:
         ValueError: for another dialect.
@@ -96,7 +96,7 @@ def _event_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:
     for name, column in TEXT_FIELDS.items():
         wanted = getattr(item, name)
         if wanted:
-            # A row of somebody else's may have NULL where ours have ''.
+            # A foreign row may have NULL where ours have ''.
             operand = f"coalesce(e.{column}, '')" if "" in wanted else f"e.{column}"
             yield f"{operand} in ({', '.join(map(writer.text, wanted))})"
     if item.success is not None:

@@ -30,7 +30,7 @@ def _read_test(text: str) -> tuple[str, PathTest]:
 
 
 def json_test(document: str | bytes | None, written: str) -> bool | None:
-    """Whether a JSON text passes a test. A text that is no JSON passes none."""
+    """Whether a JSON text passes a test. Text that is not JSON passes none."""
     if document is None:
         return None
     kind, test = _read_test(written)
@@ -42,7 +42,7 @@ def json_test(document: str | bytes | None, written: str) -> bool | None:
 
 
 def at_least(extra: str | None, name: str, least: str) -> bool | None:
-    """Whether an integer too big for its column, as ``extra`` keeps it, is at least so much."""
+    """Whether an integer too big for its column, taken from ``extra``, is at least a minimum."""
     wire: Any = {} if extra is None else loads(extra)
     value = wire.get(name)
     return None if value is None else bool(value >= int(least))
@@ -59,8 +59,8 @@ def register_functions(connection: Any) -> None:
     """Make the functions known to a connection; again does nothing.
 
     Args:
-        connection: a DuckDB connection (its cursors have them too), or a ``sqlite3`` connection
-            such as SQLAlchemy's ``connect`` event hands out.
+        connection: a DuckDB connection (its cursors share the functions), or a ``sqlite3``
+            connection, such as the one in SQLAlchemy's ``connect`` event.
     """
     if hasattr(connection, "create_aggregate"):
         connection.create_function("mcpaudit_json_test", 2, json_test, deterministic=True)

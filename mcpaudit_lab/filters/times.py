@@ -110,16 +110,15 @@ def parse_moment(
 
     Args:
         name: the argument, for messages.
-        value: an aware ``datetime``; a ``date``, or ``"2026-11-24"``, ``"today"``,
-            ``"yesterday"``: a whole day, UTC; ``"now"``; a ``timedelta``, or ``"90m"``, ``"24h"``,
-            ``"7d"``: so long before now; ``"2026-11-24T10:00"``: that time, UTC unless it has
-            a zone.
+        value: an aware ``datetime``; a ``date``, or ``"2026-11-24"``, ``"today"``, ``"yesterday"``:
+            a whole day, UTC; ``"now"``; a ``timedelta``, or ``"90m"``, ``"24h"``, ``"7d"``: a span
+            before now; ``"2026-11-24T10:00"``: that time, UTC unless it has a zone.
         now: the current time, aware; the clock's, unless given.
-        latest: whether a day stands for its last moment, 23:59:59.999999, not for its first.
+        latest: whether a day means its last moment, 23:59:59.999999, instead of its first.
 
     Raises:
-        FilterError: it is none of these, or a ``datetime`` without a zone; the message says what
-            to write.
+        FilterError: any other value, or a ``datetime`` without a zone; the message says what to
+            write.
     """
     if value is None:
         return None
@@ -145,7 +144,7 @@ def parse_wire_moment(name: str, text: str, *, now: datetime | None = None) -> d
         now: as :func:`parse_moment`.
 
     Raises:
-        FilterError: it is none.
+        FilterError: the text is not RFC 3339.
     """
     if name == "since":
         if _SPAN.fullmatch(text):

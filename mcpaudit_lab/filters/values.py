@@ -51,17 +51,17 @@ class PathTest:
         """Make one from a Python value.
 
         Raises:
-            FilterError: if it is no JSON scalar.
+            FilterError: if it is not a JSON scalar.
         """
         return cls(path, _scalar_text(value))
 
     @property
     def value(self) -> Json:
-        """The value, as :func:`mcpaudit_lab.record.jsontext.loads` gives it."""
+        """The value, as returned by :func:`mcpaudit_lab.record.jsontext.loads`."""
         return _loads(self.text)
 
     def holds(self, document: Json) -> bool:
-        """Whether exactly this value stands at the path in a JSON document."""
+        """Whether the value at the path of a JSON document is exactly this one."""
         found: Any = document
         for key in self.path:
             if not isinstance(found, dict) or key not in found:
@@ -97,7 +97,7 @@ def _scalar_text(value: Any) -> str:
 
 
 def is_exact(text: str) -> bool:
-    """Whether the number is one that a decimal can hold: its exponent has at most 18 digits."""
+    """Whether a decimal can hold the number: its exponent has at most 18 digits."""
     number = loads(text)
     return not isinstance(number, JsonDecimal) or number.is_finite()
 
@@ -117,7 +117,7 @@ def split_path(dotted: str, name: str) -> tuple[str, ...]:
     """``user.id`` -> ``("user", "id")``.
 
     Raises:
-        FilterError: for an empty segment or a control character; ``name`` says where it stood.
+        FilterError: for an empty segment or a control character; ``name`` is its origin.
     """
     if _CONTROL.search(dotted):
         raise FilterError(f"{shown(name)}: a path has no control characters")

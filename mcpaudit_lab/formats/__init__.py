@@ -1,7 +1,7 @@
 """Other recorders' files, and the pairing of JSON-RPC messages into calls.
 
-Input: messages, or lines of a file. Output: events with the places they came from, counted.
-Nothing here knows the workbench: it stages what a reader gives.
+Input: messages, or lines of a file. Output: events with the places they came from, and counts. It
+does not depend on the workbench, which stages what a reader returns.
 """
 
 from __future__ import annotations

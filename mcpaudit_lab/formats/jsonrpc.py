@@ -1,6 +1,6 @@
 """One call of a JSON-RPC transcript, and what a message turns out to be.
 
-:class:`~mcpaudit_lab.formats.pairing.Pairing` puts the messages together; here is what it gives.
+:class:`~mcpaudit_lab.formats.pairing.Pairing` pairs the messages; this module has its results.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def event_id(*names: str) -> str:
 
 
 def id_key(value: Any) -> tuple[str, Any] | None:
-    """A JSON-RPC id or progress token as a key: ``2`` is not ``"2"``. None for what is neither."""
+    """A JSON-RPC id or progress token as a key: ``2`` is not ``"2"``. None for other types."""
     if isinstance(value, str):
         return "text", value
     if value is None or isinstance(value, bool | dict | list):
@@ -79,7 +79,7 @@ def milliseconds_between(start: Moment, end: Moment) -> int:
 
 @dataclass(slots=True)
 class SessionInfo:
-    """What ``initialize`` said of a session's two ends.
+    """What ``initialize`` announced about client and server.
 
     Attributes:
         protocol_version: as the server chose it, or as the client asked for it until then.
@@ -92,7 +92,7 @@ class SessionInfo:
     server_info: Any = None
 
     def extra(self) -> dict[str, Any]:
-        """The members of an event that say so, those that are known."""
+        """The known members as members of an event."""
         known: dict[str, Any] = {}
         for name in ("protocol_version", "client_info", "server_info"):
             if (value := getattr(self, name)) is not None:
@@ -114,13 +114,13 @@ class Call:
         started: when the request passed.
         ended: when the answer passed, or None.
         answered: whether an answer was seen.
-        cancelled: whether somebody said that the call is not wanted any more.
+        cancelled: whether a cancellation was seen.
         places: where its messages stood, the request's first; what the caller gave.
         extra: more members for the event, by name. May be added to until :meth:`event` is called.
         defaults: the same for what the messages themselves may say better.
         request_truncated: whether the recorder cut its copy of the request.
         response_truncated: the same of the answer.
-        transport: ``stdio`` or ``http``; empty where nobody knows.
+        transport: ``stdio`` or ``http``; empty if unknown.
         headers: of the HTTP request, name to values; None off HTTP.
     """
 
@@ -196,7 +196,7 @@ class Call:
             self._kept.fail(error if isinstance(error, str) else dumps(error))
 
     def close(self, info: SessionInfo | None) -> None:
-        """Nothing more will come; ``info`` is what is known of the session."""
+        """No further message will come; ``info`` describes the session."""
         self._info = info
 
     def _add_place(self, place: object) -> None:
@@ -209,7 +209,7 @@ class Call:
         return 0 if self.ended is None else milliseconds_between(self.started, self.ended)
 
     def event(self) -> Event:
-        """The event with its payload, as far as the call has come.
+        """The event with its payload, in the call's current state.
 
         Without an answer it failed: category ``handler``, message :data:`NO_ANSWER`.
         """
@@ -286,16 +286,16 @@ class PartSeen:
 
 @dataclass(frozen=True, slots=True)
 class ToolDefinitionsSeen:
-    """A server said which tools it offers.
+    """A server's list of tools.
 
     Attributes:
-        session: the session it said so in.
+        session: the session of the list.
         connection: the connection within the session, or None.
         at: when its answer passed.
         tools: the tools as they were listed, any JSON.
         first: whether this is a list's first page.
         last: whether no further page follows.
-        info: what is known of the session's two ends.
+        info: what is known about the session's client and server.
         place: where the answer stood.
     """
 
@@ -311,7 +311,7 @@ class ToolDefinitionsSeen:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A message that is no part of a tool call.
+    """A message that does not belong to a tool call.
 
     Attributes:
         what: ``request``, ``answer``, ``notification``, or ``no message``.

@@ -1,6 +1,6 @@
-"""Lines with their places, and what becomes of them.
+"""Lines with their places, and the result of reading each.
 
-A reader takes :class:`Line` objects and gives :class:`Found` events; what is no event it counts in
+A reader takes :class:`Line` objects and yields :class:`Found` events; everything else is counted in
 the :class:`Tally`, so that every line of a file is accounted for.
 """
 
@@ -37,7 +37,7 @@ _MAX_DOCUMENT_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in the (unpacked) file: line from 1, offset and size in bytes."""
+    """A place in the (unpacked) file: line from 1, offset and size in bytes."""
 
     line: int
     offset: int
@@ -67,7 +67,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A line that should have been a record and is none."""
+    """A line that should be a record but is invalid."""
 
     place: Place
     reason: RejectReason
@@ -87,7 +87,7 @@ class Tally:
         document: whether the lines are one document together.
         lines: lines read; in a document, its records.
         blank: lines of white space.
-        other: what is well formed and no call.
+        other: well-formed records that are not calls.
         parts: what belongs to a call that is counted already.
         bad: bad lines found on the way, for the loader to take.
         notes: what the user should know, such as frames that are missing.
@@ -111,7 +111,7 @@ def read_lines(read: Callable[[int], bytes], head: bytes, tally: Tally) -> Itera
     """Cut a stream into lines; a CR before the LF and a byte order mark are left out.
 
     Args:
-        read: gives at most so many further bytes, none at the end.
+        read: returns at most this many further bytes, none at the end.
         head: bytes already read.
         tally: counts the lines.
 
@@ -206,7 +206,7 @@ class Document:
         self._seen = (0, 0)
 
     def places(self, start: int, end: int) -> tuple[Place, ...]:
-        """Where the characters from ``start`` to ``end`` stand; ask in ascending order."""
+        """The place of the characters from ``start`` to ``end``; ask in ascending order."""
         first, last = self._byte(start), self._byte(end)
         index, until = self._line_at(first), self._line_at(max(last - 1, first))
         covered = self._lines[index : until + 1]
@@ -239,7 +239,7 @@ def elements(text: str, pos: int) -> Iterator[tuple[Any, int, int]]:
     """The elements of the JSON array that starts at ``pos``: value, start and end.
 
     Raises:
-        ValueError: it is none.
+        ValueError: invalid JSON.
     """
     pos = skip_space(text, pos + 1)
     first = True
@@ -258,7 +258,7 @@ def members(text: str, pos: int) -> Iterator[tuple[str, Any, int, int]]:
     """The members of the JSON object that starts at ``pos``: name, value, its start and end.
 
     Raises:
-        ValueError: it is none, or it is cut off; the members before that were given.
+        ValueError: invalid or cut off; the members before that were yielded.
     """
     for name, start in _names(text, pos):
         value, end = scan(text, start)

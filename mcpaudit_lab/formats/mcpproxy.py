@@ -51,7 +51,7 @@ _CSV_KINDS = {
     "arguments": "json",
     "metadata": "json",
 }
-# What belongs to one request stands close together: so many calls are held to find it.
+# Rows of one request are close together: this many calls are held back to find them.
 _HELD = 10_000
 
 
@@ -83,7 +83,7 @@ def _rows(lines: Iterator[Line], tally: Tally) -> Iterator[tuple[Line, dict[str,
     def texts() -> Iterator[str]:
         for line in lines:
             taken.append(line)
-            # A byte that is no UTF-8 makes its row a bad one, and no other.
+            # A byte that is not UTF-8 makes its own row bad, and no other.
             yield line.text.decode("utf-8", "surrogateescape") + "\n"
 
     header: list[str] | None = None
@@ -146,7 +146,7 @@ class _Activities:
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        # Calls by their request, those that mirror one, and decisions: the latest of each.
+        # Calls by request, mirrored calls, and decisions: the latest of each.
         self._calls: OrderedDict[str, list[tuple[Line, dict[str, Any]]]] = OrderedDict()
         self._mirrors: OrderedDict[str, list[tuple[Line, dict[str, Any]]]] = OrderedDict()
         self._decisions: OrderedDict[str, list[tuple[Line, dict[str, Any]]]] = OrderedDict()
@@ -269,7 +269,7 @@ def _event_of(row: dict[str, Any], decisions: list[dict[str, Any]]) -> Event:
 
 
 def _response(text: Any, *, cut: bool) -> Any:
-    """A response as JSON where it is an object or a list; otherwise the text it is."""
+    """A response as JSON if it is an object or a list; otherwise as text."""
     if not isinstance(text, str) or cut or text.lstrip()[:1] not in ("{", "["):
         return text
     try:

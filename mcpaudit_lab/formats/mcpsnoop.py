@@ -52,7 +52,7 @@ CALL = {
     "started_at": "timestamp",
     "id": "request_id",
 }
-# How many missing frames of a session are told apart; a frame may come late.
+# Maximum number of missing frames tracked per session; a frame may come late.
 _MAX_MISSING = 10_000
 
 
@@ -171,7 +171,7 @@ class _Frames:
 
 
 def _cut_message(text: str) -> tuple[Any, str | None]:
-    """A message whose copy was cut off, as far as it goes, and the member that was cut."""
+    """The readable part of a message whose copy was cut off, and the member that was cut."""
     message, cut, start = peek_members(text)
     if cut == "params":
         message["params"] = peek_members(text[start:])[0]
@@ -273,7 +273,7 @@ def _notifications(
             tally.other += 1
             continue
         notifications, places = found.setdefault(index, ([], []))
-        # One line of the log may hold several of them.
+        # One line of the log may contain several.
         places.append(document.places(begin, end)[0])
         if (sent := _notification(frame)) is not None:
             notifications.append(sent)
@@ -281,7 +281,7 @@ def _notifications(
 
 
 def _notification(frame: dict[str, Any]) -> dict[str, Any] | None:
-    """What a frame of an export notifies the client of; None where it is something else."""
+    """The notification to the client in a frame of an export; None for another frame."""
     raw = frame.get("raw")
     if frame.get("direction") != "s2c" or not isinstance(raw, dict) or "id" in raw:
         return None

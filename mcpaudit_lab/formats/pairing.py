@@ -1,7 +1,7 @@
 """Messages of a JSON-RPC transcript into calls: one engine for the recorder and all readers.
 
-It reads and writes nothing. Who has a message feeds it, with the direction it went, and is told
-what became of it. Only what is open is held.
+It does no I/O. The caller feeds each message with its direction, and gets the results. Only open
+calls are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Pairing"]
 
 _Where: TypeAlias = tuple[str, str | None]
 _Key: TypeAlias = tuple[str, str | None, Direction, tuple[str, Any]]
-# How many sessions are remembered by what initialize said of them.
+# Number of sessions whose initialize data is remembered.
 _MAX_SESSIONS = 10_000
 _ERA = "io.modelcontextprotocol/"
 _ERA_NAMES = {
@@ -59,9 +59,9 @@ class Pairing:
 
     Args:
         source: what the events have as ``source``.
-        policy: what is kept of a call; the default keeps everything as it is.
-        identify: gives a call the id of its event. The default is a UUIDv5 over source, session,
-            connection and place, so that reading the same again gives the same ids.
+        policy: what to store of a call; by default everything, unchanged.
+        identify: returns the event id for a call. The default is a UUIDv5 over source, session,
+            connection and place, so that reading the same file again gives the same ids.
         max_open: how many requests may be open; the oldest is given up as never answered.
     """
 
@@ -78,7 +78,7 @@ class Pairing:
         self._identify = identify or self._place_id
         self._max_open = max_open
         self._open: OrderedDict[_Key, _Request] = OrderedDict()
-        # The same calls by where they are, and by the token their progress names.
+        # The same calls by scope, and by their progress token.
         self._calls: dict[_Where, dict[_Key, Call]] = {}
         self._tokens: dict[tuple[_Where, tuple[str, Any]], _Key] = {}
         self._info: OrderedDict[_Where, SessionInfo] = OrderedDict()
@@ -104,12 +104,12 @@ class Pairing:
             direction: ``c2s`` from client to server, ``s2c`` the other way.
             at: when it passed.
             session: the session it belongs to.
-            connection: the connection within the session, where there are several.
-            place: where it stands; kept with the call, where it is not None. Each message of a
-                batch of several has the pair of this and its number.
+            connection: the connection within the session, if it has several.
+            place: its place, kept with the call if not None. Each message of a batch gets a pair of
+                this and its number.
 
         Returns:
-            One item or more for each message: what it is, and the calls that it ends.
+            One or more items for each message: its kind, and the calls that it ends.
         """
         where = (session, connection)
         if not isinstance(message_value, list):
@@ -122,7 +122,7 @@ class Pairing:
         return items or [Other("no message")]
 
     def finish(self, *, session: str | None = None, connection: str | None = None) -> list[Item]:
-        """Give up what is open: those calls were never answered.
+        """Close the open calls: they were never answered.
 
         Args:
             session: only in this session; None for all of them.
@@ -188,7 +188,7 @@ class Pairing:
             yield CallOpened(call)
             return
         if method == "initialize" and isinstance(params, Mapping):
-            # A new handshake forgets what an earlier one said.
+            # A new handshake replaces an earlier one.
             self._learn(where, SessionInfo(params.get("protocolVersion"), params.get("clientInfo")))
         elif method == "tools/list" and isinstance(params, Mapping):
             request.params = params.get("cursor")
@@ -260,7 +260,7 @@ class Pairing:
         return None if key is None else self._open[key].call
 
     def _only_one(self, where: _Where) -> Call | None:
-        """The one call that is open and wanted; None where there are several."""
+        """The only call that is open and not cancelled; None if there are several."""
         wanted: Call | None = None
         for call in self._calls.get(where, {}).values():
             if not call.cancelled:
@@ -290,7 +290,7 @@ class Pairing:
             del self._tokens[where, token]
 
     def _known(self, where: _Where) -> SessionInfo | None:
-        # A handshake may have had a connection of its own.
+        # A handshake may have used a separate connection.
         return self._info.get(where) or self._info.get((where[0], None))
 
     def _learn(self, where: _Where, info: SessionInfo) -> None:
@@ -301,7 +301,7 @@ class Pairing:
             self._info.popitem(last=False)
 
     def _learn_era(self, where: _Where, holder: Any) -> None:
-        """Since 2026-07-28 there is no handshake: the ends say who they are in ``_meta``."""
+        """Since 2026-07-28 there is no handshake: ``_meta`` describes client and server."""
         meta = holder.get("_meta") if isinstance(holder, Mapping) else None
         if not isinstance(meta, Mapping):
             return

@@ -18,11 +18,11 @@ class Reader:
     Attributes:
         name: as ``format=`` takes it, and as the events have it as ``source``.
         title: for people: the tool, and the kinds of files.
-        read: gives an outcome for each record, and counts the rest.
-        is_record: whether a line, parsed, is unmistakably a record; None where there are no such
+        read: yields an outcome for each record, and counts the rest.
+        is_record: whether a parsed line is unmistakably a record; None if the format has no such
             lines.
-        is_start: whether a text, cut off somewhere, is unmistakably the start of a document; None
-            where there are no documents.
+        is_start: whether a cut-off text is unmistakably the start of a document; None if the format
+            has no documents.
     """
 
     name: str

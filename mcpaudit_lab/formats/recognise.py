@@ -1,4 +1,4 @@
-"""Which format a file is of: told by its first lines, or by the user; never guessed."""
+"""Detects the format of a file by its first lines, or takes the user's word; never guesses."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SHOWN = 60
 
 @cache
 def readers() -> dict[str, Reader]:
-    """All readers by name: those that come with the package, and those of other packages.
+    """All readers by name, built-in and from other packages.
 
     Raises:
-        SourceError: what another package offers is no reader, or has the name of one.
+        SourceError: another package's entry point is not a reader, or reuses a name.
     """
     found = {reader.name: reader for reader in _BUILT_IN}
     for entry in entry_points(group=GROUP):
@@ -70,7 +70,7 @@ class Chosen:
     """How to read a file.
 
     Attributes:
-        wrappings: what is around its records, the outermost first.
+        wrappings: the log formats around its records, outermost first.
         reader: what reads them.
         document: whether the lines are one document together.
         skip: how many lines of a log come before that document.
@@ -126,10 +126,10 @@ def choose(sample: bytes, *, whole: bool, name: str | None = None) -> Chosen | N
         name: the format that the user named.
 
     Returns:
-        How to read it; None where it is of no format that is known here.
+        How to read it; None for an unknown format.
 
     Raises:
-        SourceError: the user named a format that there is not.
+        SourceError: the user named an unknown format.
     """
     if name is not None and name not in readers():
         raise SourceError(f"there is no format {name!r}; choose from {', '.join(readers())}")
@@ -156,7 +156,8 @@ def choose(sample: bytes, *, whole: bool, name: str | None = None) -> Chosen | N
     if found is not None:
         return Chosen(tuple(wrappings), *found)
     if name is None:
-        # A log without a record in its first lines may still hold some: the user can say so.
+        # A log without a record in its first lines may still contain some: the user can name the
+        # format.
         return None
     reader = readers()[name]
     return Chosen(tuple(wrappings), reader, reader.is_record is None)
@@ -167,7 +168,7 @@ def _reader_of(
 ) -> tuple[Reader, bool, int] | None:
     """Reader, whether it is a document, and how many lines come before it."""
     shown = [number for number, text in enumerate(texts) if text.strip()]
-    # In a file its first record decides; in a log records stand between other lines.
+    # In a file the first record decides; in a log, records are between other lines.
     for number in shown[: _TRIED if wrapped else 1]:
         try:
             value = loads(texts[number].strip())
@@ -185,7 +186,7 @@ def _reader_of(
 
 
 def looks_like(sample: bytes) -> str:
-    """What a file looks like, for a message: no format of ours."""
+    """A description of a file of unknown format, for a message."""
     for magic, what in _MAGIC.items():
         if sample.startswith(magic):
             return what

@@ -130,7 +130,7 @@ def _message(message: Any) -> tuple[int, str, Any]:
 
 
 def _parse(text: str) -> tuple[dict[str, Any], list[tuple[Any, int, int]]]:
-    """The meta of a transcript, and its messages with the characters where they stand."""
+    """The meta of a transcript, and its messages with their character positions."""
     import yaml
 
     faster = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -160,15 +160,15 @@ class _Builder:
     def __init__(self) -> None:
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._nodes = 0
-        # Where the entries of /messages stand.
+        # Positions of the entries of /messages.
         self._spans: list[tuple[int, int]] = []
 
     def build(self, events: Iterator[Any]) -> tuple[Any, list[tuple[int, int]]]:
-        """The first document's value, and where its messages stand."""
+        """The first document's value, and the positions of its messages."""
         from yaml import events as kinds
 
         root: list[Any] = []
-        # Each open container: the value, the key it waits for, its anchor, where it began.
+        # Each open container: its value, the pending key, its anchor, its start.
         stack: list[list[Any]] = [[root, None, None, 0, 0]]
         for event in events:
             if isinstance(event, kinds.DocumentEndEvent):

@@ -1,7 +1,7 @@
 """What logs put around a line: Docker, Kubernetes, journald, event streams, text sequences.
 
-Each wrapping is told by its first lines, and gives the lines within, with the places of the lines
-around them. What it puts between the records (comments, ids, times) is counted.
+Each wrapping is recognized by its first lines, and yields the inner lines with the places of the
+outer ones. Its own additions between records (comments, ids, times) are counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Wrapping:
         name: in reports and in the ledger.
         title: for people.
         matches: whether lines, the first of a file, are wrapped so. Lines are not blank.
-        unwrap: gives the lines within.
+        unwrap: yields the inner lines.
     """
 
     name: str
@@ -47,7 +47,7 @@ class _Joiner:
         texts.append(text)
         places.extend(line.places)
         if ends:
-            # The others of a line are counted by whoever joined them.
+            # The other lines of a joined line are counted by the function that joined them.
             self._tally.parts += len(places) - len(line.places)
             yield Line(b"".join(texts), tuple(places))
         else:
@@ -87,7 +87,7 @@ def _docker(lines: Iterable[Line], tally: Tally) -> Iterator[Line]:
         if not isinstance(log, str):
             tally.other += 1
             continue
-        # A line over 16 KiB comes in several, of which the last alone has its end.
+        # Docker splits a line over 16 KiB; only the last part has the line end.
         ends = log.endswith("\n")
         text = _encode(log.removesuffix("\n"))
         yield from joiner.add(value.get("stream"), text, line, ends=ends)
@@ -120,7 +120,7 @@ def _cri(lines: Iterable[Line], tally: Tally) -> Iterator[Line]:
     yield from joiner.rest()
 
 
-# journalctl -o json: MESSAGE is a string, or a list of bytes where it is not printable
+# journalctl -o json: MESSAGE is a string, or a list of bytes if it is not printable
 
 
 def _is_journald(lines: Sequence[bytes]) -> bool:

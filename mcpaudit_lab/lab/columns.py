@@ -33,7 +33,7 @@ class ChosenColumns:
         sql: the list of expressions.
         join: the join that brings ``p``, or nothing where no column needs it.
         params: the paths, bound.
-        paths: the columns that hold JSON text of a value at a path.
+        paths: the columns with the JSON text of a value at a path.
     """
 
     sql: str
@@ -46,7 +46,7 @@ def column_list(columns: Sequence[str] | None, *, payloads: bool) -> ChosenColum
     """Choose columns, as :meth:`EventSet.df` describes.
 
     Raises:
-        FilterError: for a column there is not; the message names the choices.
+        FilterError: an unknown column; the message names the choices.
     """
     names = list(_DEFAULT_EVENTS if columns is None else columns)
     if isinstance(columns, str):
@@ -106,7 +106,7 @@ def _walk(document: str, parameter: str, params: dict[str, Any]) -> str:
             params[f"{parameter}_{depth}"] = pointers[depth]
             checks.append(f"json_type({document}, ${parameter}_{depth}) = 'OBJECT'")
     params[parameter] = pointers[-1]
-    # Extra may hold a lone surrogate, and is no JSON to DuckDB then.
+    # Extra may contain a lone surrogate, and is then not JSON for DuckDB.
     value = f"try(json_extract({document}, ${parameter}))::varchar"
     return f"case when {' and '.join(checks)} then {value} end" if checks else value
 

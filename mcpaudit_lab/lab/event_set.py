@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EventSet"]
 
-# So much of the filter in words stands in a repr.
+# Maximum length of the filter's description in a repr.
 _WORDS_MAX = 400
 
 
@@ -51,7 +51,7 @@ class EventSet:
 
     Attributes:
         lab: the lab.
-        filters: the filters, all of which hold. One of them may have a limit and an offset.
+        filters: the filters; all of them hold. One of them may have a limit and an offset.
         wanted: the ids to choose from, or None for all.
         definition_changed: only calls whose tool had another definition than the first one that
             the lab knows of it (True), or the same (False). Calls whose definition is not known
@@ -73,8 +73,8 @@ class EventSet:
         """The events of this set that another filter selects too.
 
         Args:
-            *filters: filters, all of which must hold.
-            **keywords: a filter by its keywords, as :class:`EventFilter` takes them; and
+            *filters: filters; all of them must hold.
+            **keywords: a filter as keywords, as :class:`EventFilter` takes them; and
                 ``definition_changed``, see the attribute.
 
         Raises:
@@ -160,9 +160,9 @@ class EventSet:
         yield from read_events(self.cursor(), f"(select e.id from {rows})", params)
 
     def arrow(self, columns: Sequence[str] | None = None, *, payloads: bool = False) -> pa.Table:
-        """The set as an Arrow table; the arguments are those of :meth:`df`.
+        """The set as an Arrow table; arguments as in :meth:`df`.
 
-        A column that is a path holds JSON text here.
+        A path column contains JSON text here.
         """
         rows, params = self.rows()
         chosen = column_list(columns, payloads=payloads)
@@ -173,27 +173,27 @@ class EventSet:
         """The set as a frame, one row for each event, in order.
 
         Args:
-            columns: which columns, by their names in ``audit_events`` and ``audit_payloads``; or a
-                path into a payload, ``param.user.id``, ``response.isError``, ``header.User-Agent``.
-                None gives all of ``audit_events`` but ``extra``.
+            columns: names of columns in ``audit_events`` and ``audit_payloads``; or paths into a
+                payload, ``param.user.id``, ``response.isError``, ``header.User-Agent``. None
+                selects all of ``audit_events`` except ``extra``.
             payloads: with the columns of ``audit_payloads`` as well.
 
         Returns:
             A frame. Text is ``str``, missing text of the record the empty text; integers ``Int64``;
             ``success`` and the truncation flags ``boolean``; ``ts`` ``datetime64[us, UTC]``;
-            ``parameters`` and the other JSON columns text. A path gives values: ``str``,
-            ``boolean``, ``Int64`` or ``float64`` where all that are there are of that type, else
-            Python objects; missing where the event has no such path. A header gives its values
-            joined by ``", "``.
+            ``parameters`` and the other JSON columns text. A path column has ``str``, ``boolean``,
+            ``Int64`` or ``float64`` if all its values are of that type, else Python objects;
+            missing if the event has no such path. A header column has its values joined by ``",
+            "``.
 
         Raises:
-            FilterError: for a column there is not; the message names the choices.
+            FilterError: an unknown column; the message names the choices.
         """
         chosen = column_list(columns, payloads=payloads)
         return decode_columns(to_frame(self.arrow(columns, payloads=payloads)), chosen)
 
     def head(self, count: int = 5) -> pd.DataFrame:
-        """The first rows as a frame, as :meth:`df` gives them."""
+        """The first rows as a frame, as in :meth:`df`."""
         if any(item.limit is not None or item.offset for item in self.filters):
             return EventSet(self.lab, wanted=tuple(self.ids()[:count])).df()
         return self.where(limit=count).df()
@@ -213,13 +213,13 @@ class EventSet:
             ``unique_subjects``, ``unique_tools``. An empty set has 0 everywhere.
 
         Raises:
-            FilterError: ``by`` is no choice.
+            FilterError: an unknown ``by``.
         """
         rows, params = self.rows()
         return to_frame(self._table(stats_sql(rows, by), params))
 
     def breakdown(self, by: str = "tool") -> pd.DataFrame:
-        """How many events and failures there are for each value, most frequent first.
+        """Number of events and failures for each value, most frequent first.
 
         Args:
             by: ``tool``, ``user``, ``success``, ``auth_type``, ``tool_group``, ``session``,
@@ -230,7 +230,7 @@ class EventSet:
             at 50.
 
         Raises:
-            FilterError: ``by`` is no choice.
+            FilterError: an unknown ``by``.
         """
         rows, params = self.rows()
         return to_frame(self._table(breakdown_sql(rows, by), params))
@@ -247,7 +247,7 @@ class EventSet:
             ``avg_duration_ms``, in order of time. Buckets without an event are left out.
 
         Raises:
-            FilterError: the bucket is no duration.
+            FilterError: an invalid bucket.
         """
         rows, params = self.rows()
         bound = {**params, "bucket_us": bucket_of(bucket)}
@@ -265,7 +265,7 @@ class EventSet:
             ax: where to draw; None for a new figure.
 
         Raises:
-            FilterError: the bucket is no duration.
+            FilterError: an invalid bucket.
         """
         axes: Axes = render("plot_timeseries", self, bucket, ax)
         return axes
@@ -273,16 +273,16 @@ class EventSet:
     def plot_durations(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
         """Plot how long calls took, a distribution for each tool, on a logarithmic scale.
 
-        The box holds the middle half of the calls, the line in it is the median; the whiskers reach
-        from the 5th to the 95th percentile, the dots are calls beyond. 0 ms is drawn as 0.5. The
-        fifteen most frequent tools are shown, and no more than the newest 200,000 calls.
+        The box contains the middle half of the calls, its line is the median; the whiskers reach
+        from the 5th to the 95th percentile, dots are calls beyond. 0 ms is drawn as 0.5. Shows the
+        fifteen most frequent tools and at most the newest 200,000 calls.
 
         Args:
             by: a choice of :meth:`breakdown`.
             ax: where to draw; None for a new figure.
 
         Raises:
-            FilterError: ``by`` is no choice.
+            FilterError: an unknown ``by``.
         """
         axes: Axes = render("plot_durations", self, by, ax)
         return axes
@@ -310,7 +310,7 @@ class EventSet:
             ax: where to draw; None for a new figure.
 
         Raises:
-            FilterError: ``by`` is no choice.
+            FilterError: an unknown ``by``.
         """
         axes: Axes = render("plot_hours", self, by, ax)
         return axes
@@ -320,7 +320,7 @@ class EventSet:
     def write(
         self, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None
     ) -> int:
-        """Write the set into a file, as :meth:`Lab.write` does; gives how many events."""
+        """Write the set into a file, as :meth:`Lab.write` does; returns how many events."""
         rows, params = self.rows()
         with progress_bar(progress, total=self.count(), unit="events", label="write") as advance:
             return write_events(

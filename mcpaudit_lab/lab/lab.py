@@ -36,13 +36,13 @@ class Lab(LabStore):
     Args:
         path: the lab's file, made if it does not exist, readable by its owner only; None for a lab
             in memory.
-        read_only: open a lab that is there and write no byte into its file or folder: on a
-            read-only disk, or in several processes at once. What would change it raises
-            :class:`LabReadOnly`; every question, comparison and export works.
+        read_only: open an existing lab without writing a byte into its file or folder: on a
+            read-only disk, or in several processes at once. Changes raise :class:`LabReadOnly`;
+            every question, comparison and export works.
 
     Raises:
         LabInUse: another process has the file open; it carries that process's id.
-        LabVersionError: another version wrote it, or it is no lab.
+        LabVersionError: another version wrote it, or it is not a lab.
         LabError: it cannot be opened or made.
 
     A lab may be used from several threads. Use it in a ``with`` statement, or call :meth:`close`.
@@ -54,8 +54,8 @@ class Lab(LabStore):
         """The events that a filter selects. No work is done before something is asked of the set.
 
         Args:
-            *filters: filters, all of which must hold.
-            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+            *filters: filters; all of them must hold.
+            **keywords: a filter as keywords, as :class:`EventFilter` takes them.
 
         Raises:
             FilterError: a keyword or value that no filter has.
@@ -69,7 +69,7 @@ class Lab(LabStore):
             event_id: its id, in any spelling a portal takes.
 
         Raises:
-            RecordError: that is no UUID.
+            RecordError: the id is not a UUID.
             EventNotFound: no event in this lab has it.
         """
         event = super().event(event_id)
@@ -117,7 +117,8 @@ class Lab(LabStore):
             events: which events the statements may see; None for all.
             timeout_s: how long one statement may take, in seconds.
             memory_bytes: how much memory it may use.
-            max_rows: how many rows are brought back; ``truncated`` of the result tells of more.
+            max_rows: maximum number of rows returned; the result's ``truncated`` says whether there
+                were more.
         """
         from mcpaudit_lab.lab.sandbox import Sandbox
 
@@ -145,12 +146,12 @@ class Lab(LabStore):
             event_id: the event's id.
 
         Returns:
-            The event's own provenance, then its payload's where there is one, then that of each
-            further line it came from.
+            The event's own provenance, then its payload's if that came separately, then one for
+            each further line.
 
         Raises:
             EventNotFound: no such event.
-            SourceChanged: the file is not what was loaded.
+            SourceChanged: the file is no longer the one that was loaded.
             SourceError: the file cannot be read any more.
         """
         wanted = parse_id(event_id)
@@ -171,7 +172,7 @@ class Lab(LabStore):
         Args:
             left: an id, or an event.
             right: the other.
-            ignore: paths to leave aside, with ``*`` for one segment and ``**`` for any number:
+            ignore: paths to ignore, with ``*`` for one segment and ``**`` for any number:
                 ``["response.structuredContent.ms", "**.trace_id"]``.
 
         Raises:
@@ -192,7 +193,7 @@ class Lab(LabStore):
 
         Args:
             events: only replays that are in this set, or whose original is; None for all.
-            ignore: paths to leave aside, as in :meth:`compare`.
+            ignore: paths to ignore, as in :meth:`compare`.
             noise: more of them for each tool, such as what a run has learned (``run.noise``).
 
         Returns:
@@ -225,22 +226,22 @@ class Lab(LabStore):
     ) -> PullReport:
         """Fetch from a portal what the lab does not have yet, ours or the reference server.
 
-        What came is kept, batch by batch, when it is interrupted or the portal goes away; the next
-        pull of the same question goes on from there. Repeated, it fetches what is new and what
-        arrived late. The report compares with the portal's own count.
+        If it is interrupted or the portal goes away, everything fetched so far is kept, batch by
+        batch, and the next pull of the same question continues there. A repeated pull fetches new
+        and late events. The report compares with the portal's own count.
 
         Args:
             portal: the portal.
-            *filters: which events, all of which must hold; without a limit.
+            *filters: which events; all filters must hold; without a limit.
             since: not before this moment, as :class:`EventFilter` takes it: ``"24h"``,
                 ``"yesterday"``, ``"2026-11-24"``, a ``date``, ``datetime`` or ``timedelta``.
             payloads: with requests and responses.
-            check_ids: compare the portal's ids with those that earlier pulls have seen, an export
-                without payloads. It finds late events that as many deletions hide from counts.
-                None compares all of up to 100,000 events, and the recent ones of more; the
-                report's ``compared`` says which.
-            progress: show a progress bar; None shows it where there is a terminal or notebook.
-            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+            check_ids: compare the portal's ids with those that earlier pulls have seen, at the cost
+                of an export without payloads. It finds late events that an equal number of
+                deletions hides from counts. None compares up to 100,000 events completely, and only
+                the recent ones of more; the report's ``compared`` says which.
+            progress: show a progress bar; None shows it in a terminal or notebook.
+            **keywords: a filter as keywords, as :class:`EventFilter` takes them.
 
         Raises:
             FilterError: a keyword or value no filter has; a limit.
@@ -281,21 +282,21 @@ class Lab(LabStore):
                 A replay whose original is among them is left out.
             target: a :class:`PortalClient`; the URL of an MCP endpoint; a command as a list; an
                 ``MCPServer`` of this process; or an :class:`McpTarget`. Never anything from a log.
-            allow: the tools that may be called: names; ``"read-only"``, of which the target says
-                so; or ``"all"`` but those of which it says that they destroy, which must be named.
-                In a collection everything is a name; :class:`Allowed` has all of it. None allows
-                nothing.
-            secrets: values for what was redacted, by path or key; or a function that is called
-                with the event and the path. What it supplies is kept nowhere.
+            allow: the tools that may be called: names; ``"read-only"`` for tools that the target
+                declares read-only; or ``"all"`` except tools declared destructive, which must be
+                named. In a collection everything is a name; :class:`Allowed` combines all three.
+                None allows nothing.
+            secrets: values for redacted places, by path or key; or a function that is called with
+                the event and the path. Supplied values are never stored.
             edit: arguments to change, by name; or a function that is called with the event and a
-                copy of the arguments and gives new ones.
-            via_tryit: have a portal call the lab's copy by Try-It where it has no equal event.
+                copy of the arguments and returns new ones.
+            via_tryit: let a portal call the lab's copy by Try-It if it has no equal event.
             again: ids of events to send although an earlier sending is uncertain.
-            dialects: what counts as redacted beside ``[redacted]``, which always does; None for
-                every dialect there is.
+            dialects: what counts as redacted besides ``[redacted]``, which always does; None for
+                every known dialect.
 
         Raises:
-            ReplayError: the target is none, an event has no id, an edit cannot be made.
+            ReplayError: an invalid target, an event without an id, an edit that fails.
             EventNotFound: an id that the lab does not have.
             PortalError: the portal does not answer.
         """
@@ -322,17 +323,17 @@ class Lab(LabStore):
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> int:
-        """Write events with their payloads into a file that loads back equal; gives how many.
+        """Write events with their payloads into a file that loads back equal; returns how many.
 
         Args:
             path: ``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst`` behind; or ``.parquet``.
                 The file appears whole or not at all, readable by its owner only.
             events: which events; None for all. They are written newest first.
-            overwrite: replace a file that is there.
-            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            overwrite: replace an existing file.
+            progress: show a progress bar; None shows it in a terminal or notebook.
 
         Raises:
-            LabError: the name says no format, or the file is there already.
+            LabError: an unknown file name suffix, or the file exists.
         """
         chosen = self.events() if events is None else events
         return chosen.write(path, overwrite=overwrite, progress=progress)

@@ -1,4 +1,4 @@
-"""One look at a case: what is in a lab, in numbers."""
+"""A summary of a case: the contents of a lab in numbers."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _listed(counts: dict[str, int]) -> str:
 
 
 def bucket_width_s(span_s: float, buckets: int = _BARS) -> int:
-    """A round width in seconds, so that so many buckets, or fewer, cover a span."""
+    """A round width in seconds, so that at most this many buckets cover a span."""
     wanted = span_s / buckets
     for width_s in _WIDTHS_S:
         if width_s >= wanted:

@@ -1,4 +1,4 @@
-"""Originals with their replays, as far as the lab has both."""
+"""Originals with their replays, if the lab has both."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class Pair:
 def find_pairs(lab: LabFile, events: EventSet | None) -> list[Pair]:
     """The replays in the lab and what each of them goes back to.
 
-    A replay of a replay goes back to the first call. Where the lab does not have it, it goes back
-    as far as is known.
+    A replay of a replay goes back to the first call, or to the earliest one in the lab.
 
     Args:
         lab: the lab.
@@ -53,7 +52,7 @@ def find_pairs(lab: LabFile, events: EventSet | None) -> list[Pair]:
 
 
 def _first(replay: str, parents: dict[str, str]) -> tuple[str, str, int]:
-    """Follow a replay to its first original. Rows are hostile: they may stand in a ring."""
+    """Follow a replay to its first original. Rows are hostile: they may form a cycle."""
     seen = {replay}
     event = parents[replay]
     while event in parents and event not in seen:
@@ -73,7 +72,7 @@ def compare_pairs(
     Args:
         lab: the lab.
         pairs: which.
-        ignore: paths to leave aside.
+        ignore: paths to ignore.
         noise: more of them for each tool.
     """
     todo, patterns = list(pairs), tuple(ignore)

@@ -1,4 +1,4 @@
-"""SQL from somebody you do not trust: a process of its own, over a copy, with bounds.
+"""Untrusted SQL: a separate process, over a copy, with limits.
 
 The statement runs in another process, in a DuckDB instance that was given a copy of some events and
 then had its doors shut: no access to files, network, extensions or other databases, no Python
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sandbox"]
 
-# What starting Python and opening the copy may take, before the statement's own time begins.
+# Time for starting Python and opening the copy, before the statement's own time starts.
 _START_S = 20.0
 _TABLES = ("audit_events", "audit_payloads")
 

@@ -1,6 +1,6 @@
 """The process in which untrusted SQL runs. Reads an order from stdin, writes an answer to stdout.
 
-Started by :mod:`mcpaudit_lab.lab.sandbox` as a program of its own, so it imports nothing of this
+:mod:`mcpaudit_lab.lab.sandbox` starts it as a separate program, so it imports nothing of this
 package.
 """
 
@@ -25,7 +25,7 @@ _SHUT = {
 
 
 def run(order: dict[str, Any]) -> bytes:
-    """Run one statement; gives the answer's bytes: a word, a line feed, and rows or a message."""
+    """Run one statement; returns the answer's bytes: a word, a line feed, and rows or a message."""
     import duckdb
     import pyarrow as pa
 
@@ -41,7 +41,7 @@ def run(order: dict[str, Any]) -> bytes:
             return b"error\none statement at a time"
         threading.Timer(order["timeout_s"], connection.interrupt).start()
         given = connection.sql(order["sql"], params=order["params"] or None)
-        # A statement without rows gives None, which DuckDB's type hints forget.
+        # A statement without rows returns None, which DuckDB's type hints omit.
         relation = cast("duckdb.DuckDBPyRelation | None", given)
         if relation is None:
             return b"error\nthe statement gives no rows"
@@ -67,7 +67,7 @@ def run(order: dict[str, Any]) -> bytes:
 
 
 def _bound(order: dict[str, Any]) -> None:
-    """What the operating system can hold back, where it has such bounds."""
+    """Apply the limits that the operating system offers."""
     try:
         import resource
     except ImportError:

@@ -67,7 +67,7 @@ class ToolChange:
 
 
 def find_changes(lists: Iterable[ToolList]) -> Iterator[ToolChange]:
-    """What changed from list to list of each server. A server's first list is no change.
+    """The changes from list to list of each server. A server's first list is not a change.
 
     Args:
         lists: by server and time.

@@ -70,9 +70,9 @@ class PortalClient(PortalCounter):
             ``MCPAUDIT_URL``.
         api_key: an API key; None: the environment's ``MCPAUDIT_API_KEY``. It is in no repr, error
             or log, and the client is not pickled.
-        bearer: a bearer token in place of a key.
+        bearer: a bearer token instead of a key.
         timeout_s: the time limit of connecting and of one read.
-        transport: an httpx2 transport in place of the network, which keeps to the environment's
+        transport: an httpx2 transport instead of the network, which keeps to the environment's
             proxies, except before a loopback address.
         attempts: how often a request that changes nothing is made, at most.
         backoff_s: the first pause between two of them; it doubles, with jitter. 0 for none.
@@ -80,7 +80,8 @@ class PortalClient(PortalCounter):
         clock: monotonic seconds.
 
     Raises:
-        PortalError: there is no URL, or it is none; a key and a token, or one that no header holds.
+        PortalError: the URL is missing or invalid; both a key and a token are given, or one cannot
+            be sent in a header.
 
     Every method raises :class:`~mcpaudit_lab.errors.PortalError` of the kind that the answer means:
     ``Unauthorized``, ``PortalNotFound``, ``PortalUnavailable``, ``BadAnswer`` and so on.
@@ -92,8 +93,8 @@ class PortalClient(PortalCounter):
         """The events as they are stored, for ever: an iterator that reconnects and fills its gaps.
 
         Args:
-            *filters: filters, all of which must hold.
-            **keywords: a filter by its keywords.
+            *filters: filters; all of them must hold.
+            **keywords: a filter as keywords.
 
         Raises:
             FilterError: a keyword or value that no filter has; a limit or offset.
@@ -112,10 +113,10 @@ class PortalClient(PortalCounter):
         """Watch calls arrive: a widget in a notebook, text elsewhere. It runs from now on.
 
         Args:
-            *filters: which events, all of which must hold.
-            max_rows: at most so many rows are shown.
+            *filters: which events; all filters must hold.
+            max_rows: maximum number of rows shown.
             into: a lab that gets all that arrives.
-            **keywords: a filter by its keywords.
+            **keywords: a filter as keywords.
 
         Raises:
             FilterError: a keyword or value that no filter has; a limit or offset.
@@ -139,7 +140,7 @@ class PortalClient(PortalCounter):
 
         Raises:
             PortalUnavailable: the portal is away. Where ``sent`` is true the tool may have run.
-            BadAnswer: the answer is none of a portal's; the tool may have run.
+            BadAnswer: the response is not a portal's; the tool may have run.
         """
         body = {"arguments": {} if arguments is None else arguments}
         target = f"/api/v1/admin/tryit/{quote(tool, safe='')}"
@@ -148,7 +149,7 @@ class PortalClient(PortalCounter):
         found = value if isinstance(value, dict) else {}
         if answer.status == 502 and found.keys() == {"error"} and isinstance(found["error"], str):
             return ToolAnswer(None, True, visible(found["error"]), 502)
-        # A gateway has JSON of its own: what became of the call behind it is not known.
+        # A gateway may answer with its own JSON: the outcome of the call behind it is unknown.
         if answer.status == 502 or not isinstance(found.get("content"), list):
             raise BadAnswer("the answer to Try-It is no result", status=answer.status)
         return ToolAnswer(found, bool(found.get("isError")), "", answer.status)
@@ -160,7 +161,7 @@ class PortalClient(PortalCounter):
         events make a plan: :meth:`Lab.plan_replay`.
 
         Raises:
-            RecordError: the id is no UUID.
+            RecordError: the id is not a UUID.
             ReplayRefused: no payload, redacted or truncated arguments, a failed authentication; or
                 the portal refuses. No tool ran.
             RateLimited: the portal's budget is spent. No tool ran.

@@ -1,4 +1,4 @@
-"""The audit event: its fields, its JSON text, its times, what is redacted, and how it is shown.
+"""The audit event: fields, JSON text, times, redaction, sanitizing, and the hook for display.
 
 Input: lines of JSON, messages of a call, or columns. Output: :class:`Event` and its payload, and
 back again without changing a digit. The standard library alone, and no import of another room.

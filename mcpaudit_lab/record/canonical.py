@@ -63,7 +63,7 @@ def _utf16(key: str) -> bytes:
 
 def _number(value: Decimal, text: str) -> str:
     if not value.is_finite():
-        # An exponent that no decimal holds: the text as it was read.
+        # The exponent does not fit a Decimal: keep the text as read.
         return text.lower()
     number = _as_float(value)
     if number is not None and Decimal(repr(number)) == value:

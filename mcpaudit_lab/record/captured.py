@@ -32,7 +32,7 @@ class CapturePolicy:
     """What is kept of a call.
 
     Attributes:
-        sanitizer: what is taken out of everything that is kept.
+        sanitizer: removes secrets from everything that is stored.
         sanitize_responses: take it out of results too. The reference server keeps them as they
             are.
         max_payload_bytes: a request or response over this size is left out whole, its size kept.
@@ -59,8 +59,8 @@ class CapturedCall:
     """What is known of one call so far.
 
     Args:
-        arguments: as sent; what is not an object is no arguments.
-        policy: what is kept.
+        arguments: as sent; anything but an object counts as no arguments.
+        policy: what to store.
         unbounded: keep requests, results and notifications of any size, and measure none.
         max_request_bytes: keep the request only up to this size; ``policy`` decides otherwise.
     """
@@ -124,7 +124,8 @@ class CapturedCall:
         size = self._notification_bytes + wire_size(notification) + 1
         fits = self._unbounded or size <= self._policy.max_payload_bytes
         if not fits or len(self._notifications) >= self._policy.max_notifications:
-            # The tail is dropped, not what happens to be large: what is kept has no holes.
+            # Drop the tail rather than single large notifications, so that the stored ones have no
+            # holes.
             self._notifications_truncated = True
             return
         self._notification_bytes = size
@@ -152,7 +153,7 @@ class CapturedCall:
         self._error = {"category": category, "message": message, **details}
 
     def sent(self) -> dict[str, Any]:
-        """The members of the payload that say what was asked and notified."""
+        """The payload members for the request and its notifications."""
         members: dict[str, Any] = {
             "jsonrpc_method": "tools/call",
             "request_params": None if self._request_truncated else self._parameters,
@@ -203,7 +204,7 @@ def outcome_of(result: Any) -> dict[str, Any]:
     """The members of an event that a ``CallToolResult`` decides.
 
     Args:
-        result: any JSON; what is no object failed nothing and has no content.
+        result: any JSON; a value that is not an object has not failed and has no content.
     """
     members = result if isinstance(result, Mapping) else {}
     is_error = members.get("isError") is True
@@ -218,7 +219,7 @@ def outcome_of(result: Any) -> dict[str, Any]:
 
 
 def _without_envelope(result: Mapping[str, Any]) -> dict[str, Any]:
-    # A result that asks for more input (2026-07-28) is no CallToolResult yet.
+    # A result that asks for more input (2026-07-28) is not a CallToolResult yet.
     members = {"isError": False, **result} if "content" in result else dict(result)
     if members.get("resultType") == "complete":
         del members["resultType"]

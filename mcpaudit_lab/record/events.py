@@ -1,15 +1,15 @@
 """The audit record: events, payloads and notifications, JSON in and out.
 
-An :class:`Event` is the summary of one ``tools/call``; its :class:`Payload` is the full request and
-response, one to one by id, and may be missing; a :class:`Notification` is one progress or log
-message that the tool sent meanwhile.
+An :class:`Event` is the summary of one ``tools/call``. Its :class:`Payload` is the full request and
+response, matched by id; it may be missing. A :class:`Notification` is one progress or log message
+that the tool sent during the call.
 
 All three are views of ``wire``, the JSON object they were made from. Nothing is converted on the
 way in, so unknown members, the order of keys, ``1`` against ``1.0`` and a time in nanoseconds come
 out as they went in. The properties give the same as Python values; a member that is absent or null
 reads as the zero of its type, as the portal's contract leaves zero values out.
 
-Which members there are stands in :mod:`mcpaudit_lab.record.fields`.
+:mod:`mcpaudit_lab.record.fields` lists the members.
 """
 
 from __future__ import annotations
@@ -371,7 +371,7 @@ class Event(_View):
         return Event({name: value for name, value in self.wire.items() if name != "payload"})
 
     def with_payload(self, payload: Payload | None) -> Event:
-        """The same event with this payload in place of its own."""
+        """The same event with another payload."""
         wire = {name: value for name, value in self.wire.items() if name != "payload"}
         return Event(wire if payload is None else {**wire, "payload": payload.wire})
 

@@ -38,7 +38,8 @@ class Field:
 
     Attributes:
         name: its name in the JSON.
-        kind: what it holds: ``id`` a UUID, ``time`` an RFC 3339 time, ``json`` any JSON value.
+        kind: the type of its values: ``id`` a UUID, ``time`` an RFC 3339 time, ``json`` any JSON
+            value.
         column: its column in ``audit_events`` or ``audit_payloads``.
         always: whether the wire has it even when it is zero.
     """
@@ -78,7 +79,7 @@ EVENT_FIELDS: tuple[Field, ...] = (
     Field("user_agent", "text"),
 )
 
-# captured_at stands in a portal's tables only; the wire of the reference server does not have it.
+# captured_at exists only in a portal's tables; the reference server does not send it.
 PAYLOAD_FIELDS: tuple[Field, ...] = (
     Field("jsonrpc_method", "text"),
     Field("request_params", "json"),
@@ -115,7 +116,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parse_id(text: str) -> str:
-    """Read a UUID in any spelling a portal takes; gives lower case with hyphens.
+    """Parse a UUID in any spelling that a portal accepts; returns it in lower case with hyphens.
 
     The spellings: hyphened, 32 hex digits, ``urn:uuid:`` before, braces around; any case.
 
@@ -147,7 +148,7 @@ def _time_parts(text: str) -> tuple[datetime, str]:
 
 
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time; gives UTC, cut to microseconds.
+    """Parse an RFC 3339 time; returns UTC, cut to microseconds.
 
     Raises:
         RecordError: reason ``bad_time``: not RFC 3339, no zone, or outside the years 1 to 9999.
@@ -156,7 +157,7 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_time_ns(text: str) -> int:
-    """Read an RFC 3339 time; gives nanoseconds since 1970-01-01 UTC, cut.
+    """Parse an RFC 3339 time; returns nanoseconds since 1970-01-01 UTC, cut.
 
     Raises:
         RecordError: as :func:`parse_time`.
@@ -180,7 +181,7 @@ def respell_time(text: str) -> str:
     """
     found = _ANY_TIME.fullmatch(text)
     if found is None:
-        # Says what is wrong, and takes what has more than nine decimals.
+        # The slow path: explains errors, and accepts more than nine decimals.
         return format_time(parse_time(text))
     day, minute, second, fraction, named, hours, minutes = found.groups()
     zone = "Z" if named else f"{hours}:{minutes or '00'}"

@@ -40,7 +40,7 @@ Json: TypeAlias = "dict[str, Any] | list[Any] | str | int | float | Decimal | bo
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Python refuses to convert longer texts to int unless told otherwise (sys.set_int_max_str_digits).
+# Python refuses to convert longer texts to int by default (sys.set_int_max_str_digits).
 _INT_DIGITS = 4000
 
 
@@ -58,7 +58,8 @@ class JsonDecimal(Decimal):
         try:
             number = super().__new__(cls, text)
         except InvalidOperation:
-            # An exponent of more than 18 digits: no decimal has it. The text is kept all the same.
+            # The exponent has more than 18 digits, which Decimal cannot represent. The text is
+            # kept.
             tiny = "e-" in text.lower()
             number = super().__new__(
                 cls, "0" if tiny else f"{text[:1].strip('0123456789')}Infinity"
@@ -116,7 +117,7 @@ def loads(text: str | bytes) -> Json:
 
     Raises:
         RecordError: with reason ``invalid_utf8``, ``nan_or_infinity`` or ``not_json``. The message
-            gives the place, never the data.
+            contains the position, never the data.
     """
     if isinstance(text, bytes):
         try:
@@ -144,10 +145,10 @@ def _decode(text: str) -> Json:
 
 
 def scan(text: str, pos: int) -> tuple[Json, int]:
-    """Parse the value that starts at ``pos``; gives it and where it ends.
+    """Parse the value that starts at ``pos``; returns the value and its end.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no value starts there.
     """
     try:
         found: tuple[Json, int] = _DECODER.raw_decode(text, pos)
@@ -239,13 +240,13 @@ def dumps(value: Any, *, ascii_only: bool = False, lossy: bool = False) -> str:
     """Write a JSON value compactly, keys in their order, numbers as they were read.
 
     Args:
-        value: what :func:`loads` gives; tuples count as lists.
+        value: as returned by :func:`loads`; tuples count as lists.
         ascii_only: escape everything outside ASCII. Otherwise only lone surrogates are escaped.
         lossy: write U+FFFD for a lone surrogate. Most JSON parsers refuse the escape.
 
     Raises:
         ValueError: for NaN and the infinities.
-        TypeError: for what JSON cannot hold.
+        TypeError: a value that JSON does not have.
     """
     encoder = _ASCII_ENCODER if ascii_only and not lossy else _ENCODER
     try:
@@ -266,7 +267,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def _encode_deep(value: Any, encoder: json.JSONEncoder) -> str:
-    """Write without recursion: the stack holds values to write and text to put between them."""
+    """Write without recursion. The stack contains values to write and text between them."""
     parts: list[str] = []
     stack: list[tuple[bool, Any]] = [(False, value)]
     while stack:
@@ -335,8 +336,8 @@ def _same_scalar(a: Any, b: Any, spelling: bool) -> bool:
 def same_number(a: float | Decimal, b: float | Decimal) -> bool:
     """Whether two JSON numbers are equal as the decimals their texts say.
 
-    A ``float`` stands for its shortest decimal, which is how it was written: 1e23 is 10**23, though
-    the nearest double is not.
+    A ``float`` means its shortest decimal text, as it was written: 1e23 is 10**23, although the
+    nearest double is not.
     """
     if type(a) is type(b):
         return bool(a == b)

@@ -1,4 +1,4 @@
-r"""Text for people: what comes from a record, made fit for a terminal, and numbers of things.
+r"""Text for people: unsafe characters made visible, and counted nouns.
 
 Audit data is hostile: an escape sequence in a tool's name could recolour the screen, move the
 cursor or answer a prompt, and a bidirectional override could show ``exe.txt`` for ``txt.exe``.

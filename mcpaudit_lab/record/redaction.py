@@ -13,9 +13,9 @@ stars       three asterisks or more                     yes
 sha256      ``sha256:`` and 64 hex digits               no: may be plain data
 ==========  ==========================================  ====================
 
-Only a whole string is a mark. In ``"token=[redacted]"`` somebody replaced a part of a text; what is
-left of it is data, and two such texts can be compared. A text that is JSON itself may have marks
-inside, since portals look into such texts: :func:`marked_texts` finds these.
+Only a whole string is a mark. In ``"token=[redacted]"`` only a part was replaced; the rest is data,
+and two such texts can be compared. A text that is itself JSON may contain marks, since portals
+redact inside such texts: :func:`marked_texts` finds them.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Dialect(StrEnum):
 
 DEFAULT_DIALECTS: frozenset[Dialect] = frozenset({Dialect.BRACKETS, Dialect.ANGLES, Dialect.STARS})
 
-# Of each dialect: its pattern, the characters it can start with, and a text that every mark of it
-# holds when put in lower case.
+# For each dialect: its pattern, the possible first characters, and a lower-case text that every
+# mark contains.
 _DIALECTS = {
     Dialect.BRACKETS: (r"\[redacted\]", "[", "[redacted]"),
     Dialect.ANGLES: (r"<redacted[^<>]*>", "<", "<redacted"),
@@ -69,7 +69,7 @@ class Marks:
     Attributes:
         is_mark: truthy for a string that is a mark.
         starts: the first characters that a mark can have; looking there first is faster.
-        hints: texts of which every mark holds one when put in lower case.
+        hints: lower-case texts; every mark contains one of them.
         hint_bytes: the same as bytes.
     """
 
@@ -86,7 +86,7 @@ def marks_of(dialects: Iterable[Dialect | str] = DEFAULT_DIALECTS) -> Marks:
         dialects: as :class:`Dialect` or by name; none: nothing is a mark.
 
     Raises:
-        ValueError: for a name that is no dialect.
+        ValueError: an unknown dialect.
     """
     if isinstance(dialects, str):
         dialects = (dialects,)
@@ -96,7 +96,7 @@ def marks_of(dialects: Iterable[Dialect | str] = DEFAULT_DIALECTS) -> Marks:
 @lru_cache(maxsize=64)
 def _marks(dialects: frozenset[str]) -> Marks:
     chosen = [_DIALECTS[dialect] for dialect in sorted(map(Dialect, dialects))]
-    # Without a choice there is no pattern; "(?!)" matches nothing.
+    # No dialects chosen: "(?!)" matches nothing.
     pattern = "|".join(pattern for pattern, _, _ in chosen) or "(?!)"
     return Marks(
         re.compile(pattern, re.IGNORECASE | re.ASCII).fullmatch,
@@ -110,7 +110,7 @@ def is_redacted(value: Any, *, dialects: Iterable[Dialect | str] = DEFAULT_DIALE
     """Whether this JSON value is, as a whole, a redaction mark. Containers never are.
 
     Raises:
-        ValueError: for a name that is no dialect.
+        ValueError: an unknown dialect.
     """
     return isinstance(value, str) and bool(marks_of(dialects).is_mark(value))
 
@@ -125,7 +125,7 @@ def redacted_paths(
         itself.
 
     Raises:
-        ValueError: for a name that is no dialect.
+        ValueError: an unknown dialect.
     """
     return _paths_where(tree, marks_of(dialects).is_mark)
 
@@ -141,10 +141,10 @@ def marked_texts(
         keys: whether a key inside that is a mark counts, too.
 
     Returns:
-        The paths of the texts, as :func:`redacted_paths` gives them.
+        The paths of the texts, in the form of :func:`redacted_paths`.
 
     Raises:
-        ValueError: for a name that is no dialect.
+        ValueError: an unknown dialect.
     """
     marks = marks_of(dialects)
     return _paths_where(tree, lambda text: _is_marked_json(text, marks, keys))
@@ -165,13 +165,13 @@ def _is_marked_json(text: str, marks: Marks, keys: bool) -> bool:
     except RecordError:
         lines = text.split("\n")
         return len(lines) > 1 and any(_is_marked_json(line, marks, keys) for line in lines)
-    # Not its values as they are read: of a key that is there twice that would be only one.
+    # Scan the text, not the parsed value: for a repeated key, the parsed value has only one.
     strings = (str(loads(found[1])) for found in _STRING.finditer(text) if keys or not found[2])
     return any(marks.is_mark(string) or _is_marked_json(string, marks, keys) for string in strings)
 
 
 def _paths_where(tree: Any, is_mark: Callable[[str], object]) -> list[tuple[str | int, ...]]:
-    """Where in a JSON tree there are such strings, in document order."""
+    """Find redacted strings in a JSON tree, in document order."""
     found: list[tuple[str | int, ...]] = []
     path: list[str | int] = []
     open_containers: list[Iterator[tuple[str | int, Any]]] = []

@@ -97,7 +97,7 @@ def _squeeze(name: str) -> str:
 def canonical_header(name: str) -> str:
     """A header's name as Go's ``net/http`` and the record have it: ``X-Api-Key``.
 
-    A name that is no token of RFC 9110 section 5.6.2 stays as it is.
+    A name that is not a token of RFC 9110 section 5.6.2 is kept unchanged.
     """
     return _usual(name) if len(name) <= _MAX_REMEMBERED else _canonical(name)
 
@@ -114,11 +114,11 @@ _usual = lru_cache(maxsize=1024)(_canonical)
 
 @dataclass(frozen=True, slots=True)
 class Sanitizer:
-    """Rules for what is taken out before anything is stored.
+    """Rules for what is removed before anything is stored.
 
     Attributes:
-        redact_keys: names, or parts of names; ``()`` takes nothing out (the headers in
-            :data:`MASKED_HEADERS` are masked all the same).
+        redact_keys: names, or parts of names; ``()`` removes nothing (the headers in
+            :data:`MASKED_HEADERS` are masked anyway).
         kept_keys: whole names that are kept although a redact key is part of them. A name that is
             also in ``redact_keys`` is redacted.
 
@@ -158,13 +158,13 @@ class Sanitizer:
     def clean(self, value: Any) -> Json:
         """A deep copy of ``value`` without its secrets, made of JSON types only.
 
-        What JSON cannot hold becomes a text: NaN and the infinities their names, other objects
+        Values outside JSON become text: NaN and the infinities their names, other objects
         ``<type>``, a container inside itself ``<cycle>``.
         """
         return _copy(value, self)
 
     def clean_text(self, text: str) -> str:
-        """The text itself, or, where it is JSON with secrets inside, that JSON without them.
+        """The text, or, if it is JSON that contains secrets, that JSON without them.
 
         JSON Lines are looked at line by line. A repeated member of an object counts as something
         to take out: of the two only the last is seen by a reader, and the other one would stay.
@@ -214,8 +214,8 @@ def copy_json(value: Any) -> Json:
 
 
 def _copy(value: Any, rules: Sanitizer | None) -> Json:
-    # What is left to fill, and, marked by None, which container ends there. Everything between a
-    # container and its mark is inside it, so the ids at work are those of the way to the root.
+    # Containers still to fill. A container followed by None ends there, so the ids in progress are
+    # exactly those on the path to the root.
     stack: list[tuple[Any, dict[str, Any] | list[Any] | None]] = []
     way: set[int] = set()
 
@@ -248,7 +248,7 @@ def _copy(value: Any, rules: Sanitizer | None) -> Json:
 
 def _empty(value: Any) -> dict[str, Any] | list[Any] | None:
     """The empty container that a copy of ``value`` goes into; None for a scalar."""
-    # Asked for every value there is: the plain types first.
+    # Called for every value: check the plain types first.
     kind = type(value)
     if kind in _PLAIN_SCALARS:
         return None
@@ -260,7 +260,7 @@ def _empty(value: Any) -> dict[str, Any] | list[Any] | None:
 
 
 def _name(key: Any) -> str:
-    """An object's key that is not exactly a ``str``, as ``json`` would write it where it can."""
+    """An object key that is not exactly a ``str``, written as ``json`` would where it can."""
     if isinstance(key, str):
         return str.__str__(key)
     if key is None or isinstance(key, bool | int | float):

@@ -40,7 +40,7 @@ class ToolDefinition:
 
     @classmethod
     def of(cls, tool: Any) -> Self | None:
-        """Read one element of a ``tools/list`` response; None where it is no tool with a name."""
+        """Read one element of a ``tools/list`` response; None if it is not a tool with a name."""
         if not isinstance(tool, Mapping) or not isinstance(tool.get("name"), str):
             return None
         return cls(tool["name"], canonical_sha256(tool), dumps(tool, ascii_only=True))
@@ -89,14 +89,14 @@ class ToolList:
 
     @classmethod
     def of(cls, server: str, at_us: int, tools: Iterable[Any], *, complete: bool = True) -> Self:
-        """Make a list of what a response holds. What is no tool with a name is left out."""
+        """Make a list from the tools of a response. Elements that are not tools are left out."""
         found = (ToolDefinition.of(tool) for tool in tools)
         # A name given twice: the last one counts, as it does for a client that keeps them by name.
         named = {tool.name: tool for tool in found if tool is not None}
         return cls(server, at_us, at_us, complete, tuple(named.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The list as JSON, as a portal gives it."""
+        """The list as JSON, in the form that a portal sends."""
         return {
             "server": self.server,
             "first_us": self.first_us,
@@ -107,7 +107,7 @@ class ToolList:
 
     @classmethod
     def from_dict(cls, value: Any) -> Self | None:
-        """Read what :meth:`to_dict` gives; None for anything else."""
+        """Parse the output of :meth:`to_dict`; None for anything else."""
         if not isinstance(value, Mapping) or not isinstance(value.get("tools"), list):
             return None
         server, first, last = (value.get(name) for name in ("server", "first_us", "last_us"))
@@ -120,7 +120,7 @@ class ToolList:
 class ToolListPages:
     """Puts the pages of ``tools/list`` responses together.
 
-    One instance serves any number of sessions, told apart by a key.
+    One instance serves any number of sessions, distinguished by a key.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class ToolListPages:
     def add(
         self, key: object, server: str, at_us: int, tools: Iterable[Any], *, first: bool, last: bool
     ) -> ToolList | None:
-        """Add one page; gives the whole list with its last page.
+        """Add one page; returns the whole list with its last page.
 
         Args:
             key: the session that it belongs to.

@@ -19,7 +19,7 @@ def render(view: str, *values: Any) -> Any:
 
     Args:
         view: the view's name in the display's table, such as ``event``.
-        *values: what it shows.
+        *values: the arguments of the view.
 
     Returns:
         What the view makes: the matplotlib axes of a plot, or the widget of a live tail.

@@ -37,7 +37,7 @@ def wire_text(value: Any) -> str:
 def wire_size(value: Any) -> int:
     """How many bytes the JSON text of ``value`` has, in UTF-8.
 
-    What JSON cannot hold is counted as :func:`~mcpaudit_lab.record.sanitize.copy_json` writes it.
+    Values outside JSON are counted as :func:`~mcpaudit_lab.record.sanitize.copy_json` writes them.
     """
     try:
         text = _ENCODER.encode(value)

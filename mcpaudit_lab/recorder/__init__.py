@@ -1,4 +1,4 @@
-"""The recorder: stands between an MCP client and a server of any kind, and stores each tool call.
+"""The recorder: a proxy between an MCP client and any server that stores each tool call.
 
 It passes every byte unchanged, reads along, and stores a call before it is sent on. Input: the
 bytes of both sides. Output: the same bytes, and events in SQLite, JSON lines or a lab.

@@ -1,9 +1,9 @@
 """The tool calls among the messages that pass, as events. No input or output, no threads.
 
-Requests and answers are put together by :class:`~mcpaudit_lab.formats.Pairing`. What a recorder
-adds: scopes, in which a JSON-RPC id is unique (the one connection of stdio, an MCP session, or one
-HTTP exchange in the era without sessions), the sizes of what was too large to read whole, and how a
-call ends that no message answers.
+:class:`~mcpaudit_lab.formats.Pairing` pairs requests and responses. The recorder adds scopes, in
+which a JSON-RPC id is unique (the one connection of stdio, an MCP session, or one HTTP exchange in
+the era without sessions), the sizes of messages too large to read, and the end of calls that no
+message answers.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class CallTracker:
 
     Args:
         transport: ``stdio`` or ``http``.
-        policy: what is kept of a call.
+        policy: what to store of a call.
         about: members that every event has: process id, command or URL.
         clock: nanoseconds since 1970-01-01 UTC.
 
     Attributes:
-        on_tools: called with each complete list of tools that the server gives.
+        on_tools: called with each complete list of tools from the server.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CallTracker:
         self._clock = clock
         self._pairing = Pairing(_SOURCE, self._policy, identify=lambda _: str(uuid4()))
         self._open: dict[str, Call] = {}
-        # By the event's id, of calls that are open: what was left out of request and answer.
+        # By event id, for open calls: what was left out of the request and the response.
         self._sizes: dict[str, tuple[Sizes, Sizes]] = {}
         self._sessions: dict[str, str] = {}
         self._pages = ToolListPages()
@@ -96,7 +96,7 @@ class CallTracker:
         Args:
             scope: where its id is unique.
             message: any JSON.
-            sizes: of what is left out of it.
+            sizes: what was left out of the message.
             headers: of the HTTP request, name to values; None off HTTP.
             session_id: of the MCP session.
         """
@@ -115,7 +115,7 @@ class CallTracker:
                 if sizes is not None:
                     self._sizes[opened.id] = sizes, _NOTHING
             elif isinstance(item, CallFinished):
-                # Its id is used again, so that no answer can be told to be its own.
+                # The client reuses the id, so a response can no longer be attributed to this call.
                 events.append(self._event(item.call))
             elif isinstance(item, PartSeen) and item.call.cancelled:
                 events += self.cancel([item.call])
@@ -165,7 +165,7 @@ class CallTracker:
     def give_up(
         self, calls: Sequence[Call], message: str, category: str = "handler"
     ) -> list[Event]:
-        """The events of calls that get no answer any more; those that are not open are left out.
+        """The events of calls that will get no response; calls that are not open are skipped.
 
         Args:
             calls: the calls.
@@ -234,7 +234,7 @@ class CallTracker:
     def _finished(self, call: Call) -> Event:
         event = call.event()
         wire = event.wire
-        # A scope is none of the record's sessions.
+        # A scope is not an MCP session of the record.
         wire.pop("session_id", None)
         payload = wire.pop("payload", None)
         if session_id := self._sessions.get(call.id):
@@ -253,7 +253,7 @@ class CallTracker:
 
 
 def _leave_out(payload: dict[str, Any], asked: Sizes, answered: Sizes) -> None:
-    """Say of what was too large to read how large it was."""
+    """Record the size of a message that was too large to read."""
     if asked is not _NOTHING:
         payload["request_size_bytes"] = asked.request_bytes
         payload["request_truncated"] = True

@@ -44,7 +44,7 @@ def masked_command(command: Sequence[str], sanitizer: Sanitizer) -> list[str]:
 
 
 def bare_url(url: str) -> str:
-    """A URL without user, password, query and fragment, any of which may hold a secret."""
+    """A URL without user, password, query and fragment, which may contain secrets."""
     try:
         parts = urlsplit(url)
     except ValueError:

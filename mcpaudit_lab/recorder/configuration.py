@@ -1,11 +1,11 @@
 r"""The recorder in a client's configuration: put in, taken out, nothing else changed.
 
 The files are those of Claude Desktop, Claude Code (``.mcp.json``), Cursor (``mcpServers``) and VS
-Code (``servers``, with comments). A stdio server's ``command`` becomes the recorder's, and the
-command it had moves to the front of ``args``, letter by letter. A server at a ``url`` gets the
-address of a recorder on this machine, and the address it had stands beside it.
+Code (``servers``, with comments). The recorder becomes a stdio server's ``command``, and the
+original command moves to the front of ``args``, character by character. A server with a ``url``
+gets the address of a local recorder; its original address is kept beside it.
 
-What is inserted has one spelling, so that taking it out gives back the bytes that were there.
+Insertions have exactly one spelling, so that removing them restores the original bytes.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Change:
     Attributes:
         name: of the server.
         outcome: what became of it.
-        url: where a server is reached that the recorder stands before; empty for stdio.
-        port: where that recorder listens.
+        url: the URL of the recorded server; empty for stdio.
+        port: the port on which its recorder listens.
     """
 
     name: str
@@ -79,7 +79,7 @@ def wrap_text(
         The new text, and what became of each server.
 
     Raises:
-        JsoncError: the text is no such configuration, or has no server of such a name.
+        JsoncError: the text is not such a configuration, or has no server of that name.
     """
     edits: list[_Edit] = []
     changes = []

@@ -1,9 +1,9 @@
 """A recorder between a client and a server that speaks streamable HTTP, as an ASGI application.
 
-Every request goes on to the server at the same path, with the client's own headers and body, and
-every answer comes back as the server gave it, save what concerns one connection only (RFC 9110
-section 7.6.1). Credentials pass and are stored nowhere. Answers are asked for uncompressed, so that
-they can be read as they pass.
+Every request goes to the server at the same path with the client's headers and body, and every
+response comes back unchanged, except for headers of a single connection (RFC 9110 section 7.6.1).
+Credentials pass and are never stored. Responses are requested uncompressed, so that they can be
+read while they pass.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ class HttpRecorder:
         return kept
 
     async def open(self, calls: Sequence[OpenCall]) -> bool:
-        """Store calls; gives whether they may be sent on."""
+        """Store calls; returns whether they may be sent on."""
         events = list(map(self._tracker.unanswered, calls))
         return not calls or await self.keep(lambda: self._keeper.open(events))
 
     async def complete(self, events: Sequence[Any]) -> bool:
-        """Store calls whole; gives whether the client may have the answers."""
+        """Store finished calls; returns whether the client may have the responses."""
         return not events or await self.keep(lambda: self._keeper.complete(events))
 
     @property
@@ -216,7 +216,7 @@ class _Exchange:
                 await response.aclose()
 
     async def _open(self, pieces: list[Piece]) -> bytes | None:
-        """Store the calls of some pieces; gives the errors for the client where that fails."""
+        """Store the calls in some pieces; returns the errors for the client if that fails."""
         opened: list[OpenCall] = []
         for piece in pieces:
             for read in piece.messages:
@@ -243,14 +243,14 @@ class _Exchange:
         headers: _Headers = [(name.lower(), value) for name, value in response.headers.raw]
         given = _header(headers, _SESSION).decode("latin-1")
         if given and not self._session:
-            # The answer to initialize: what it says holds for the session.
+            # The response to initialize: it describes the session.
             where = self._where
             self._session = given
             self._tracker.rename(where, self._where)
         kind = _header(headers, b"content-type").partition(b";")[0].strip().lower()
         reader = _reader(kind, _header(headers, b"content-encoding"))
         status = response.status_code
-        # The length of a stream would not hold where an answer in it is withheld.
+        # The content length would be wrong if a response in the stream is withheld.
         streams = kind == b"text/event-stream"
         passing = _passing(response.headers.raw, (b"content-length",) if streams else ())
         start: Message = {"type": "http.response.start", "status": status, "headers": passing}

@@ -1,7 +1,7 @@
 """JSON with comments, read with the place of every value, so that a text can be edited in place.
 
-Comments (``//``, ``/* */``) and commas before a closing bracket are taken, as the editors that read
-such files do. Nothing is written anew: whoever edits replaces pieces of the text.
+Comments (``//``, ``/* */``) and commas before a closing bracket are accepted, as editors of such
+files do. Nothing is rewritten: callers replace pieces of the text.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _MAX_DEPTH: Final = 200
 
 
 class JsoncError(ValueError):
-    """A text is not JSON with comments. The message gives the line."""
+    """A text is not JSON with comments. The message contains the line number."""
 
 
 @dataclass(slots=True)
 class Node:
-    """A value and where it stands.
+    """A value and its position in the text.
 
     Attributes:
         start: of its first character.
@@ -49,7 +49,7 @@ def parse_jsonc(text: str) -> Node:
     """Read a whole text.
 
     Raises:
-        JsoncError: it is no JSON with comments.
+        JsoncError: the text is not JSON with comments.
     """
     start = 1 if text.startswith("\ufeff") else 0
     node = _value(text, _skip(text, start), 0)
@@ -118,7 +118,7 @@ def _list(text: str, start: int, depth: int) -> Node:
 
 
 def _next(text: str, pos: int, closing: str) -> int:
-    """Where the next member begins, or the closing bracket stands."""
+    """The start of the next member, or of the closing bracket."""
     pos = _skip(text, pos)
     if text[pos : pos + 1] == ",":
         return _skip(text, pos + 1)

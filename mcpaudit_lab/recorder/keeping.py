@@ -13,12 +13,12 @@ from mcpaudit_lab.recorder.stores import CallStore
 __all__ = ["Keeper", "OnFailure", "refusal"]
 
 _INTERNAL_ERROR: Final = -32603
-# A store that stays away says so once in so many failures.
+# A store that keeps failing is reported once per this many failures.
 _SAID_EVERY: Final = 1000
 
 
 class OnFailure(StrEnum):
-    """What becomes of a call that cannot be stored."""
+    """What to do with a call that cannot be stored."""
 
     REFUSE = "refuse"
     PASS = "pass"  # noqa: S105 - to let pass; no password
@@ -30,7 +30,7 @@ class Keeper:
     Args:
         store: where calls go.
         on_failure: whether what cannot be stored is refused.
-        say: told what failed, for people.
+        say: called with messages for people about failures.
 
     Attributes:
         stored: calls that are stored whole.
@@ -50,11 +50,11 @@ class Keeper:
         self.stored = self.lost = self.refused = 0
 
     def open(self, events: Sequence[Event]) -> bool:
-        """Store calls that are about to be sent on; gives whether they may be."""
+        """Store calls that are about to be sent on; returns whether they may be."""
         return self._keep(self._store.open, events)
 
     def complete(self, events: Sequence[Event]) -> bool:
-        """Store calls whole; gives whether the client may have the answers."""
+        """Store finished calls; returns whether the client may have the responses."""
         kept = self._keep(self._store.complete, events)
         self.stored += len(events) if kept else 0
         return kept
@@ -82,14 +82,14 @@ class Keeper:
         return passes
 
     def add_tools(self, found: ToolList) -> None:
-        """Keep a list of tools. A store that fails says so; the list passes all the same."""
+        """Store a list of tools. If that fails, it is reported, and the list passes anyway."""
         try:
             self._store.add_tools(found)
         except Exception as error:  # noqa: BLE001 - a list must reach the client whatever the store says
             self._say(f"a list of tools is not kept: {type(error).__name__}")
 
     def close(self) -> None:
-        """Close the store, and say what was lost or refused."""
+        """Close the store, and report what was lost or refused."""
         try:
             self._store.close()
         except StoreUnavailable as error:
@@ -99,7 +99,7 @@ class Keeper:
 
 
 def refusal(rpc_id: Any, *, answered: bool) -> bytes:
-    """The JSON-RPC error that the client gets in place of what cannot be recorded.
+    """The JSON-RPC error for the client in place of a call that cannot be recorded.
 
     Args:
         rpc_id: of the call.

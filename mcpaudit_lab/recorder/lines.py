@@ -1,7 +1,8 @@
 """Recorded calls as JSON lines, appended to a file that several recorders may share.
 
-Open calls stand in a file of the recorder beside it, which is emptied whenever none is open. When
-a recorder was killed, the next one that writes the same file appends what was under way.
+Open calls are kept in a journal file of the recorder, which is emptied whenever no call is open.
+After a recorder was killed, the next one that writes the same file appends the calls that were
+open.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mcpaudit_lab.tables import RecorderLock, ended_recorders, forget_recorder
 
 __all__ = ["LineCalls"]
 
-# The file of open calls is written anew where it holds more than this, most of it closed.
+# Rewrite the journal when it is larger than this; most of it is closed by then.
 _MOST_BYTES: Final = 4 << 20
 _OPEN_SUFFIX: Final = ".open"
 # Enough of a line to find its id in.
@@ -88,7 +89,7 @@ class LineCalls:
         """A file of events has no place for a list of tools."""
 
     def close(self) -> None:
-        """Make events of what is still open, and let go of the files.
+        """Turn the calls that are still open into events, and close the files.
 
         Raises:
             StoreUnavailable: it cannot be; the next recorder will.

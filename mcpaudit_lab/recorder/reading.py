@@ -1,9 +1,9 @@
 r"""Bytes as they pass, cut into pieces that may be handed on, each with the messages it completes.
 
-Whoever gets a piece can act on its messages, so these are looked at first. Of a message that may be
-JSON everything is held until it is complete, up to a size; of a longer one every piece passes as it
-comes, for nobody can read it before its last. What is no JSON passes at once. The pieces joined are
-the bytes that came in, always.
+The receiver of a piece can act on its messages, so messages are examined before their bytes pass. A
+message that may be JSON is held until it is complete, up to a size limit; pieces of a longer one
+pass at once, because nobody can parse it before its end. Anything that is not JSON passes at once.
+The pieces joined are always exactly the input bytes.
 
 Three framings: JSON lines (stdio), one JSON text (a body), server-sent events.
 """
@@ -35,7 +35,7 @@ class Read:
 
     Attributes:
         message: any JSON; a batch comes as its messages.
-        sizes: of what is left out of it; None where nothing is.
+        sizes: what was left out of the message; None if nothing was.
     """
 
     message: Any
@@ -71,7 +71,7 @@ class Reader(Protocol):
 
 
 def _parsed(data: bytes, text: bytes) -> Piece | None:
-    """A piece of complete JSON; None where it is none."""
+    """Parse a piece of complete JSON; None if it is not JSON."""
     try:
         message = loads(text.removeprefix(_BOM))
     except RecordError:
@@ -227,13 +227,13 @@ class SseReader:
         return pieces
 
     def end(self) -> list[Piece]:
-        """What was held: a torn event, which nobody acts on."""
+        """The bytes held back: an incomplete event, on which nobody acts."""
         data = bytes(self._held)
         self._held.clear()
         return [Piece(data)] if data else []
 
     def _pass(self, chunk: bytes, pieces: list[Piece]) -> bytes:
-        """Hand on a large event's part of the chunk; gives the rest."""
+        """Pass on the chunk's part of a large event; returns the rest."""
         found: list[Skimmed] = []
         pos = 0
         while pos < len(chunk):

@@ -1,4 +1,4 @@
-"""Running the recorder for HTTP until the process is told to end."""
+"""Running the HTTP recorder until the process receives a signal to end."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def serve_recorder(
         host: name or address to listen on.
         port: 0 for a free one.
         allowed_hosts: further names that requests may use; ``"*"`` for any.
-        say: told the address for the client.
+        say: called with the address for the client.
 
     Returns:
         0.
 
     Raises:
-        ValueError: the URL is none of HTTP.
+        ValueError: the URL is not an HTTP URL.
         OSError: the address cannot be listened on.
     """
     parts = urlsplit(url)

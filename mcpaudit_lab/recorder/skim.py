@@ -1,8 +1,8 @@
 """What matters of a JSON-RPC message that is too large to keep: read as its bytes pass.
 
-A tool's answer may be 50 MB of base64. Its id, ``isError`` and sizes are all that is stored of it,
-so nothing else is kept; a message in any pieces takes the memory of one piece. JSON that is wrong
-gives no message, as it would for the server or client that gets it.
+A tool's response may be 50 MB of base64. Only its id, ``isError`` and its sizes are stored, so
+nothing else is kept in memory: a message in any number of pieces needs the memory of one piece.
+Invalid JSON yields no message, exactly as for the client or server that receives it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _HIGH: Final = re.compile(rb"d[89ab]", re.IGNORECASE)
 _LONGEST_ESCAPE: Final = 12
 _SCALAR: Final = re.compile(rb'[^\s,:\[\]{}"]*+')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
-# Everything inside a container that nobody asks for, up to the next bracket or cut string.
+# Everything inside a container that is not needed, up to the next bracket or cut string.
 _INSIDE: Final = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 
 
@@ -76,11 +76,11 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Skimmed:
-    """A message of which only the important members are kept.
+    """A message of which only the important members were read.
 
     Attributes:
         message: these members.
-        sizes: of what is left out.
+        sizes: what was left out.
     """
 
     message: dict[str, Any]
@@ -89,7 +89,7 @@ class Skimmed:
 
 @dataclass(slots=True)
 class _Frame:
-    """A container that is open: what is wanted of its members, and what was kept."""
+    """An open container: which of its members are needed, and which were read."""
 
     is_object: bool
     wanted: Any
@@ -119,7 +119,7 @@ class Skim:
         self._offset = 0
         self._carry = b""
         self._frames: list[_Frame] = []
-        # Inside of what nobody asks for: how many containers are open there.
+        # Inside a container that is not needed: its current nesting depth.
         self._depth = 0
         # How the string at hand is read, and the scalar at hand; None outside of them.
         self._string: str | None = None
@@ -192,7 +192,7 @@ class Skim:
             self._end_value(self._counted if mode == _COUNT else None, offset)
 
     def _text(self) -> str:
-        """The string that was kept; a longer one is cut, and then is no id or name of anything."""
+        """The string read so far; a longer one is cut, and is then no id or name."""
         raw, self._kept = bytes(self._kept), bytearray()
         if len(raw) > _KEPT_BYTES:
             return f"({len(raw)} bytes or more)"
@@ -347,7 +347,7 @@ def _escape_difference(found: re.Match[bytes]) -> int:
 
 
 def _lone_high(data: bytes, pos: int, end: int) -> int:
-    """Where a high surrogate begins that ends a run and has no low one yet; else the run's end."""
+    """The start of a trailing high surrogate that still lacks its low one; else the run's end."""
     if b"\\" not in data[max(pos, end - 6) : end]:
         return end
     last = None

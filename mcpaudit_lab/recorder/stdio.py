@@ -24,7 +24,7 @@ from mcpaudit_lab.recorder.reading import LineReader, Piece
 __all__ = ["StdioRecorder"]
 
 _CHUNK: Final = 65_536
-# A process of the server that outlives it may hold its output: bytes are read while they come.
+# A child process that outlives the server may keep its output open: read while bytes arrive.
 _QUIET_S: Final = 1.0
 _SCOPE: Final = "stdio"
 _HANDED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGBREAK")
@@ -58,7 +58,7 @@ class StdioRecorder:
         self._client_in = client_in
         self._out = _ClientOutput(client_out)
         self._environment = environment
-        # Both threads change what is open, and write to the store.
+        # Both threads change the open calls and write to the store.
         self._mutex = threading.Lock()
 
     def run(self) -> int:
@@ -109,7 +109,7 @@ class StdioRecorder:
                 self._send_on(to_server, reader.feed(chunk))
             self._send_on(to_server, reader.end())
         except OSError:
-            # The server reads no more; what the client still says has nobody to hear it.
+            # The server no longer reads; nobody receives what the client still sends.
             pass
         finally:
             with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ class StdioRecorder:
         return calls
 
     def _refused(self, piece: Piece, calls: list[OpenCall]) -> Piece:
-        """The piece without its calls, which the client is told of."""
+        """The piece without its calls, for which the client gets errors."""
         for call in calls:
             self._tracker.forget(call)
             if call.jsonrpc_id is not None:
@@ -190,10 +190,10 @@ class StdioRecorder:
 
 
 def _withheld(piece: Piece, ids: list[Any]) -> Piece:
-    """Errors in place of answers that cannot be stored; what else is in the piece stays."""
+    """Replace responses that cannot be stored by errors; the rest of the piece is unchanged."""
     errors = [refusal(rpc_id, answered=True) for rpc_id in ids]
     if not piece.whole:
-        # Its beginning has passed; the newline makes of it a line that is no answer.
+        # Its beginning has already passed; the newline makes it a line that is not a response.
         return Piece(b"\n" + b"".join(error + b"\n" for error in errors))
     if not piece.batch:
         return Piece(errors[0] + b"\n")
@@ -206,7 +206,7 @@ def _withheld(piece: Piece, ids: list[Any]) -> Piece:
 
 
 class _ClientOutput:
-    """What the client reads: the server's bytes, and lines of ours between two of its lines."""
+    """The client's input: the server's bytes, and our lines between two of its lines."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -228,7 +228,7 @@ class _ClientOutput:
                 _write_all(self._descriptor, waiting)
 
     def insert(self, line: bytes) -> None:
-        """Write a line of ours, now or behind the line that the server is writing."""
+        """Write a line of the recorder, now or after the line that the server is writing."""
         with self._mutex:
             if self._in_line:
                 self._waiting += line
@@ -266,7 +266,7 @@ def _signals_to(server: subprocess.Popen[bytes], *, terminal: bool) -> Iterator[
 
 
 def end_as(status: int) -> int:
-    """End this process as the server ended: gives its exit status, or dies of the same signal."""
+    """End this process as the server ended: return its exit status, or die of the same signal."""
     if status >= 0 or sys.platform == "win32":
         return status
     with contextlib.suppress(OSError, ValueError):

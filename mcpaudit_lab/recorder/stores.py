@@ -1,13 +1,13 @@
 """Where recorded calls go: SQLite, a file of JSON lines, a lab.
 
-A store takes a call before it is sent on (:meth:`CallStore.open`) and again when its answer passes
-(:meth:`CallStore.complete`). After either returns, the process may be killed: what was completed is
-there whole, what was opened is there as an event without an answer. A power cut may cost the last
-moments: waiting for the disk twice a call would take longer than most calls.
+A store receives a call before it is sent on (:meth:`CallStore.open`) and again when its response
+passes (:meth:`CallStore.complete`). After either returns, the process may be killed: completed
+calls are stored whole, open ones as events without a response. A power failure may lose the last
+moments: waiting for the disk twice per call would take longer than most calls.
 
-In SQLite both are one row of the journal (:mod:`.tables.open_calls`). A thread moves what
-is complete into the events' tables, some calls in one transaction: these have ten indexes, which
-would cost each call more time than the recorder may take.
+In SQLite both are one row of the journal (:mod:`.tables.open_calls`). A thread moves complete calls
+into the events' tables, several per transaction: those tables have ten indexes, which would cost
+each call more time than the recorder may take.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _TAKE_OUT: Final = "delete from audit_open_calls where event_id = ? returning ev
 # How soon a call shows among the events, and how many are moved while others wait.
 _MOVE_S: Final = 0.02
 _MOVED_AT_ONCE: Final = 16
-# After a failure; and how many events are kept in memory meanwhile.
+# The pause after a failure, and the most events kept in memory meanwhile.
 _RETRY_S: Final = 1.0
 _MOST_EVENTS: Final = 256
 _TAKE: Final = "update audit_commits set last = last + ? returning last"
@@ -85,7 +85,7 @@ class CallStore(Protocol):
         """Keep a list of tools that a server offered."""
 
     def close(self) -> None:
-        """Make events of what is still open, and let go of the file.
+        """Turn the calls that are still open into events, and close the file.
 
         Raises:
             StoreUnavailable: it cannot be; the next recorder or reader will.
@@ -192,7 +192,7 @@ class SqliteCalls:
                 self._connection.executemany(_KEEP, rows)
 
     def _move_on(self) -> None:
-        """Move what is complete into the events' tables, until the end."""
+        """Move complete calls into the events' tables until the end."""
         while not self._ends.is_set():
             self._wake.wait()
             # What comes within a moment goes together.
@@ -202,7 +202,7 @@ class SqliteCalls:
                 while self._complete and not self._ends.is_set():
                     self._move()
             except (sqlite3.Error, ValueError, TypeError):
-                # It is safe in the journal: what stays there is moved at the end.
+                # They are safe in the journal, and are moved when the store is closed.
                 self._ends.wait(_RETRY_S)
                 self._wake.set()
 
@@ -228,7 +228,7 @@ class SqliteCalls:
             del self._complete[event_id]
 
     def close(self) -> None:
-        """Make events of what is still open, and let go of the file.
+        """Turn the calls that are still open into events, and close the file.
 
         Raises:
             StoreUnavailable: it cannot be; the next recorder or reader will.
@@ -251,7 +251,7 @@ class SqliteCalls:
             yield
             self._connection.execute("commit")
         except BaseException:
-            # A full disk rolls back by itself.
+            # A full disk rolls back on its own.
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             raise
@@ -271,7 +271,7 @@ class LabCalls(SqliteCalls):
 
     Args:
         lab: the lab's file; made if it is not there.
-        report: told what was loaded, or why nothing was.
+        report: called with what was loaded, or why nothing was.
         **settings: as :class:`SqliteCalls` takes them.
 
     Raises:
@@ -284,7 +284,7 @@ class LabCalls(SqliteCalls):
         self._report = report
 
     def close(self) -> None:
-        """Load what was recorded into the lab; where another process has it, say how to later.
+        """Load the recorded calls into the lab; if it is in use, say how to load them later.
 
         Raises:
             StoreUnavailable: as :meth:`SqliteCalls.close`.

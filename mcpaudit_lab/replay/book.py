@@ -1,7 +1,7 @@
 """How far each replay came, kept in the lab: written before a call is sent, and after.
 
-One row of ``replays`` is one call of one run. A row that says ``sent`` when nobody is sending was
-left by a process that died: whether the call ran is not known.
+One row of ``replays`` is one call of one run. A row with status ``sent`` while nobody is sending
+was left by a process that died: it is unknown whether the call ran.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ _COLUMNS: Final = "event_id::varchar, attempt, digest, status, replay_id, detail
 # A row that was sent again stays as it was; the call has another one then.
 _CURRENT: Final = "run_id = $run and status <> 'abandoned'"
 _OPEN: Final = ("waiting", "unsent", "limited")
-# Two threads that begin the same calls must find one run, not make one each, and DuckDB refuses the
-# second of two that change one row at once. Other processes cannot open the lab meanwhile.
+# Two threads that begin the same calls must find one run instead of creating two, and DuckDB
+# rejects the second of two concurrent updates of a row. Other processes cannot open the lab
+# meanwhile.
 _CHANGING: Final = threading.RLock()
 # The calls that this process is sending, by run and digest. No other process can write to the lab
-# meanwhile, so a row that says ``sent`` and is not here was left by a process that died.
+# meanwhile, so a row with status ``sent`` that is not here was left by a process that died.
 _UNDER_WAY: Final[set[tuple[str, str]]] = set()
 
 
@@ -85,7 +86,7 @@ class PlannedCall:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """A call that was sent with no outcome known, which somebody decided to send once more.
+    """A call that was sent with unknown outcome, and that somebody decided to send again.
 
     Attributes:
         event_id: the original.
@@ -130,10 +131,10 @@ class ReplayBook:
         return frozenset(Sending(*row) for row in rows.fetchall())
 
     def _settle(self, again: Collection[Sending]) -> set[str]:
-        """What is not known of these is no obstacle any more: they are sent again, but once.
+        """The unknown outcome of these no longer blocks them: they are sent again, once.
 
         Returns:
-            The events that somebody else has decided about meanwhile, and sends or has sent.
+            Events that somebody else has decided about meanwhile, and sends or has sent.
         """
         rows = [(s.run_id, s.digest) for s in again if (s.run_id, s.digest) not in _UNDER_WAY]
         settled = (
@@ -161,8 +162,8 @@ class ReplayBook:
         Args:
             target: where the calls go.
             calls: in their order.
-            again: what is to be sent again although its outcome is not known. One of two plans
-                that name the same sending sends it; the other has what came of that.
+            again: calls to send again although their outcome is unknown. If two plans name the same
+                call, one sends it and the other gets the result.
 
         Returns:
             The run's id, and how far each of the calls is, in their order.
@@ -272,7 +273,7 @@ class ReplayBook:
         }
 
     def claim(self, run_id: str, state: ReplayState) -> ReplayState | None:
-        """A call is about to leave; None if it may, else how far somebody else's sending came.
+        """Claim a call before it is sent; returns the other sender's state if it is taken.
 
         Whoever may send it calls :meth:`release` when it is over, whatever came of it.
         """
@@ -311,7 +312,7 @@ class ReplayBook:
     def _set(
         self, run_id: str, state: ReplayState, change: str, where: str, values: dict[str, Any]
     ) -> bool:
-        """Change the row of a call; gives whether there was one."""
+        """Change the row of a call; returns whether there was one."""
         with _CHANGING:
             rows = self._cursor().execute(
                 f"update replays set {change} where {_CURRENT} and digest = $digest{where}"

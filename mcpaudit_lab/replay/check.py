@@ -1,4 +1,4 @@
-"""Recorded calls as a regression test: called again, compared, noise left aside."""
+"""Recorded calls as a regression test: call again, compare, ignore noise."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class CaseResult:
     Attributes:
         event_id: the recorded call.
         tool_name: its tool.
-        outcome: ``same``; ``drift``; ``error`` where there is no answer to compare; ``skipped``
-            where the call must not or cannot be made, or nothing can be said of its answer.
+        outcome: ``same``; ``drift``; ``error`` if there is no response to compare; ``skipped`` if
+            the call must not or cannot be made, or its response cannot be compared.
         detail: why, as lines for a person.
         duration_ms: how long the call took.
     """
@@ -61,7 +61,7 @@ def check_noise(noise: Iterable[str], tools: Iterable[str]) -> None:
         tools: the tools of the recorded calls.
 
     Raises:
-        ReplayError: there is such a tool.
+        ReplayError: the noise names an unknown tool.
     """
     known = sorted(set(tools))
     if unknown := sorted(set(noise) - set(known)):
@@ -79,7 +79,7 @@ def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseRe
 
     Args:
         run: a run that came to its end.
-        noise: what to leave aside.
+        noise: paths to ignore.
     """
     states = {state.event_id: state for state in run.states if state.attempt == 1}
     results = []
@@ -93,7 +93,7 @@ def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseRe
             detail = f"{state.status}: {state.detail}" if state.detail else state.status
             results.append(_result(item, "error", detail, state.duration_ms or 0))
             continue
-        # What was sent is ours; only what came back says something of the target.
+        # The request is ours; only the response says something about the target.
         patterns = ("param", *noise.get(item.event.tool_name, ()))
         found = compare(item.event, replay, ignore=patterns)
         outcome = {Verdict.EQUAL: "same", Verdict.CHANGED: "drift"}.get(found.verdict, "skipped")
@@ -118,7 +118,7 @@ def _visible_lines(text: str) -> str:
 
 def _lines(found: Comparison) -> Iterator[str]:
     if found.verdict is Verdict.CHANGED:
-        # The headline and the two events are told already.
+        # The headline and the two events are already shown.
         yield from found.describe(changes_max=_SHOWN_CHANGES).splitlines()[3:]
     elif found.verdict is Verdict.UNKNOWN:
         paths = ", ".join(map(format_path, found.unknown[:_SHOWN_CHANGES]))
@@ -129,7 +129,7 @@ def junit_xml(results: Iterable[CaseResult], *, target: str) -> str:
     """The results as JUnit XML: a ``failure`` for drift, an ``error`` where no answer came.
 
     Args:
-        results: as :func:`check_run` gives them.
+        results: the results of :func:`check_run`.
         target: whose; the suite's name.
     """
     cases = list(results)

@@ -1,8 +1,8 @@
 """Calls to an MCP server through the SDK's client, and what their outcomes mean.
 
-The client lives in a thread with an event loop of its own, so that a notebook's loop is no matter.
-The connection is kept from call to call, since a server may keep state in it, and made anew after
-whatever broke it. No call is ever sent twice: what the SDK sends again by itself goes around it.
+The client runs in a thread with its own event loop, independent of a notebook's loop. The
+connection is kept between calls, since a server may keep state in it, and opened again after a
+failure. No call is ever sent twice: the SDK's own retries are bypassed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PAGES_MAX: Final = 100
 
 
 class _Anything(RootModel[dict[str, Any]]):
-    """A result as it came: the SDK's own model would leave out what it does not know."""
+    """A result as received: the SDK's model would drop members it does not know."""
 
 
 class McpServer(Protocol):
@@ -146,7 +146,7 @@ class McpCalls:
         if arguments is None:
             shown = None
         elif self._target.transport == "in-process":
-            # As it would come out of the JSON text, which there is none of here.
+            # As it would be parsed from JSON text, which does not exist here.
             shown = json.loads(dumps(arguments))
         elif self._target.mode == "legacy":
             shown = {}
@@ -200,7 +200,7 @@ class McpCalls:
         """Let the connection go; the next call makes a new one."""
         connection, self._connection, self._client = self._connection, None, None
         if connection is not None:
-            # What broke it was told with the call that it broke.
+            # The call that broke the connection reported the error.
             with suppress(Exception):
                 connection.close()
 
@@ -246,7 +246,7 @@ class McpCalls:
             return exact_stdio(server, self._wire), None
         return None, None
 
-    # What is heard meanwhile
+    # Notifications during the call
 
     async def _heard(self, message: Any) -> None:
         if not isinstance(message, Exception):
@@ -277,7 +277,7 @@ class _Connected:
         transport, self._http = self._calls.transport()
         self._client = self._calls.client(transport)
         try:
-            # No cancel scope of ours around it: those that it opens stay open.
+            # No cancel scope of ours around it: the scopes that it opens stay open.
             return await self._client.__aenter__()
         except BaseException:
             if self._http is not None:

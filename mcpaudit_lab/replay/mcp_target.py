@@ -44,7 +44,7 @@ class McpTarget:
         max_answer_bytes: the most that the answer to one call may have over HTTP.
 
     Raises:
-        ReplayError: the URL or the command is none.
+        ReplayError: an invalid URL or command.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class McpTarget:
         self.name = name or default
 
     def pace(self) -> Pace | None:
-        """Five calls at once and one every 12 s over HTTP; one's own server has no limit."""
+        """A burst of five and one every 12 s over HTTP; no limit for your own server."""
         return DEFAULT_PACE if self.transport == "http" else None
 
     def tools(self) -> dict[str, ToolFacts] | None:
-        """What ``tools/list`` says, all pages; None where it does not answer."""
+        """The tools of ``tools/list``, all pages; None if the server does not answer."""
         with self.open() as calls:
             listed = calls.list_tools()
         if listed is None:
@@ -106,7 +106,7 @@ def _url_name(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ReplayError("the target's URL begins with http:// or https://")
-    # Neither a user's name nor a query: either may hold a key.
+    # Neither user nor query: either may contain a key.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 
 
@@ -114,6 +114,6 @@ def _command_name(server: Any) -> str:
     words = server if isinstance(server, list) else [server.command, *server.args]
     if not words or not all(isinstance(word, str) and word for word in words[:1]):
         raise ReplayError("a command is a list of words, the program first")
-    # Its arguments may hold a key.
+    # Its arguments may contain a key.
     digest = hashlib.sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()
     return f"stdio:{Path(words[0]).name}#{digest[:8]}"

@@ -35,7 +35,7 @@ __all__ = ["CallOnTheWire", "ExactTransport", "exact_stdio", "failed_answer", "r
 
 # JSON-RPC codes, as the SDK uses them for a connection that closed and a time that ran out.
 _UNANSWERED: Final = (-32000, -32001)
-# What the SDK says in place of a server that did not answer in JSON-RPC.
+# The SDK's error for a server that did not answer in JSON-RPC.
 _STAND_INS: Final = (*("Server returned an error response", "Session terminated", "Not Found"),)
 _UNREADABLE: Final = (
     *("Failed to parse", "server answered a request with 202", "Unexpected content type"),
@@ -47,7 +47,7 @@ _COME_AGAIN: Final = (*_NO_ENTRY, 404)
 
 
 def failed_answer(wire: CallOnTheWire, code: int, message: str) -> Answer:
-    """The answer that an error of the SDK's client stands for.
+    """The answer that corresponds to an error of the SDK's client.
 
     Args:
         wire: what became of the call on its way.
@@ -84,7 +84,7 @@ def retry_after_s(header: str, now: Callable[[], datetime] = lambda: datetime.no
     """How long a ``Retry-After`` asks to wait, in seconds (RFC 9110 section 10.2.3).
 
     Args:
-        header: whole seconds, or a date; what is neither, or empty, asks for one second.
+        header: whole seconds, or a date; anything else, or empty, means one second.
         now: the time, with a zone.
 
     Returns:
@@ -114,7 +114,7 @@ class CallOnTheWire:
     Attributes:
         arguments: what goes out; None for a call without arguments.
         sent: whether it left, or may have.
-        status: the HTTP status of its answer; 0 where there is none.
+        status: the HTTP status of the response; 0 if there was none.
         retry_after: the header of that name.
         failure: what went wrong with the connection.
     """
@@ -140,7 +140,7 @@ class CallOnTheWire:
 
 
 class ExactTransport(httpx2.AsyncBaseTransport):
-    """Puts the arguments of calls into their bodies, and notes what becomes of them.
+    """Puts the arguments of calls into the request bodies, and notes the result of each request.
 
     Args:
         call: the call under way.
@@ -196,7 +196,7 @@ class ExactTransport(httpx2.AsyncBaseTransport):
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """An answer's body that ends with an error where it has no end."""
+    """A response body that ends with an error if it is incomplete."""
 
     def __init__(self, inner: httpx2.AsyncByteStream, max_bytes: int) -> None:
         self._inner = inner
@@ -265,7 +265,7 @@ async def exact_stdio(
 ) -> AsyncIterator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
     """Talk to a process over its standard input and output, calls exact.
 
-    What it writes to standard error goes nowhere: it may repeat what was supplied.
+    Its standard error is discarded: it may repeat supplied secrets.
     """
     async with (
         await anyio.open_file(os.devnull, "w") as nowhere,

@@ -1,7 +1,7 @@
 """What differs between two calls of the same, and so says nothing about a change.
 
 Noise is learned from replays of the same call: where they differ from each other, a difference to
-the original means nothing. It is kept by tool, as patterns of paths that a comparison leaves aside.
+the original is meaningless. It is kept by tool, as patterns of paths for a comparison to ignore.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _VERSION: Final = 1
 
 
 class Noise(Mapping[str, tuple[str, ...]]):
-    """Paths to leave aside, by tool. A value: adding to it gives a new one.
+    """Paths to ignore, by tool. Immutable: adding returns a new value.
 
     Args:
         paths: tool to patterns, as ``ignore`` of a comparison takes them.
@@ -85,18 +85,17 @@ class Noise(Mapping[str, tuple[str, ...]]):
     # A file that people read and edit
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON, one pattern a line; a file that is there is replaced."""
+        """Write it as JSON, one pattern a line; an existing file is replaced."""
         value = {"version": _VERSION, "noise": {tool: list(paths) for tool, paths in self.items()}}
         text = json.dumps(value, indent=2, ensure_ascii=True)
         Path(path).write_text(f"{text}\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote, or somebody by hand.
+        """Read a file written by :meth:`save` or by hand.
 
         Raises:
-            ReplayError: the file is none of these, names a tool twice, or holds a pattern that
-                cannot be read.
+            ReplayError: not such a file, a tool named twice, or an invalid pattern.
             OSError: it cannot be read.
         """
         try:
@@ -145,7 +144,7 @@ def _named_twice(text: bytes) -> str:
         counts = Counter(name for name, _ in pairs)
         found.extend(name for name, count in counts.items() if count > 1)
 
-    # What is nested too deeply holds no noise, which the caller finds out.
+    # Too deeply nested: it contains no noise, and the caller reports it.
     with contextlib.suppress(RecursionError):
         json.loads(text, object_pairs_hook=look)
     return found[0] if found else ""

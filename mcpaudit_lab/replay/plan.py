@@ -35,13 +35,13 @@ class PlanItem:
     Attributes:
         event: the event.
         refusal: why it is not sent, or None.
-        unknown: what the target does not say, so that nobody can vouch for it: ``schema``,
+        unknown: what the target does not declare, so that it cannot be checked: ``schema``,
             ``annotations``, or ``tools`` for all of it.
-        route: by which door of the target it would go in; empty where it is refused.
+        route: the target's route for the call; empty for a refused call.
         outgoing: what would be sent.
         definition_changes: the members of the tool's definition that the target has changed since
-            the call, such as ``description``; empty where it is the same, None where one of the
-            two is not known.
+            the call, such as ``description``; empty if it is the same, None if one of the two is
+            unknown.
         repeatable: whether it may be sent several times: its tool says so, or ``allow`` names it.
     """
 
@@ -55,7 +55,7 @@ class PlanItem:
 
     @property
     def verdict(self) -> PlanVerdict:
-        """Ready, unknown (it is sent, but nobody vouches) or refused."""
+        """Ready, unknown (sent, but unchecked) or refused."""
         if self.refusal is not None:
             return PlanVerdict.REFUSED
         return PlanVerdict.UNKNOWN if self.unknown else PlanVerdict.READY
@@ -75,7 +75,7 @@ class PlanItem:
 
     @property
     def definition(self) -> str:
-        """Whether the target defines the tool as it was at the call, as far as both are known."""
+        """The tool's definition now, compared with the call: same, changed or unknown."""
         if self.definition_changes is None:
             return "unknown"
         return "changed" if self.definition_changes else "same"
@@ -106,11 +106,11 @@ class PlannedReplay:
 
     @property
     def wait_s(self) -> float:
-        """How long the limiter holds the calls back, in seconds, the calls' own time aside."""
+        """How long the limiter delays the calls, in seconds, excluding the calls' own time."""
         return 0.0 if self.pace is None else self.pace.wait_s(len(self.runnable))
 
     def counts(self) -> dict[str, int]:
-        """How many events have each verdict, and each reason of refusal that there is."""
+        """Number of events for each verdict, and for each reason of refusal that occurs."""
         counts = Counter(str(item.verdict) for item in self.items)
         reasons = Counter(str(i.refusal.reason) for i in self.items if i.refusal is not None)
         return {str(name): counts[name] for name in PlanVerdict} | dict(sorted(reasons.items()))

@@ -51,7 +51,7 @@ class Allowed:
     Attributes:
         names: these, whatever their target says of them.
         every: all others too, unless their target says that they destroy.
-        read_only: those of which their target says that they only read.
+        read_only: tools that their server declares read-only.
     """
 
     names: frozenset[str] = frozenset()
@@ -76,7 +76,7 @@ class Allowed:
         return cls(frozenset(allow))
 
     def refuse(self, name: str, tool: ToolFacts | None) -> Refusal | None:
-        """Why a tool may not be called; None where it may."""
+        """Why a tool may not be called; None if it may."""
         if name in self.names:
             return None
         if tool is not None and tool.destructive:
@@ -100,10 +100,9 @@ class ReplayPlan(PlannedReplay):
         items: the verdicts, in the order of the calls: oldest first.
         pace: how fast the target takes them; None for no limit.
         warnings: what to think of before running it.
-        left_out: how many events were left out because their originals are there: they are replays
-            themselves.
-        again: what was sent before with no outcome known and is sent once more all the same.
-        begun: the run, once there is one.
+        left_out: number of replays left out because their originals are in the plan.
+        again: calls with unknown outcome that are sent again.
+        begun: the run, once it has begun.
     """
 
     begun: ReplayRun | None = field(default=None, init=False)
@@ -121,28 +120,28 @@ class ReplayPlan(PlannedReplay):
     ) -> ReplayRun:
         """Send the calls, one after another, and write what became of them into the lab.
 
-        Interrupted, stopped or killed, it goes on where it was: run the plan again, or make the
-        same plan again in another process. Nothing is sent twice. A call that was sent with no
-        outcome known is ``uncertain`` and stays so. An interrupt (Ctrl-C) waits for the call that
-        is on its way; a second one does not.
+        If interrupted, stopped or killed, it resumes: run the plan again, or make the same plan
+        again in another process. Nothing is sent twice. A call with unknown outcome is
+        ``uncertain`` and stays so. An interrupt (Ctrl-C) waits for the current call; a second one
+        does not.
 
         Args:
             limit: how many calls are sent now, at most.
-            rate: how fast, in place of the target's own: ``"10/s"``, ``"1/12s"``, calls per second
-                or a :class:`Pace`. A target's 429 is honoured all the same.
-            stop_on: stop after a call that ``failed``, is ``uncertain``, ``unsent`` or
-                ``refused``, or whose result ``changed``; or a function that is called with each
-                row of the run's frame. It stops all the same where the target cannot be reached, or
-                goes on to want us to wait.
+            rate: a rate instead of the target's own: ``"10/s"``, ``"1/12s"``, calls per second or a
+                :class:`Pace`. A target's 429 is honoured anyway.
+            stop_on: stop after a call that ``failed``, is ``uncertain``, ``unsent`` or ``refused``,
+                or whose result ``changed``; or a function that is called with each row of the run's
+                frame. It stops anyway where the target cannot be reached, or goes on to want us to
+                wait.
             repeat: how often each call is sent, to learn what differs between two calls of the
                 same: :attr:`ReplayRun.noise`. Tools that neither say that they are idempotent or
                 read-only nor are named in ``allow`` are called once.
-            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            progress: show a progress bar; None shows it in a terminal or notebook.
             clock: monotonic seconds, for the rate.
-            sleep: waits so many seconds, for the rate.
+            sleep: waits a number of seconds, for the rate.
 
         Raises:
-            ReplayError: a rate, a limit, or something to stop on that is none.
+            ReplayError: an invalid rate, limit or stop condition.
             LabError: the lab cannot be written.
         """
         settings = RunSettings(
@@ -178,7 +177,7 @@ def make_plan(
     uncertain = ReplayBook(lab).uncertain(where.name)
     planner = _Planner(
         target=where,
-        # Nothing is asked of a target for nothing.
+        # Do not ask the target if there is nothing to send.
         tools=where.tools() if chosen else None,
         allowed=Allowed.of(allow),
         uncertain={sending.event_id for sending in uncertain} - repeated,
@@ -209,7 +208,7 @@ def _original(event: Event) -> str:
 
 
 def _chosen(lab: LabStore, events: EventsLike) -> dict[str, Event]:
-    """The events with their payloads by id, each once, oldest first."""
+    """The events with their payloads by id, oldest first, without duplicates."""
     listed: Iterable[Any] = (events,) if isinstance(events, Event | str) else events
     found: dict[str, Event] = {}
     for item in listed:
@@ -272,7 +271,7 @@ class _Planner:
     def _vouched(
         self, tool: ToolFacts, outgoing: Outgoing
     ) -> tuple[Refusal | None, tuple[str, ...]]:
-        """Whether arguments fit what the target says of a tool, and what it does not say."""
+        """Check the arguments against the tool's schema; also returns what is undeclared."""
         unknown = ("annotations",) if tool.annotations is None else ()
         if tool.schema is None:
             return None, ("schema", *unknown)

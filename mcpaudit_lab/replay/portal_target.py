@@ -1,4 +1,4 @@
-"""A portal as a target: its replay endpoint for what it has itself, Try-It for the rest."""
+"""A portal as a target: its replay endpoint for events it stores, Try-It for the rest."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class PortalTarget:
 
     Args:
         client: the portal.
-        mcp_paths: where its MCP endpoint may be; it says what the tools take and do. ``()`` does
-            not ask there. Nor is it asked where the client has a transport of its own, which these
-            requests, and the key in them, would go around.
+        mcp_paths: possible paths of its MCP endpoint, which declares what the tools take and do;
+            ``()`` skips it. It is also skipped if the client has its own transport, which these
+            requests, and the key in them, would bypass.
     """
 
     transport = "http"
@@ -57,7 +57,7 @@ class PortalTarget:
         self._mcp_paths = mcp_paths
 
     def pace(self) -> Pace:
-        """What ``/audit/meta`` says; five calls at once and one every 12 s where it says nothing.
+        """The rate in ``/audit/meta``; by default a burst of five and one every 12 s.
 
         Raises:
             PortalError: the portal does not answer.
@@ -75,7 +75,7 @@ class PortalTarget:
             found = endpoint.tools()
             if found is not None:
                 return found
-        # What a tool claims to do is not told there.
+        # The portal's list has no annotations.
         listed = [
             replace(facts_of(tool), annotations=None, definition=None)
             for tool in self.client.tools()
@@ -113,7 +113,7 @@ class PortalTarget:
 
 
 def _differences(ours: Event, theirs: Event) -> tuple[str, ...] | None:
-    """Where two captured calls differ; None where they are the same call."""
+    """The paths at which two captured calls differ; None if they are the same call."""
     if ours.tool_name != theirs.tool_name:
         return ("tool_name",)
     left = ours.payload.request_params if ours.payload else None

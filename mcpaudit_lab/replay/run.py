@@ -30,7 +30,7 @@ _COLUMNS: Final = (
     *("event_id", "attempt", "tool_name", "verdict", "status", "replay_id", "detail", "modified"),
     *("original_ms", "replay_ms", "comparison", *_KINDS),
 )
-# A difference here is of how the call ended, not of what it said.
+# Differences here concern how the call ended, not its content.
 _STATUS_PATHS: Final = (
     ("summary", "success"),
     ("summary", "error_category"),
@@ -46,7 +46,7 @@ class ReplayRun:
         plan: the plan.
         run_id: which run it is, in the lab's table ``replays``.
         states: the calls in the order they are sent, with how far each came.
-        stopped: why it stopped before its end; empty where it did not.
+        stopped: why it stopped early; empty if it did not.
     """
 
     def __init__(self, plan: PlannedReplay, run_id: str, states: Iterable[ReplayState]) -> None:
@@ -94,10 +94,10 @@ class ReplayRun:
         Args:
             event_id: the original's id, or the replay's.
             attempt: which of several replays of the original, from 1.
-            ignore: paths to leave aside, as in :meth:`Lab.compare`.
+            ignore: paths to ignore, as in :meth:`Lab.compare`.
 
         Raises:
-            RecordError: the id is no UUID.
+            RecordError: the id is not a UUID.
             EventNotFound: the run has no such event, or no answer to it.
         """
         wanted = parse_id(event_id)
@@ -110,7 +110,7 @@ class ReplayRun:
         raise EventNotFound(f"this run has no replay of {wanted}")
 
     def replay_of(self, state: ReplayState) -> Event | None:
-        """The event that records a call; None where there is none, or not in the lab."""
+        """The event that records a call; None if there is none in the lab."""
         if not state.replay_id:
             return None
         try:
@@ -129,16 +129,16 @@ class ReplayRun:
         return Noise.learn(replays.values())
 
     def drift(self, noise: Mapping[str, Iterable[str]] | None = None) -> pd.DataFrame:
-        """What differs from the originals and is no noise.
+        """The differences from the originals that are not noise.
 
         Args:
-            noise: what to leave aside; None for what this run has learned itself.
+            noise: paths to ignore; None for the noise learned in this run.
 
         Returns:
             One row for each difference, in the order of the calls. Columns ``event_id``,
-            ``attempt``, ``tool_name``, ``path``, ``kind``: ``status`` where the call ended
-            otherwise, else ``value``, ``type``, ``order``, ``added`` or ``removed``; and
-            ``original`` and ``replay``, the values, None where there is none.
+            ``attempt``, ``tool_name``, ``path``, ``kind``: ``status`` if the call ended
+            differently, else ``value``, ``type``, ``order``, ``added`` or ``removed``; and
+            ``original`` and ``replay``, the values, None if absent.
         """
         import pandas as pd
 
@@ -197,7 +197,7 @@ class ReplayRun:
         }
 
     def df(self) -> pd.DataFrame:
-        """One row for each call, in the order they are sent, then those that the plan refused.
+        """One row for each call in sending order, then the events that the plan refused.
 
         Returns:
             Columns ``event_id``, ``attempt``, ``tool_name``, ``verdict`` (of the plan), ``status``
@@ -219,7 +219,7 @@ class ReplayRun:
         return frame.astype({**texts, **numbers, "modified": "boolean"})
 
     def counts(self) -> dict[str, int]:
-        """How many calls have each status, those the plan refused included; only what there is."""
+        """Number of calls by status, refused ones included; only statuses that occur."""
         found: dict[str, int] = {}
         for state in self.states:
             found[str(state.status)] = found.get(str(state.status), 0) + 1

@@ -38,7 +38,7 @@ class RunSettings:
     """How a plan's calls are sent; :meth:`ReplayPlan.run` says more.
 
     Raises:
-        ReplayError: a limit or a number of repetitions that is none.
+        ReplayError: an invalid limit or number of repetitions.
     """
 
     pace: Pace | None
@@ -59,7 +59,7 @@ def begin_run(plan: PlannedReplay, begun: ReplayRun | None, settings: RunSetting
 
     Args:
         plan: the plan.
-        begun: the run of this very plan; None where it was not run yet.
+        begun: the run of this plan object; None if it has not begun.
         settings: only the number of repetitions matters here.
 
     Raises:
@@ -70,7 +70,7 @@ def begin_run(plan: PlannedReplay, begun: ReplayRun | None, settings: RunSetting
     book = ReplayBook(plan.lab)
     if begun is not None:
         begun.check_repeat(settings.repeat)
-        # The same plan made anew may have gone on with it meanwhile.
+        # The same plan, made again elsewhere, may have continued the run meanwhile.
         known = book.resume(begun.run_id)
         for state in begun.states:
             begun.put(known.get(state.digest, state))
@@ -86,7 +86,7 @@ def begin_run(plan: PlannedReplay, begun: ReplayRun | None, settings: RunSetting
 
 
 def send_calls(run: ReplayRun, settings: RunSettings) -> ReplayRun:
-    """Send what is left of a run's calls."""
+    """Send the remaining calls of a run."""
     todo = [state for state in run.states if state.status in _OPEN]
     todo = todo if settings.limit is None else todo[: settings.limit]
     run.stopped = ""
@@ -110,7 +110,7 @@ def send_calls(run: ReplayRun, settings: RunSettings) -> ReplayRun:
 
 def _planned(item: PlanItem, attempt: int) -> PlannedCall:
     event, outgoing = item.event, item.outgoing
-    # Of what was supplied there is nothing in it.
+    # The digest contains no supplied secret.
     told = dumps([event.id, event.tool_name, attempt, item.route, outgoing.modified, outgoing.kept])
     digest = hashlib.sha256(told.encode()).hexdigest()
     return PlannedCall(event.id, attempt, event.tool_name, outgoing.modified, digest)
@@ -134,7 +134,7 @@ class _Runner:
         self._worker = worker
 
     def send(self, state: ReplayState) -> tuple[ReplayState, bool]:
-        """Send one call; gives how far it came, and whether somebody wants to stop."""
+        """Send one call; returns its state, and whether the user interrupted."""
         item = self._run.item(state)
         for hold in range(_HOLDS_MAX + 1):
             self._pacer.wait()
@@ -158,7 +158,7 @@ class _Runner:
             future = self._worker.submit(self._calls.call, item.event, item.outgoing, item.route)
             return _wait(future)
         except BaseException:
-            # Nobody waits for the answer any more; it was sent all the same.
+            # Nobody waits for the answer any more; it was sent anyway.
             detail = "interrupted before the answer came"
             self._note(state, item, Answer(ReplayStatus.UNCERTAIN, error=detail))
             raise
@@ -180,7 +180,7 @@ class _Runner:
         return done
 
     def _keep(self, state: ReplayState, item: PlanItem, answer: Answer) -> tuple[str, str]:
-        """Write the event of a replay into the lab; gives its id, and what to say of it."""
+        """Write the event of a replay into the lab; returns its id, and what to say of it."""
         target, detail = self._run.plan.target, answer.error
         if answer.replay_id:
             event = self._calls.fetch(answer.replay_id)
@@ -196,7 +196,7 @@ class _Runner:
 
 
 def _wait(future: Future[Answer]) -> tuple[Answer, bool]:
-    """The answer, and whether somebody interrupted meanwhile. A second interrupt is raised."""
+    """The response, and whether an interrupt occurred meanwhile. A second interrupt is raised."""
     try:
         return future.result(), False
     except KeyboardInterrupt:

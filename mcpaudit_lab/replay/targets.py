@@ -1,6 +1,6 @@
 """Where replays go: what plans and runs want of a target, whichever it is.
 
-A target is always named by whoever replays; nothing in an event ever becomes one.
+The user names the target; it never comes from an event.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Calls(Protocol):
         """Send one call and wait for its end. Whatever goes wrong is an answer."""
 
     def fetch(self, replay_id: str) -> Event | None:
-        """The event that the target wrote of a replay; None where it cannot be had."""
+        """The event that the target wrote for a replay; None if it is not available."""
 
 
 class Target(Protocol):
@@ -47,7 +47,7 @@ class Target(Protocol):
         """How fast calls may come; None for as fast as they do."""
 
     def tools(self) -> Mapping[str, ToolFacts] | None:
-        """Its tools by name; None where it does not say."""
+        """Its tools by name; None if it does not list them."""
 
     def route(self, event: Event, outgoing: Outgoing, *, via_tryit: bool) -> str | Refusal:
         """By which of its doors a call would go in, or why by none. Nothing is called."""
@@ -69,7 +69,7 @@ def target_of(target: TargetLike) -> Target:
             list of words; an ``MCPServer`` or ``Server`` of this process; or a target itself.
 
     Raises:
-        ReplayError: it is none of these.
+        ReplayError: any other value.
     """
     if isinstance(target, str | list):
         from mcpaudit_lab.replay.mcp_target import McpTarget

@@ -1,6 +1,6 @@
 """The audited portal: what records the tool calls of an MCP server, stores and serves them.
 
-Three lines put it on a server of one's own::
+To audit your own server::
 
     from mcpaudit_lab.server import SqlLogger, portal_app
 

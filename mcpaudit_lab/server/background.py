@@ -31,7 +31,7 @@ class BackgroundPortal:
 
     Attributes:
         url: its base URL, without a slash at the end; MCP is at ``/mcp``.
-        api_key: a key that is let in. Not shown by ``repr``.
+        api_key: a valid key. Not shown by ``repr``.
         app: the application.
     """
 
@@ -47,7 +47,7 @@ class BackgroundPortal:
     def flush(self) -> None:
         """Wait until the event of every call that was answered so far is stored. Blocks."""
         logger: AsyncLogger = self.app.state.portal.logger
-        # In a thread of its own: in a notebook this one has a running event loop.
+        # In a separate thread, because in a notebook this one has a running event loop.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, logger.flush()).result()
 
@@ -63,23 +63,22 @@ def background_portal(
 ) -> Iterator[BackgroundPortal]:
     """Run a portal on a free loopback port while the block runs.
 
-    It runs in a thread with an event loop of its own, so that the block may be of any kind. The
-    thread does not outlive the process: when a kernel ends, so does the portal, and what its queue
-    holds is stored first.
+    It runs in a thread with its own event loop, so the block may be sync or async. The thread ends
+    with the process: when a kernel ends, the portal stores its queue and ends too.
 
     Args:
         server: the MCP server; None: the demonstration server, with its twelve tools.
         logger: where the events go; a store is closed at the end, an ``AsyncLogger`` is not.
         keys: name to key; None: one made up for the occasion, for ``notebook``.
-        database: in place of ``logger``: a URL such as ``sqlite:///audit.db``. With neither, the
-            events are kept in memory.
+        database: a URL such as ``sqlite:///audit.db``, instead of ``logger``. Without both, events
+            are kept in memory.
         **settings: as :func:`~mcpaudit_lab.server.http.app.portal_app` takes them.
 
     Yields:
         The portal's URL and key.
 
     Raises:
-        ValueError: both a logger and a database are given; or the database's URL is none.
+        ValueError: both a logger and a database are given; or the URL is invalid.
         StoreUnavailable: the database is away.
         RuntimeError: the portal does not start.
     """

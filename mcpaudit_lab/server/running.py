@@ -40,7 +40,7 @@ class PortalServer(uvicorn.Server):
         options: dict[str, Any] = {
             "timeout_graceful_shutdown": _GRACE_S,
             "timeout_keep_alive": _HEADER_TIMEOUT_S,
-            # A request line may hold a key that somebody put there by mistake.
+            # A request line may contain a key that was put there by mistake.
             "access_log": False,
             "server_header": False,
             "lifespan": "on",
@@ -56,9 +56,9 @@ class PortalServer(uvicorn.Server):
         """Start to answer."""
         for listener in sockets or ():
             if listener.family != socket.AF_UNIX:
-                # asyncio sets this on sockets that say they are TCP, which those of create_server
-                # do not; without it every answer waits 40 ms for the client's delayed
-                # acknowledgement. What is accepted inherits it.
+                # asyncio sets this on sockets created with the TCP protocol number, unlike those of
+                # create_server; without it every response waits 40 ms for the client's delayed
+                # acknowledgement. Accepted sockets inherit it.
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await super().startup(sockets)
         self._on_start()

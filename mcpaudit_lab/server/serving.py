@@ -1,4 +1,4 @@
-"""Serving a portal until the process is told to end."""
+"""Serving a portal until the process receives a signal to end."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _ANY_ADDRESS: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not b
 def allowed_hosts_for(host: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
     """What a Host header may name for a portal that listens on ``host``.
 
-    The loopback names, and ``host`` itself where that is not "any address": how the portal is
-    called from outside must then be said.
+    The loopback names, and ``host`` unless it means "any address": then the public name must be
+    given.
 
     Args:
         host: name or address to listen on.
@@ -49,9 +49,9 @@ def serve(
 ) -> LoggerStatus:
     """Run a portal until SIGTERM or SIGINT.
 
-    Then streams end, calls that run have three seconds to finish, and what is queued is stored.
-    Either signal is a wish that was granted, so nothing is raised and the process goes on. Runs in
-    the main thread.
+    Streams then end, running calls have three seconds to finish, and the queue is stored. Either
+    signal is an expected way to end, so nothing is raised and the process continues. Runs in the
+    main thread.
 
     Args:
         database: as SQLAlchemy takes it; tables are made or brought up to date.
@@ -60,14 +60,14 @@ def serve(
         port: 0 for a free one.
         server: the MCP server; None: the demonstration server, with its twelve tools.
         options: settings; by default the hosts of :func:`allowed_hosts_for` are served.
-        on_start: told the base URL when requests are answered.
+        on_start: called with the base URL once requests are answered.
         **settings: as :func:`~mcpaudit_lab.server.setup.portal_on` takes them.
 
     Returns:
-        How the logger was at the end: what it has stored, and what it could not.
+        The final state of the logger: what it stored, and what it could not store.
 
     Raises:
-        ValueError: the database's URL is none.
+        ValueError: the database's URL is invalid.
         StoreUnavailable: the database is away.
         OSError: the address cannot be listened on.
     """
@@ -87,9 +87,9 @@ def serve(
         def end() -> None:
             portal_server.should_exit = True
 
-        # When it has ended, uvicorn raises the signals once more for whoever handled them before it
-        # did. By default that is the end of the process by a signal, which looks to a supervisor as
-        # if it had been killed: status 143 of a container, a failure where restarts are on failure.
+        # When uvicorn has ended, it raises the signals again for the previous handlers. By default
+        # that ends the process by a signal, which looks to a supervisor like a kill: status 143 of
+        # a container, a failure where failures are restarted.
         with signals_call(end):
             portal_server.run([listener])
     return portal.logger.status()

@@ -43,7 +43,7 @@ def portal_on(
         **settings: as :func:`~mcpaudit_lab.server.http.app.portal_app` takes them.
 
     Raises:
-        ValueError: the URL is none.
+        ValueError: the URL is invalid.
         StoreUnavailable: the database is away.
     """
     store = SqlLogger(database)

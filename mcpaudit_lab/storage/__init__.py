@@ -1,6 +1,6 @@
 """A lab's DuckDB file: opening it, rows in and out, frames, SQL, aggregates.
 
-Input: events as rows. Output: events, Arrow tables and frames, in the contract's order. Filling a
+Input: events as rows. Output: events, Arrow tables and frames, in the contract's order. Backfill a
 lab from files and databases is in :mod:`.load`.
 """
 

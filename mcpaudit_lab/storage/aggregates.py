@@ -18,7 +18,7 @@ __all__ = [
     "timeseries_sql",
 ]
 
-# What a breakdown may be by, and the column it stands for. The first four are the portal's.
+# The fields of a breakdown, with their columns. The first four are the portal's.
 BREAKDOWN_COLUMNS = {
     "tool": "tool_name",
     "user": "user_subject",
@@ -102,7 +102,7 @@ def bucket_of(bucket: str | timedelta) -> int:
         bucket: a ``timedelta``, or text such as ``5m``, ``90s``, ``1h30m``, ``1500ms``, ``1d``.
 
     Raises:
-        FilterError: it is no width, or longer than 292 years.
+        FilterError: not a width, or longer than 292 years.
     """
     if isinstance(bucket, str):
         if not _DURATION.fullmatch(bucket):
@@ -125,6 +125,6 @@ def _column(by: str) -> str:
     if by not in BREAKDOWN_COLUMNS:
         raise FilterError(f"by={by!r}: choose from {', '.join(BREAKDOWN_COLUMNS)}")
     if by == "success":
-        # The keys that a portal gives.
+        # The keys that a portal uses.
         return "case when success then 'success' else 'error' end"
     return BREAKDOWN_COLUMNS[by]

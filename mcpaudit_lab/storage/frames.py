@@ -43,9 +43,9 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 def json_values(texts: pd.Series[Any], *, join_lists: bool = False) -> pd.Series[Any]:
     """Decode a column of JSON texts.
 
-    ``str``, ``boolean``, ``Int64`` or ``float64`` where all values that are there are of that type
-    and fit it (integers among floats count, as long as a float holds them), else Python objects.
-    JSON null is missing, as an absent value is.
+    ``str``, ``boolean``, ``Int64`` or ``float64`` if all present values have that type and fit it
+    (integers among floats count if a float represents them), else Python objects. JSON null is
+    missing, like an absent value.
 
     Args:
         texts: JSON texts, or missing.
@@ -71,7 +71,7 @@ def json_values(texts: pd.Series[Any], *, join_lists: bool = False) -> pd.Series
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame as Python values; None for what is missing."""
+    """The rows of a frame as Python values; None for missing values."""
     rows: list[dict[Any, Any]] = (
         frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LabFile"]
 
-# While a file is loaded into a lab on disk, DuckDB may keep so much of it in memory.
+# DuckDB's memory limit while a file is loaded into a lab on disk.
 _LOAD_MEMORY = "600MB"
 
 
@@ -59,7 +59,7 @@ class LabFile:
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
-        """The DuckDB connection, for SQL of one's own. Take ``.cursor()`` of it in another thread.
+        """The DuckDB connection, for your own SQL. Take ``.cursor()`` of it in another thread.
 
         Raises:
             LabError: the lab is closed.
@@ -98,7 +98,7 @@ class LabFile:
             event_id: its id, in any spelling a portal takes.
 
         Raises:
-            RecordError: that is no UUID.
+            RecordError: the id is not a UUID.
             EventNotFound: no event in this lab has it.
         """
         wanted = parse_id(event_id)
@@ -123,14 +123,15 @@ class LabFile:
 
     @contextmanager
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own with an open transaction; one writer at a time."""
+        """A separate connection with an open transaction; one writer at a time."""
         import duckdb
 
         self.check_writable("events would be added to it")
         with self._writing_lock:
             connection = self.connection.cursor()
             try:
-                # Order is asked for where it matters; keeping it costs a fifth of a load.
+                # Queries that need an order ask for it; preserving insertion order costs a fifth of
+                # a load.
                 connection.execute("set preserve_insertion_order = false")
                 if self.path:
                     connection.execute(f"set memory_limit = '{_LOAD_MEMORY}'")

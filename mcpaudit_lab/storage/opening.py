@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["keep_private", "open_lab"]
 
-# Raised when an older version of this package could no longer read what is written.
+# Increment it when older versions of this package cannot read what is written.
 FORMAT = 1
 # Where a DuckDB file says that it is one: behind a checksum of eight bytes.
 _MAGIC = slice(8, 12)
 _NEEDS = "a lab needs a folder that is there, that you may write to, with space left"
-# Who holds the lock, as DuckDB says it; and that it would let us read.
+# DuckDB's message about the lock holder, and that reading would be possible.
 _HOLDER = re.compile(r"is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _MAY_READ = "read-only mode"
 
@@ -39,11 +39,11 @@ def open_lab(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCo
 
     Args:
         path: the file.
-        read_only: open a lab that is there, write no byte into its file or folder.
+        read_only: open an existing lab without writing a byte into its file or folder.
 
     Raises:
         LabInUse: another process has the file open, or this one has it open the other way.
-        LabVersionError: another version wrote it, or it is no lab.
+        LabVersionError: another version wrote it, or it is not a lab.
         LabError: it cannot be opened or made.
     """
     import duckdb
@@ -125,7 +125,7 @@ def _make(path: Path) -> None:
             fresh = Path(folder) / "lab.duckdb"
             duckdb.connect(str(fresh)).close()
             fresh.chmod(0o600)
-            # A link, not a rename: if somebody else made the file meanwhile, theirs stays.
+            # A link, not a rename: if somebody else created the file meanwhile, theirs stays.
             with contextlib.suppress(FileExistsError):
                 path.hardlink_to(fresh)
     except (OSError, duckdb.IOException) as error:
@@ -146,7 +146,7 @@ def _refuse_other_formats(path: Path) -> None:
 
 
 def _refuse_data(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Refuse a database that has no file: what is put into it would be gone in the end.
+    """Refuse a database without a file: its content would be lost when it is closed.
 
     DuckDB opens a CSV, JSON or Parquet file as a view in memory, and says nothing.
     """
@@ -201,7 +201,7 @@ def _format_of(connection: duckdb.DuckDBPyConnection, path: Path | None) -> int 
     """The format that a lab was written in; None for an empty database.
 
     Raises:
-        LabVersionError: a newer version wrote it, or it is no lab.
+        LabVersionError: a newer version wrote it, or it is not a lab.
     """
     rows = connection.execute(
         "select table_name from duckdb_tables() where schema_name = 'main' and not internal"

@@ -7,8 +7,8 @@ byte for byte (or, where the line has white space or other escapes, equals what 
 line, and no number in it is spelled unusually). Whatever is not plain is read by Python, exactly
 and slowly.
 
-What the comparison cannot see is looked for by itself: ``NaN``, a key that an object has twice, ids
-and times that are not in the usual spelling.
+Faults that the comparison cannot see are searched for separately: ``NaN``, a repeated key of an
+object, ids and times in an unusual spelling.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ STAGED_COLUMNS: tuple[tuple[str, str], ...] = (
     (f"{PAYLOAD_PREFIX}extra", "VARCHAR"),
 )
 
-# A number stands behind one of : , [ and JSON's white space. Unusual are exponents, zeros that a
-# double does not give back, more than 16 characters, and minus zero. DuckDB drops trailing commas,
-# so those are looked for here too.
+# A number follows one of : , [ or JSON white space. Unusual numbers have exponents, zeros that a
+# double would drop, more than 16 characters, or are minus zero. DuckDB drops trailing commas, so
+# this searches for them too.
 _ODD = (
     r"[:,\[]\s*-?(?:[0-9]+(?:\.[0-9]+)?[eE]|[0-9]+\.[0-9]+0[,\]}\s]|[0-9.]{17,}|0\.00000)"
     r"|[:,\[]\s*-0[,\]}\s]|,\s*[\]}]"
@@ -61,8 +61,8 @@ def _nested(field: Field) -> str:
 
 
 def _member(name: str, value: str, field: Field, *, escape: bool) -> str:
-    # The contract leaves zeros out. One that is written out all the same is read by Python, which
-    # keeps note of it; so is a null.
+    # The contract leaves zeros out. One that is written out anyway is read by Python, which keeps
+    # note of it; so is a null.
     zero = {"text": "''", "int": "0", "bool": "false", "json": "'null'"}.get(field.kind)
     if field.kind == "json":
         value = f"{value}::VARCHAR"
@@ -85,12 +85,12 @@ def _member(name: str, value: str, field: Field, *, escape: bool) -> str:
 def line_expression(*, escape: bool, payloads: bool = True) -> str:
     """SQL: the JSON line, with its LF, of columns named as members; ``payload`` a struct or null.
 
-    concat() passes over what is null, so a member that is null is left out; but an event without an
-    id, or a payload without a method, gives a broken line.
+    concat() skips nulls, so a null member is left out; but an event without an id, or a payload
+    without a method, makes a broken line.
 
     Args:
-        escape: escape every text. Otherwise only those that often need it.
-        payloads: with the payload; otherwise there is no such column.
+        escape: escape every text. Otherwise only texts that often need it.
+        payloads: with the payload; otherwise that column is missing.
     """
     first, *events = EVENT_FIELDS
     method, *others = PAYLOAD_FIELDS
@@ -118,8 +118,8 @@ def _single(text: str) -> str:
 def _repeats_expression(text: str, deep: str, single: str) -> str:
     """SQL: whether compact JSON has an object with the same key twice.
 
-    ``single`` has one member of each name only. Keys are counted by their quote and colon; texts
-    may hold those too, but the same in both.
+    ``single`` has one member of each name. Keys are counted by their quote and colon; texts may
+    contain those too, but equally often in both.
     """
     count = "strlen({0}) - strlen(replace({0}, '\":', ''))"
     return (
@@ -138,7 +138,7 @@ def plain_select(source: str, *, payloads: bool) -> str:
     Args:
         source: the table.
         payloads: whether any line may have a payload; without, it costs less, and a line that has
-            one all the same is not plain.
+            one anyway is not plain.
     """
     columns = [_value(f'"{field.name}"', field, field.column) for field in EVENT_FIELDS]
     columns.append(

@@ -21,9 +21,9 @@ def progress_bar(
 
     Args:
         show: True or False; None shows it in a notebook and on a terminal.
-        total: how much there is to do, where that is known.
-        unit: what is counted; ``B`` is scaled to MB and GB.
-        label: what is being done.
+        total: the amount of work, if known.
+        unit: the unit of work; ``B`` is scaled to MB and GB.
+        label: the name of the work.
     """
     if show is None:
         show = _in_notebook() or sys.stderr.isatty()

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 CONTRACT_ORDER = "order by ts desc, id"
-# Events may be large: a payload can hold two sides of 64 KiB and more.
+# Events may be large: a payload can contain two sides of 64 KiB and more.
 _BATCH_ROWS = 512
 
 
@@ -75,9 +75,9 @@ def read_table(
     statement: str,
     params: Mapping[str, Any] | Sequence[Any] = (),
 ) -> pa.Table | None:
-    """What a statement gives, as an Arrow table; None for one that gives no rows.
+    """The result of a statement as an Arrow table; None for a statement without rows.
 
-    It runs in a thread of its own: while DuckDB runs a statement with bound values, the thread that
+    It runs in a separate thread: while DuckDB runs a statement with bound values, the thread that
     asked hears of no Ctrl-C.
 
     Raises:
@@ -121,7 +121,7 @@ def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table
     try:
         yield
     finally:
-        # The transaction keeps what was registered until it ends, unregistered or not.
+        # The transaction keeps registered objects until it ends, even if they are unregistered.
         lent.table = None
         # In an aborted transaction even this is refused; what aborted it is the error to show.
         with contextlib.suppress(duckdb.Error):
@@ -131,7 +131,7 @@ def registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table
 def read_value(
     connection: duckdb.DuckDBPyConnection, statement: str, params: Mapping[str, Any] | None = None
 ) -> Any:
-    """The first value of the first row; for an INSERT how many rows; None where there is no row.
+    """The first value of the first row; for an INSERT the number of rows; None without a row.
 
     A result must be fetched to its end before a DuckDB connection does anything else.
     """

@@ -1,4 +1,4 @@
-"""What SQL gives: rows, to be taken as a frame, an Arrow table or Python values."""
+"""Results of SQL: rows as a frame, an Arrow table or Python values."""
 
 from __future__ import annotations
 

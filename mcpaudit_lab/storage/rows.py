@@ -1,9 +1,9 @@
 """One event, one row: the record as columns, and back without loss.
 
-A column holds what its type can hold. Whatever it cannot give back exactly (a time in nanoseconds
-or with an offset, an id in capitals, an integer over 64 bits, a lone surrogate, a zero or null that
-is written out, a member nobody knows) stands in ``extra`` as well, under its JSON name, as ASCII
-JSON; reading the row takes it from there.
+A column holds what its type can hold. A value that it cannot reproduce exactly (a time in
+nanoseconds or with an offset, an id in capitals, an integer over 64 bits, a lone surrogate, an
+explicit zero or null, an unknown member) is also in ``extra``, under its JSON name, as ASCII JSON;
+reading the row takes it from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mcpaudit_lab.record import (
 
 __all__ = ["PAYLOAD_PREFIX", "event_of", "row_of", "same_event", "same_payload"]
 
-# Columns of a payload, where they share a row with the event's.
+# Prefix of a payload's columns in a row that also has the event's.
 PAYLOAD_PREFIX = "payload_"
 
 _INT64 = range(-(2**63), 2**63)
@@ -71,7 +71,8 @@ def _fill(
         else:
             column, exact = _column(value, field.kind)
             row[prefix + field.column] = column
-            # A zero is absent to the contract, and so to whoever reads the column back.
+            # In the contract a zero equals an absent member, so it is also absent when the column
+            # is read.
             if not exact or not (field.always or column or field.kind == "json"):
                 extra[name] = value
     if extra:
@@ -79,7 +80,7 @@ def _fill(
 
 
 def _column(value: Any, kind: str) -> tuple[Any, bool]:
-    """The column's value, and whether it gives the wire's value back."""
+    """The column's value, and whether it reproduces the wire's value."""
     column, exact = value, True
     if kind == "text":
         column = value if value.isascii() else replace_surrogates(value)
@@ -102,7 +103,7 @@ def _column(value: Any, kind: str) -> tuple[Any, bool]:
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
-    """The event of a row as :func:`row_of` gives it, members in the contract's order."""
+    """The event of a row made by :func:`row_of`, members in the contract's order."""
     wire = _wire(row, EVENT_FIELDS, prefix="")
     if row["has_payload"]:
         wire["payload"] = _wire(row, PAYLOAD_FIELDS, prefix=PAYLOAD_PREFIX)
@@ -143,7 +144,7 @@ def same_event(left: Event, right: Event) -> bool:
 
 
 def same_payload(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    """The same for two payloads; ``captured_at`` is left aside, since only databases have it."""
+    """The same for two payloads; ignores ``captured_at``, which only databases have."""
     return same(
         _normal(left, PAYLOAD_FIELDS, "captured_at"), _normal(right, PAYLOAD_FIELDS, "captured_at")
     )

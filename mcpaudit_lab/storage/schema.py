@@ -1,7 +1,7 @@
 """The tables of a lab in DuckDB: the portal's two, made from the record's fields, and the ledger.
 
-``extra`` is one column more than a portal has: an object, as ASCII JSON, of the members that their
-columns cannot give back exactly or that nobody knows.
+``extra`` is an additional column that a portal does not have: an object, as ASCII JSON, of the
+unknown members and of values that their columns cannot reproduce exactly.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Field
 
 __all__ = ["LEDGER_TABLES", "PLACE_COLUMNS", "duckdb_tables"]
 
-# An integer over 64 bits stands in extra, and its column is NULL.
+# An integer over 64 bits is in extra, and its column is NULL.
 _DUCKDB_TYPES: Final = {
     "id": "UUID",
     "time": "TIMESTAMPTZ",
@@ -27,7 +27,7 @@ def duckdb_tables() -> tuple[str, str]:
     """The statements that make the lab's two tables.
 
     There are no keys: DuckDB would keep an index for each, which slows loading, and the lab checks
-    ids itself. ``extra`` is text, since DuckDB's JSON type refuses the lone surrogates it may hold.
+    ids itself. ``extra`` is text, since DuckDB's JSON type rejects lone surrogates.
     """
     return (
         _create("audit_events", [_column(field) for field in EVENT_FIELDS]),

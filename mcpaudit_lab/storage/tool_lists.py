@@ -47,7 +47,7 @@ _TABLES: Final = "select count(*) from duckdb_tables() where table_name = 'audit
 
 
 def add_tool_list(connection: duckdb.DuckDBPyConnection, found: ToolList) -> bool:
-    """Keep a list in the lab, in the caller's transaction; gives whether it was a new one."""
+    """Keep a list in the lab, in the caller's transaction; returns whether it was a new one."""
     for statement in TOOL_TABLES:
         connection.execute(statement)
     return store_tool_list(_execute(connection), found)

@@ -23,7 +23,7 @@ def respell(value: Json, *, first: tuple[str, ...] = ()) -> Json:
     """The value with keys in order and numbers as ECMAScript writes them.
 
     Args:
-        value: a JSON value as PostgreSQL gives it.
+        value: a JSON value as returned by PostgreSQL.
         first: keys that come before the others in objects of the outermost list.
     """
     root: list[Any] = [None]

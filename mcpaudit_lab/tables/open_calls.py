@@ -1,15 +1,14 @@
 """Calls of recorders that are under way, in a table of their own in a store's SQLite file.
 
-A recorder stores a call before it sends it on, as the event that it would be if nothing more came:
-failed, ``no answer was recorded``. When the answer passes, the whole event takes its place, and
-soon one transaction takes it out of ``audit_open_calls`` and inserts it among the events. So
-whoever reads events, live streams in order of commit included, sees each call once and whole, and
-never a row that changes later.
+A recorder stores a call before it sends it on, as the event it would be without any response:
+failed, ``no answer was recorded``. When the response passes, the finished event replaces it, and
+soon one transaction moves it from ``audit_open_calls`` to the events. Readers of events, streams in
+order of commit included, therefore see each call once and whole, and never a row that changes
+later.
 
-A recorder holds a lock on a file while it lives; the system lets go of it however the process
-ends. Rows whose recorder holds no lock any more, and whole ones of any recorder, are moved into the
-events by the next recorder or reader (:func:`recover_calls`). An id of a process would not do: it
-may be another process by then.
+A recorder holds a file lock while it lives; the system releases it however the process ends. Rows
+of recorders without a lock, and finished rows of any recorder, are moved to the events by the next
+recorder or reader (:func:`recover_calls`). A process id would not do, because it may be reused.
 """
 
 from __future__ import annotations
@@ -153,7 +152,7 @@ def ended_recorders(store: Path, names: Sequence[str]) -> list[tuple[str, IO[byt
     """Those of the recorders that live no more, each with its lock, which the caller closes."""
     ended: list[tuple[str, IO[bytes] | None]] = []
     for name in names:
-        # A name that none of ours has is not made into a path.
+        # A name that no recorder of ours writes is not turned into a path.
         path = _folder(store) / f"{name}.lock"
         if not _NAME.fullmatch(name) or not path.exists():
             ended.append((name, None))
@@ -184,8 +183,8 @@ class CallRecovery:
     """Looks after killed recorders for a portal that reads one database, every few seconds.
 
     Args:
-        url: of the database; on PostgreSQL there is nothing to do.
-        pause_s: at least so long from one look to the next, in seconds.
+        url: the database's URL; on PostgreSQL there is nothing to recover.
+        pause_s: minimum time between two checks, in seconds.
         clock: monotonic seconds.
     """
 
@@ -207,9 +206,9 @@ class CallRecovery:
 
 
 def recover_calls(path: Path, *, busy_timeout_s: float = 5.0) -> int:
-    """Make events of whole calls, and of open ones whose recorder lives no more; gives how many.
+    """Move finished calls, and open calls of dead recorders, to the events; returns how many.
 
-    Nothing happens where the file is none of a store, or may not be written.
+    Does nothing if the file is not a store, or is read-only.
 
     Args:
         path: of the SQLite file.
@@ -245,7 +244,7 @@ def _recover(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def move_calls(connection: sqlite3.Connection, recorder: str | None = None) -> int:
-    """Make events of one recorder's calls, in one transaction; gives how many.
+    """Move one recorder's calls to the events in one transaction; returns how many.
 
     Args:
         connection: without a transaction.
@@ -265,7 +264,7 @@ def move_calls(connection: sqlite3.Connection, recorder: str | None = None) -> i
             values,
         ).fetchall()
         for (text,) in calls:
-            # A row that somebody else spoiled must not keep the others out.
+            # A row that something else damaged must not block the others.
             with suppress(RecordError, TypeError, ValueError):
                 moved.append(rows.write(Event.from_json(text)))
         insert_rows(connection, moved, None, datetime.now(UTC))

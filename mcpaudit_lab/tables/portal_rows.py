@@ -1,13 +1,13 @@
 r"""One event as two rows of a portal's tables, and back without loss.
 
-A column holds what its type can hold. Where a row's columns cannot give the event back equal, the
-whole summary (or payload) stands beside them in ``exact``, as ASCII JSON, and is read from there:
+A column holds what its type can hold. If a row's columns cannot reproduce the event exactly, the
+whole summary (or payload) is stored in ``exact``, as ASCII JSON, and read from there:
 
 - PostgreSQL has no NUL and no engine's text has lone surrogates; U+FFFD takes their place.
-- ``jsonb`` forgets how a number was spelled, has none of more than a thousand digits or so, and is
-  read with a stack that ends at some depth; what it cannot hold becomes the text U+FFFD, which a
-  filter never takes for a value (:mod:`mcpaudit_lab.filters.dialects`).
-- An integer too big for its column is the largest there is.
+- ``jsonb`` forgets how a number was spelled, has no numbers of more than about a thousand digits,
+  and limits nesting; what it cannot hold becomes the text U+FFFD, which a filter never takes for a
+  value (:mod:`mcpaudit_lab.filters.dialects`).
+- An integer too big for its column becomes the largest one that fits.
 - PostgreSQL has no index entry over 2,700 bytes or so: longer texts are cut in indexed columns.
 - Nulls, zeros that the wire leaves out, unknown members, times in nanoseconds.
 """
@@ -77,8 +77,8 @@ class PortalRow:
         size: about how many bytes the rows have.
         summary: values for ``audit_events``, in the order of the event's fields.
         summary_exact: for its column ``exact``.
-        payload: values for ``audit_payloads`` after ``event_id``; None where there is no payload.
-            The last, ``captured_at``, is for whoever stores the row.
+        payload: values for ``audit_payloads`` after ``event_id``; None without a payload. The
+            writer of the row sets the last one, ``captured_at``.
         payload_exact: for its column ``exact``.
     """
 
@@ -93,7 +93,7 @@ class PortalRow:
 
 @dataclass(frozen=True, slots=True)
 class _Spec:
-    """What the column of a field can hold."""
+    """The values that a field's column can hold."""
 
     kind: str
     always: bool
@@ -101,7 +101,7 @@ class _Spec:
     clipped: bool
 
 
-# Name, kind, whether it always stands, the column's value where it is absent, and the rest.
+# Name, kind, whether it is always present, the column's value if it is absent, and the rest.
 _Loop: TypeAlias = tuple[str, str, bool, Any, _Spec]
 
 
@@ -163,8 +163,8 @@ class PortalRows:
 
         Args:
             summary: the values of ``audit_events``, then ``exact``; JSON as text, times as the
-                driver gives them.
-            payload: those of ``audit_payloads`` (``event_id`` first), or None.
+                driver returns them.
+            payload: the values of ``audit_payloads`` (``event_id`` first), or None.
             spelled: whether integers and booleans may be texts.
 
         Raises:
@@ -205,7 +205,7 @@ class PortalRows:
 
 
 def _exactly(exact: Any, fields: Sequence[Field], values: Sequence[Any]) -> dict[str, Any]:
-    """What stands in ``exact``, of the row that it belongs to."""
+    """The value of ``exact`` for a row."""
     whole: Any = None
     try:
         if type(exact) is str:
@@ -223,7 +223,7 @@ def _exactly(exact: Any, fields: Sequence[Field], values: Sequence[Any]) -> dict
 
 
 class _Written:
-    """One event on its way into columns. Arguments that stand in it twice are written once."""
+    """One event being converted to columns. Arguments that occur twice are written once."""
 
     def __init__(self, postgresql: bool) -> None:
         self._postgresql = postgresql
@@ -244,7 +244,7 @@ class _Written:
             seen += 1
             if not always and not value:
                 exact = False
-            # What most columns hold needs no closer look.
+            # Most columns need no closer check.
             if (
                 (len(value) < _SHORT and value.isascii() and "\0" not in value)
                 if kind == "text"
@@ -268,7 +268,7 @@ class _Written:
         if kind == "json":
             return self._document(value)
         if kind == "time":
-            # A payload's captured_at is when it was stored here, whatever somebody else's was.
+            # captured_at is the time of storing here, whatever another store recorded.
             return _time_column(value) if spec.always else (None, False)
         if kind == "id":
             text = parse_id(value) if value else None
@@ -297,7 +297,7 @@ def _fitting(text: str) -> str:
     whole = text.encode()
     if len(whole) <= _INDEX_BYTES:
         return text
-    # PostgreSQL compresses what it puts into an index, somewhat worse than this.
+    # PostgreSQL compresses index entries, somewhat worse than this.
     if len(whole) <= _COMPRESSED_FROM and len(zlib.compress(whole, 1)) <= _COMPRESSED_TO:
         return text
     return whole[:_INDEX_BYTES].decode(errors="ignore")
@@ -312,11 +312,11 @@ def _time_column(text: str) -> tuple[str, bool]:
 
 
 def jsonb_text(value: Json) -> tuple[str, bool]:
-    """JSON that PostgreSQL takes for ``jsonb``, and whether reading it gives an equal value.
+    """JSON text for ``jsonb``, and whether reading it back gives an equal value.
 
     Raises:
         ValueError: for NaN and the infinities.
-        TypeError: for what JSON cannot hold.
+        TypeError: a value that JSON does not have.
     """
     text = dumps(value)
     escaped = "\\u" in text and _ESCAPE.search(text)

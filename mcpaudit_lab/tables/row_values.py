@@ -1,8 +1,8 @@
-"""One value of a portal's tables, as its column gives it, checked and read.
+"""Parse and check one value of a portal's tables.
 
-Columns hold what others wrote, too, and what a disk or a person damaged: SQLite takes any value in
-any column, and somebody's PostgreSQL may have texts where numbers belong. What is no value of the
-column's kind is refused with the column's name, and never guessed.
+Columns may contain what other programs wrote, or a disk damaged: SQLite stores any value in any
+column, and a foreign PostgreSQL table may have text where numbers belong. A value that is invalid
+for its column is refused with the column's name, and never guessed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def column_value(field: Field, kept: Any, *, spelled: bool = False) -> Json:
 
     Args:
         field: the column's field.
-        kept: what the driver gives; JSON as text.
+        kept: the value from the driver; JSON as text.
         spelled: whether integers and booleans may be texts, as PostgreSQL spells them.
 
     Raises:
@@ -48,8 +48,7 @@ def column_value(field: Field, kept: Any, *, spelled: bool = False) -> Json:
             return loads(text)
         if kind == "time":
             return _time(text)
-        # An id that refers to another event stays as it stands; the event's own is what it is
-        # looked up by.
+        # An id that refers to another event stays as stored; an event is looked up by its own id.
         if kind == "id" and (text or field.name == "id"):
             canonical = parse_id(text)
             return canonical if field.name == "id" else text
@@ -59,7 +58,7 @@ def column_value(field: Field, kept: Any, *, spelled: bool = False) -> Json:
 
 
 def _time(text: str) -> str:
-    # The usual spelling needs little reading: whoever makes an event of it checks it.
+    # The usual spelling needs no parsing here; making an event of it checks it.
     if len(text) != _USUAL_CHARS or (text[10], text[19], text[26]) != ("T", ".", "Z"):
         return respell_time(text)
     try:
@@ -90,7 +89,7 @@ def _refuse(field: Field, why: str) -> NoReturn:
 
 
 def raw_columns(names: Sequence[str], values: Sequence[Any]) -> dict[str, object]:
-    """The values of a row by column, as JSON can hold them: for people who mend the row."""
+    """The values of a row by column, as JSON: for people who repair the row."""
     return {name: _shown(value) for name, value in zip(names, values, strict=True)}
 
 
@@ -99,12 +98,12 @@ def _shown(value: Any) -> object:
         return f"X'{bytes(value).hex()}'"
     if isinstance(value, Mapping | list) or value is None or type(value) in (bool, int, str):
         return value
-    # An infinite number, which SQLite can hold, has no JSON.
+    # SQLite can hold an infinite number, JSON cannot.
     return value if isinstance(value, float) and abs(value) < float("inf") else str(value)
 
 
 def tolerant_text(data: bytes) -> str | bytes:
-    """A ``text_factory`` for SQLite: what is not UTF-8 comes as bytes instead of an error."""
+    """A ``text_factory`` for SQLite that returns bytes for invalid UTF-8 instead of raising."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
 """The two tables in a portal's own database, for SQLAlchemy: PostgreSQL and SQLite.
 
-In PostgreSQL they are the reference server's, column for column, ids as text included, so that a
-portal of ours and the lab work on its database as it is. SQLite keeps a time as text that sorts
+In PostgreSQL they equal the reference server's column for column, ids as text included, so that a
+portal of ours and the lab work on its database unchanged. SQLite keeps times as sortable text
 (``2026-11-24T03:43:43.274318Z``) and JSON as text, written by :func:`.record.jsontext.dumps`.
 """
 
@@ -31,8 +31,8 @@ from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Field, Json, dumps
 
 __all__ = ["ENGINE_OPTIONS", "JsonValue", "Moment", "portal_tables"]
 
-# For create_engine(): PostgreSQL's driver reads and writes JSON without changing a number, and what
-# was bound stands in no error's message (in PostgreSQL's own DETAIL line a row may still stand).
+# For create_engine(): PostgreSQL's driver reads and writes JSON without changing numbers, and bound
+# values are kept out of error messages (PostgreSQL's own DETAIL line may still show a row).
 ENGINE_OPTIONS: Final[dict[str, Any]] = {
     "json_serializer": dumps,
     "json_deserializer": loads,
@@ -90,10 +90,10 @@ class JsonValue(TypeDecorator[Json]):
 
 
 def portal_tables(metadata: MetaData) -> tuple[Table, Table]:
-    """Define ``audit_events`` and ``audit_payloads``; a portal may append columns of its own.
+    """Define ``audit_events`` and ``audit_payloads``; a portal may append its own columns.
 
-    Deleting an event deletes its payload, and clears ``replayed_from`` where that named it. SQLite
-    does neither until ``PRAGMA foreign_keys`` is on.
+    Deleting an event deletes its payload and clears every ``replayed_from`` that names it. SQLite
+    does neither unless ``PRAGMA foreign_keys`` is on.
     """
     events = Table("audit_events", metadata, *(_column(field) for field in EVENT_FIELDS))
     newest = events.c.ts.desc()

@@ -1,9 +1,9 @@
 """SQL that finds the rows of a store's tables which may be unreadable.
 
-The tables hold what others wrote and what a disk or a person damaged. A *suspect* is a row whose
-columns are not as a store writes them; whether it can be read all the same is for Python to say
+The tables may contain what other programs wrote, or a disk damaged. A *suspect* is a row whose
+columns differ from what a store writes; only Python can say whether it is readable
 (:mod:`mcpaudit_lab.server.stores.unreadable`). A partial index over the suspects makes it cheap to
-ask for them with every question, however many rows there are and whoever changes one.
+check for them with every query, however many rows there are.
 
 In a PostgreSQL whose columns have other types than the portal's, a question is asked of a
 subselect that casts what can be cast and has no suspects. That needs PostgreSQL 16.
@@ -80,7 +80,7 @@ def suspects_of(
     Args:
         table: ``audit_events`` or ``audit_payloads``.
         dialect: ``sqlite`` or ``postgresql``.
-        kept: the columns of ours that it has.
+        kept: which of our own columns it has.
         mistyped: its columns of other types than the portal's.
         captured: whether ``captured_at`` is read, too.
     """
@@ -164,7 +164,7 @@ def _postgresql_terms(
         if field.kind == "id":
             yield f"{column} is not null and cast({column} as text) !~ '{_ID_REGEX}'"
         elif field.kind == "time" and column not in casts:
-            # NULL, of a payload, is none of these.
+            # NULL in a payload is not suspect.
             yield f"coalesce(not isfinite({column}), false)"
             yield f"coalesce({column} < {_FIRST} or {column} >= {_END}, false)"
         elif column == "request_headers":
@@ -180,7 +180,7 @@ def _postgresql_terms(
 
 
 def _cast(field: Field) -> str:
-    """SQL: the value of a column of some other type, or NULL where it is none of the right type."""
+    """SQL: the value of a column of another type, or NULL if it does not have the right type."""
     text = f"cast({field.column} as text)"
     if field.kind in ("text", "id"):
         return text
@@ -209,7 +209,7 @@ def mistyped_columns(connection: Connection, table: str) -> frozenset[str]:
     """The columns of a table in PostgreSQL that have other types than the portal's.
 
     Raises:
-        StoreUnavailable: there are some, and this PostgreSQL cannot read them safely.
+        StoreUnavailable: this PostgreSQL cannot read such rows safely.
     """
     from sqlalchemy import inspect
 

@@ -51,9 +51,9 @@ _AFTER: Final = (
 
 
 def store_tool_list(execute: Execute, found: ToolList) -> bool:
-    """Store a list, or extend the period of an equal one; gives whether it was a new list.
+    """Store a list, or extend the period of an equal one; returns whether the list was new.
 
-    The same list stored again changes nothing. The caller holds a transaction.
+    Storing the same list again changes nothing. The caller holds a transaction.
     """
     offers = {_storable(tool.name): tool.sha256 for tool in found.tools}
     server = _storable(found.server)
@@ -130,5 +130,5 @@ def read_tool_lists(execute: Execute) -> Iterator[ToolList]:
 
 
 def _storable(name: str) -> str:
-    """A name that every engine's text can hold; the definition has it exactly."""
+    """A name that every engine can store as text; the definition has it exactly."""
     return name.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

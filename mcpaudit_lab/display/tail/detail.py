@@ -13,7 +13,7 @@ __all__ = ["replay_refusal", "whole_event"]
 
 
 def whole_event(portal: PortalClient | None, event: Event) -> Event:
-    """The event with its payload, as the portal has it; as it is where there is nobody to ask.
+    """The event with its payload from the portal; unchanged without a portal.
 
     Frames of the reference server's stream have no id: the event is then looked for by its time,
     tool and request, and is as it was if none is found.
@@ -33,7 +33,7 @@ def whole_event(portal: PortalClient | None, event: Event) -> Event:
 
 
 def replay_refusal(portal: PortalClient, event: Event) -> Refusal | None:
-    """Why the portal must not call an event again, as a plan would say; None where it may.
+    """Why the portal must not call an event again, as in a plan; None if it may.
 
     A tool that its server says destroys is such a reason, ``destructive``: a person may overrule
     it, and no other.

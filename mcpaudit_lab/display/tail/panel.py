@@ -39,7 +39,7 @@ class TailPanel:
     """The part below the table.
 
     Args:
-        portal: who is asked; None for nobody.
+        portal: the portal to ask; None for none.
         loop: the kernel's loop.
         say: has a text read out by screen readers.
     """
@@ -90,7 +90,7 @@ class TailPanel:
     # Opening and comparing
 
     def open(self, event: Event) -> None:
-        """Fetch an event and show its card; what is known of it where that fails."""
+        """Fetch an event and show its card; if that fails, show the summary."""
         self.clear()
         self.tell("Fetching the event …")
 

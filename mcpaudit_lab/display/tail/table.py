@@ -21,7 +21,7 @@ _AHEAD_MAX: Final = 3
 
 
 class TableEvents(Protocol):
-    """Who is told what a person does at the table. Called on the kernel's loop."""
+    """The receiver of the table's user events. Called on the kernel's loop."""
 
     def opened(self, key: int) -> None:
         """A row was clicked, or Enter pressed on it."""
@@ -42,11 +42,11 @@ class TableEvents(Protocol):
 class TailTable(anywidget.AnyWidget):
     """The table.
 
-    It sends no more than the front end takes: after a few batches that nobody confirms it is not
-    :attr:`open` any more, so that a closed laptop fills no buffers.
+    It sends no more than the front end confirms: after a few unconfirmed batches it is no longer
+    :attr:`open`, so that a closed laptop fills no buffers.
 
     Args:
-        events: who is told what happens.
+        events: the receiver of user events.
         max_rows: the most rows that it shows.
     """
 

@@ -1,4 +1,4 @@
-"""The live tail in a notebook: its controls, its table, and what is opened from it.
+"""The widget of the live tail: its controls, its table, and the panel below.
 
 Imported only by what shows a tail in a notebook: it needs ipywidgets. Everything here runs on the
 kernel's loop, since traits are not locked; only :meth:`TailView.wake` and :meth:`TailView.close`
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TailView"]
 
-# The table hears at most so often what is new, and the status line more seldom.
+# Minimum intervals between updates of the table, and of the status line.
 _PAUSE_S: Final = 0.1
 _STATUS_S: Final = 0.5
 _BEAT_S: Final = 1.0
@@ -163,7 +163,7 @@ class TailView:
     def _beat(self) -> None:
         if not self._closed:
             self._refresh_status()
-            # A tail that stands still has nothing more to tell.
+            # A stopped tail has no news.
             if self._said != "stopped":
                 self._timer = self._loop.call_later(_BEAT_S, self._beat)
 
@@ -263,7 +263,7 @@ class TailView:
 
 
 def _all_of(box: Any) -> list[Any]:
-    """A widget, what is in it, and the widgets that hold their looks."""
+    """A widget, its children, and the widgets of their styles and layouts."""
     looks = [getattr(box, name) for name in ("layout", "style") if hasattr(box, name)]
     children = getattr(box, "children", ())
     return [box, *looks, *(widget for child in children for widget in _all_of(child))]

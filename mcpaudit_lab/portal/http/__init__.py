@@ -10,25 +10,25 @@ from mcpaudit_lab.portal.http.details import UNREADABLE_STATUS, ask_ahead
 from mcpaudit_lab.portal.http.interruption import Interruption
 from mcpaudit_lab.portal.http.paging import PAGE_ROWS, ListedLine, read_line, walk_back
 from mcpaudit_lab.portal.http.reading import AUDIT_PATH, PortalReader
-from mcpaudit_lab.portal.http.request import Question, on_summaries, put_question, question_text
+from mcpaudit_lab.portal.http.request import EventRequest, make_request, on_summaries, request_key
 from mcpaudit_lab.portal.http.statistics import PortalCounter
 
 __all__ = [
     "AUDIT_PATH",
     "PAGE_ROWS",
     "UNREADABLE_STATUS",
+    "EventRequest",
     "Interruption",
     "ListedLine",
     "PortalClock",
     "PortalCounter",
     "PortalReader",
-    "Question",
     "SecretHeaders",
     "ask_ahead",
+    "make_request",
     "moment_of_us",
     "on_summaries",
-    "put_question",
-    "question_text",
     "read_line",
+    "request_key",
     "walk_back",
 ]

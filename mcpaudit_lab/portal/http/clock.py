@@ -1,4 +1,4 @@
-"""The portal's time, by what it says in its answers."""
+"""The portal's time, from the Date header of its responses."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ __all__ = ["Credentials", "SecretHeaders", "base_url"]
 
 
 class SecretHeaders(dict[str, str]):
-    """Headers of which a repr, and so a traceback with local variables, shows the names only."""
+    """Headers whose repr, and so a traceback with local variables, shows only the names."""
 
     def __repr__(self) -> str:
         return f"SecretHeaders({', '.join(self)})"
@@ -64,11 +64,11 @@ class Credentials:
         return "API key" if "X-API-Key" in self._headers else "bearer token"
 
     def headers(self) -> SecretHeaders:
-        """The header, if there is a key."""
+        """The header for the key, if there is a key."""
         return SecretHeaders(self._headers)
 
     def signer(self, portal: httpx2.URL) -> _Signer:
-        """Signs requests to a portal, and to nobody else."""
+        """Adds the credentials to requests to one portal only."""
         return _Signer(self, _origin(portal))
 
     def __repr__(self) -> str:
@@ -101,7 +101,7 @@ def base_url(text: str) -> str:
     """The portal's URL without a slash at the end.
 
     Raises:
-        PortalError: it is none that a client can use. The message does not repeat it: it may hold a
+        PortalError: an unusable URL. The message does not repeat it, because it may contain a
             password.
     """
     import httpx2

@@ -1,4 +1,4 @@
-"""Payloads of many events, each asked for by itself, several at a time."""
+"""Payloads of many events: one request each, several at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def fetch_details(fetch: Callable[[str], Event], events: Iterable[Event]) -> Ite
         fetch: asks the portal for the whole of an event, by its id; called in threads.
         events: the events without payloads.
 
-    One that is gone from the portal meanwhile, or that it cannot read, comes as it is.
+    An event that was deleted from the portal, or that the portal cannot read, is returned
+    unchanged.
 
     Raises:
         PortalError: of the first that could not be asked for.
@@ -43,7 +44,7 @@ def ask_ahead(
 ) -> Iterator[tuple[_ItemT, _AnswerT | None]]:
     """Each item with its answer, in order; None where the portal has none.
 
-    That is where there is nothing of the item any more, and where its row cannot be read.
+    None means that the portal no longer has the item, or cannot read its row.
 
     Args:
         ask: asks about one item; called in threads.

@@ -1,6 +1,6 @@
-"""One request and its answer: bounded, checked to be whole, and asked again where that is safe.
+"""One request and its response: size limits, completeness checks, and retries where safe.
 
-Every error is raised where no frame below it holds a request's headers.
+Errors are raised where no frame below them holds a request's headers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Answer", "Exchange"]
 MAX_ANSWER_BYTES: Final = 256 << 20
 _ERROR_BYTES: Final = 64 << 10
 _MOST_WAIT_S: Final = 30.0
-# An answer that is not streamed may take so many times the time limit of one read.
+# Time limit of a response that is not streamed, in multiples of one read's time limit.
 _PATIENCE: Final = 10
 
 _RETRIED: Final = "mcpaudit_lab.portal"
@@ -59,7 +59,7 @@ class Answer:
         """The body as JSON, numbers exact.
 
         Raises:
-            BadAnswer: it is none.
+            BadAnswer: the response is malformed.
         """
         detail = ""
         try:
@@ -137,7 +137,7 @@ class Exchange:
             method: the HTTP method.
             target: path and query.
             body: JSON to send, or None.
-            also: statuses besides 2xx that are answers and not failures, where they say JSON.
+            also: further statuses whose JSON responses are results, not failures.
             is_replay: whether a 400 means that a replay is refused.
 
         Raises:
@@ -327,7 +327,7 @@ class Exchange:
         return bytes(data)
 
     def _check_length(self, response: httpx2.Response, size: int) -> None:
-        """A transport may not notice that a body is shorter than it was said to be."""
+        """Check the length of the body, which a transport may not do."""
         told = response.headers.get("content-length", "")
         packed = response.headers.get("content-encoding", "identity") != "identity"
         if packed or response.request.method == "HEAD" or not told.isdecimal():

@@ -1,4 +1,4 @@
-"""What an answer that is no success means: one error for each thing a caller would do about it.
+"""Errors for unsuccessful responses: one for each reaction a caller may have.
 
 The words of a portal are data: they are shown without control characters, cut to what a person
 reads. A page of HTML is not shown at all, since it is not the portal that speaks.
@@ -46,14 +46,14 @@ def failure_of(
     asked_with: str,
     is_replay: bool = False,
 ) -> PortalError:
-    """The error for an answer that is no success and no redirect.
+    """The error for a response that is neither a success nor a redirect.
 
     Args:
         status: the HTTP status.
         headers: the answer's headers, looked up in any case.
         body: the answer's body, or its beginning.
         url: the portal.
-        path: what was asked.
+        path: the requested path.
         asked_with: ``API key``, ``bearer token`` or ``no key``.
         is_replay: whether it was a replay, which a portal refuses with 400.
     """
@@ -104,7 +104,7 @@ def redirect_failure(status: int, headers: Mapping[str, str], *, url: str) -> Ba
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
-    """The seconds of a ``Retry-After`` header: 1 at least, also where there is none.
+    """The seconds of a ``Retry-After`` header: at least 1, also without the header.
 
     A date in it is not read: portals send seconds.
     """

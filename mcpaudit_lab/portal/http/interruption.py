@@ -1,8 +1,8 @@
-"""Ending requests from another thread, also those that wait for an answer.
+"""Ending requests from another thread, including those that wait for a response.
 
-A thread that reads from a socket waits until something comes or a time limit is over. Shutting the
-socket down from outside ends that at once, on every platform, and leaves the closing to whoever
-opened it. The sockets are known from the transport's own trace of what it does.
+A thread that reads from a socket waits for data or a time limit. Shutting the socket down from
+outside ends that at once, on every platform, and leaves closing to its owner. The sockets are known
+from the transport's trace events.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Interruption:
         return self._stopped.is_set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait so long, or until interrupted; gives whether it was."""
+        """Wait for a time, or until interrupted; returns whether it was interrupted."""
         return self._stopped.wait(timeout_s)
 
     def interrupt(self) -> None:
-        """End what is waited for, and whatever is asked from now on. From any thread."""
+        """End current waits and all later ones. Callable from any thread."""
         self._stopped.set()
         with self._lock:
             for item in self._sockets:

@@ -1,7 +1,7 @@
-"""Lists of events, page by page, without losing or doubling rows that shift meanwhile.
+"""Lists of events, page by page, without losing or repeating rows that shift during reading.
 
-A page begins at the time of the last row before it, and leaves out as many rows as were seen at
-just that time. Rows that arrive at the front move nothing.
+A page starts at the time of the previous page's last row, and skips the rows already seen at
+exactly that time. Rows that arrive at the front shift nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from mcpaudit_lab.errors import BadAnswer, RecordError
-from mcpaudit_lab.portal.http.request import Question
+from mcpaudit_lab.portal.http.request import EventRequest
 from mcpaudit_lab.record import Event, parse_id, parse_time, visible
 
 __all__ = [
@@ -88,11 +88,11 @@ def read_page(value: Any) -> Page:
     """A page of ``/audit/events``.
 
     Raises:
-        BadAnswer: it is none, or one of its events is none.
+        BadAnswer: the response or one of its events is malformed.
     """
     rows = value.get("events") if isinstance(value, dict) else None
     total = value.get("total") if isinstance(value, dict) else None
-    # Go writes an empty list as null where nobody made one.
+    # Go encodes a nil slice as null.
     rows = [] if rows is None and total == 0 else rows
     if not isinstance(rows, list) or type(total) is not int:
         raise BadAnswer("the portal's list of events is not what a portal says", status=200)
@@ -107,20 +107,20 @@ def read_page(value: Any) -> Page:
 
 
 def walk_back(
-    fetch: Callable[[Question, int], tuple[Iterable[_RowT], int]], question: Question
+    fetch: Callable[[EventRequest, int], tuple[Iterable[_RowT], int]], request: EventRequest
 ) -> Iterator[_RowT]:
-    """All the events of a question, newest first, each once.
+    """All events of a request, newest first, without duplicates.
 
     Args:
-        fetch: the events of a question, after leaving out so many if it can; and how many it gives
-            at most, so that as many mean that there may be more.
-        question: the question; its limit and offset play no part.
+        fetch: returns the events of a request after skipping a number of them if it can, and its
+            page size: a full page means that there may be more.
+        request: the request; its limit and offset play no part.
     """
     edge: datetime | None = None
     at_edge: set[str] = set()
     while True:
         count = fresh = 0
-        events, most = fetch(question.between(None, edge), len(at_edge))
+        events, most = fetch(request.between(None, edge), len(at_edge))
         for event in events:
             count += 1
             if event.timestamp != edge:
@@ -137,7 +137,7 @@ def read_event(value: Any, path: str) -> Event:
     """An event, of JSON or of a line of it.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: the response is malformed.
     """
     detail = ""
     try:
@@ -148,14 +148,14 @@ def read_event(value: Any, path: str) -> Event:
 
 
 def read_line(line: bytes) -> ListedLine | None:
-    """A line of an export, as far as it must be looked at; None where it has no id or time.
+    """Scan the needed members of an export line; None if it has no id or time.
 
     Whether it is an event through and through, the lab says when it loads it.
     """
     try:
         head, inner, _ = line.partition(_PAYLOAD)
-        # What is before the first such member is an object of its own only where that member is
-        # the event's: then the payload, most of the line, need not be read.
+        # The text before the first such member is a complete object only if that member is the
+        # event's own: then the payload, most of the line, need not be parsed.
         summary = _object(head + b"}") if inner and line.endswith(b"}}") else None
         if summary is not None:
             event_id, timestamp = parse_id(summary["id"]), parse_time(summary["timestamp"])

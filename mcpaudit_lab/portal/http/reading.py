@@ -1,4 +1,4 @@
-"""Asking a portal: what it says of itself, its events and figures. Nothing here changes it."""
+"""Reading a portal: its settings, events and statistics. Nothing here changes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mcpaudit_lab.portal.http.paging import (
     read_page,
     walk_back,
 )
-from mcpaudit_lab.portal.http.request import Question, put_question
+from mcpaudit_lab.portal.http.request import EventRequest, make_request
 from mcpaudit_lab.record import VERSION, Event, ToolList, dumps, parse_id
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class PortalReader:
     def apart(
         self, hooks: Mapping[str, list[Callable[..., Any]]], *, timeout_s: float
     ) -> PortalReader:
-        """The same portal over connections of its own, each request made once.
+        """The same portal over separate connections, each request made once.
 
         Args:
             hooks: ``request`` and ``response`` hooks, as ``httpx2.Client`` takes them.
@@ -204,7 +204,7 @@ class PortalReader:
         """One of them.
 
         Raises:
-            PortalNotFound: there is none of this name.
+            PortalNotFound: nothing has this name.
         """
         return self._object(f"{_PORTAL}/tools/{quote(name, safe='')}")
 
@@ -213,7 +213,7 @@ class PortalReader:
         return self._object(f"{AUDIT_PATH}/meta")
 
     def tool_lists(self) -> list[ToolList]:
-        """The lists of tools that the portal's server has offered; empty where it keeps none."""
+        """The lists of tools that the portal's server has offered; empty if it keeps none."""
         try:
             found = self._object(f"{AUDIT_PATH}/tool-lists").get("lists")
         except PortalNotFound:
@@ -233,16 +233,16 @@ class PortalReader:
         Every event that was there at the start comes once, unless the portal deletes it.
 
         Args:
-            *filters: filters, all of which must hold.
-            **keywords: a filter by its keywords, as :class:`EventFilter` takes them. What the
-                portal cannot filter by, the client checks; it asks for payloads where it must.
+            *filters: filters; all of them must hold.
+            **keywords: a filter as keywords, as for :class:`EventFilter`. The client checks what
+                the portal cannot filter by; it fetches payloads where needed.
 
         Raises:
             FilterError: a keyword or value that no filter has.
         """
-        question = self.question(*filters, **keywords)
-        events = walk_back(self._list, question)
-        return self._finish(question, events, fetch=question.details is not None)
+        request = self.request(*filters, **keywords)
+        events = walk_back(self._list, request)
+        return self._finish(request, events, fetch=request.details is not None)
 
     def event(self, event_id: str) -> Event:
         """One event with its payload.
@@ -251,8 +251,8 @@ class PortalReader:
             event_id: its id, in any spelling of a UUID.
 
         Raises:
-            RecordError: that is no UUID.
-            PortalNotFound: there is none.
+            RecordError: the id is not a UUID.
+            PortalNotFound: the portal does not have it.
         """
         path = f"{AUDIT_PATH}/events/{parse_id(event_id)}"
         return read_event(self._exchange.get_json(path), path)
@@ -261,7 +261,7 @@ class PortalReader:
         """The same as it was sent, in one line.
 
         Raises:
-            BadAnswer: it is no event, or another one.
+            BadAnswer: the response is not this event.
         """
         path = f"{AUDIT_PATH}/events/{event_id}"
         answer = self._exchange.get(path)
@@ -282,23 +282,23 @@ class PortalReader:
         from there.
 
         Args:
-            *filters: filters, all of which must hold.
-            payloads: with payloads. The reference server's export has none: there each event is
-                asked for by itself.
-            **keywords: a filter by its keywords.
+            *filters: filters; all of them must hold.
+            payloads: with payloads. The reference server's export has none: each event is then
+                fetched separately.
+            **keywords: a filter as keywords.
 
         Raises:
             FilterError: a keyword or value that no filter has.
         """
-        question = self.question(*filters, **keywords)
-        details = payloads or question.details is not None
+        request = self.request(*filters, **keywords)
+        details = payloads or request.details is not None
         inline = details and not self.is_reference
         cap = self.export_cap()
-        limit = question.limit if question.whole and not question.offset else None
+        limit = request.limit if request.whole and not request.offset else None
         if limit is not None and limit > cap:
             limit = None
 
-        def fetch(asked: Question, skip: int) -> tuple[Iterable[Event], int]:
+        def fetch(asked: EventRequest, skip: int) -> tuple[Iterable[Event], int]:
             if skip >= cap:
                 # More rows at one moment than an export has: only pages can leave some out.
                 return self._list(asked, skip)
@@ -306,14 +306,14 @@ class PortalReader:
             rows = (read_event(line, f"{AUDIT_PATH}/export") for line in lines)
             return rows, cap if limit is None else limit + 1
 
-        events = walk_back(fetch, question)
-        return self._finish(question, events, payloads=payloads, fetch=details and not inline)
+        events = walk_back(fetch, request)
+        return self._finish(request, events, payloads=payloads, fetch=details and not inline)
 
     def export_lines(
-        self, question: Question, *, payloads: bool = False, limit: int | None = None
+        self, request: EventRequest, *, payloads: bool = False, limit: int | None = None
     ) -> Iterator[bytes]:
-        """The lines of one export as the portal gives it: cut at its cap, its own filters only."""
-        query = question.query(limit=limit)
+        """The lines of one export as sent: cut at the portal's cap, with its filters only."""
+        query = request.query(limit=limit)
         query = "&".join(filter(None, ("format=jsonl", query, "payloads=true" * payloads)))
         with self._exchange.lines(f"{AUDIT_PATH}/export", query) as (_, lines):
             yield from (line for line in lines if line.strip())
@@ -324,15 +324,15 @@ class PortalReader:
         rows = export.get("max_rows") if isinstance(export, dict) else None
         return rows if type(rows) is int and rows > 0 else 100_000
 
-    def list_once(self, question: Question, *, limit: int = PAGE_ROWS, offset: int = 0) -> Page:
+    def list_once(self, request: EventRequest, *, limit: int = PAGE_ROWS, offset: int = 0) -> Page:
         """One page of ``/audit/events`` and the total, the portal's own filters only."""
-        query = question.query(limit=limit, offset=offset)
+        query = request.query(limit=limit, offset=offset)
         return read_page(self._exchange.get_json(f"{AUDIT_PATH}/events", query))
 
-    def question(self, *filters: EventFilter, **keywords: Any) -> Question:
+    def request(self, *filters: EventFilter, **keywords: Any) -> EventRequest:
         """Filters divided into what this portal is asked and what the client checks."""
         found = filters_of(filters, keywords)
-        return put_question(found, reference=self.is_reference if found else False)
+        return make_request(found, reference=self.is_reference if found else False)
 
     # How
 
@@ -342,19 +342,19 @@ class PortalReader:
             raise BadAnswer(f"the answer to {path} is not what a portal says", status=200)
         return value
 
-    def _list(self, question: Question, skip: int) -> tuple[list[Event], int]:
-        return self.list_once(question, offset=skip).events, PAGE_ROWS
+    def _list(self, request: EventRequest, skip: int) -> tuple[list[Event], int]:
+        return self.list_once(request, offset=skip).events, PAGE_ROWS
 
     def _finish(
-        self, question: Question, events: Iterator[Event], *, payloads: bool = False, fetch: bool
+        self, request: EventRequest, events: Iterator[Event], *, payloads: bool = False, fetch: bool
     ) -> Iterator[Event]:
         """What the client has to do to the portal's events: check, complete, and page."""
-        events = (event for event in events if question.wants(event))
+        events = (event for event in events if request.wants(event))
         if fetch:
             events = fetch_details(self.event, events)
-        if (details := question.details) is not None:
+        if (details := request.details) is not None:
             events = (event for event in events if details.matches(event))
         if not payloads:
             events = (event.summary if "payload" in event.wire else event for event in events)
-        stop = None if question.limit is None else question.offset + question.limit
-        return islice(events, question.offset, stop)
+        stop = None if request.limit is None else request.offset + request.limit
+        return islice(events, request.offset, stop)

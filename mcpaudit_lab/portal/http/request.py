@@ -1,8 +1,8 @@
-"""One question about events: what the portal is asked, and what the client finishes.
+"""One request about events: what the portal is asked, and what the client finishes.
 
-The reference server knows fewer filters than ours and drops what it does not know without a word,
-which widens the answer. So what is sent is only what the portal is known to understand; everything
-else is checked on what came.
+The reference server knows fewer filters than ours and silently drops unknown ones, which widens the
+result. Only filters that the portal is known to understand are sent; everything else is checked on
+the received events.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from mcpaudit_lab.filters import TEXT_FIELDS, EventFilter, PathTest, with_values
 from mcpaudit_lab.record import Event
 
 __all__ = [
-    "Question",
+    "EventRequest",
+    "make_request",
     "on_summaries",
-    "put_question",
-    "question_text",
+    "request_key",
 ]
 
 # Text fields that the reference server filters by, and how long its ``q`` may be.
@@ -30,16 +30,17 @@ _PAYLOAD_FIELDS: Final = (*_PATH_FIELDS, "has")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question, divided.
+class EventRequest:
+    """A request, divided.
 
     Attributes:
         sent: what the portal is asked, without limit and offset; its query string can be written.
         checks: what the client checks on summaries, because some of it cannot be sent.
-        details: what it must check on payloads, because it cannot be sent; None for nothing.
+        details: filters that must be checked on payloads, because they cannot be sent; None for
+            none.
         whole: whether the portal is asked everything, so that its counts are the answer's.
-        limit: at most so many events, or None.
-        offset: leave out so many at the front.
+        limit: maximum number of events, or None.
+        offset: number of events to skip at the start.
     """
 
     sent: EventFilter
@@ -50,11 +51,11 @@ class Question:
     offset: int
 
     def wants(self, event: Event) -> bool:
-        """Whether a summary is wanted, as far as a summary can tell."""
+        """Whether a summary matches, if the summary alone can decide."""
         return all(item.matches(event) for item in self.checks)
 
-    def between(self, from_: Any, to: Any) -> Question:
-        """The same question about a window of time, both ends inclusive; None leaves an end."""
+    def between(self, from_: Any, to: Any) -> EventRequest:
+        """The same request about a window of time, both ends inclusive; None leaves an end."""
         bounds = {name: at for name, at in (("from_", from_), ("to", to)) if at is not None}
         return replace(self, sent=with_values(self.sent, **bounds))
 
@@ -63,8 +64,8 @@ class Question:
         return with_values(self.sent, **paging).to_query()
 
 
-def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question:
-    """Divide filters, all of which must hold, into what is sent and what is checked.
+def make_request(filters: Iterable[EventFilter], *, reference: bool) -> EventRequest:
+    """Divide filters, all of which must hold, into a part to send and a part to check.
 
     Args:
         filters: the filters.
@@ -88,7 +89,7 @@ def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question
     details = EventFilter(**unsent)
     needed = details != EventFilter()
     page = next((item for item in found if item.limit is not None or item.offset), EventFilter())
-    return Question(
+    return EventRequest(
         EventFilter(**{name: value for name, value in sent.items() if value not in ([], ())}),
         tuple(checks),
         details if needed else None,
@@ -99,7 +100,7 @@ def put_question(filters: Iterable[EventFilter], *, reference: bool) -> Question
 
 
 def _send_summary(item: EventFilter, sent: dict[str, Any], *, reference: bool) -> bool:
-    """Add what a filter asks of summaries; gives whether all of it could be said."""
+    """Add a filter's conditions on summaries; returns whether all of them could be expressed."""
     whole = True
     if item.from_ is not None:
         sent["from_"] = max(item.from_, sent.get("from_", item.from_))
@@ -139,7 +140,8 @@ def _can_say(name: str, value: Any) -> bool:
 
 
 def _reference_reads(test: PathTest) -> bool:
-    # It drops filters with control characters; what it says of all others is not worth a guess.
+    # The server drops filters with control characters; its treatment of others is not worth
+    # guessing.
     return not isinstance(test.value, str) or test.value.isprintable()
 
 
@@ -149,7 +151,7 @@ def on_summaries(item: EventFilter) -> EventFilter:
     return with_values(item, **none, limit=None, offset=0)
 
 
-def question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
+def request_key(filters: Iterable[EventFilter], *, reference: bool) -> str:
     """Filters as text that says which events are listed, whenever that was: for the log.
 
     Raises:
@@ -160,5 +162,5 @@ def question_text(filters: Iterable[EventFilter], *, reference: bool) -> str:
         raise FilterError("a pull takes all that match: limit and offset have no place here")
     timeless = [with_values(item, from_=None, to=None) for item in found]
     asked = sorted({repr(item) for item in timeless if item != EventFilter()})
-    sent = put_question(timeless, reference=reference).sent
+    sent = make_request(timeless, reference=reference).sent
     return f"{sent.to_query() or 'all'} | {' & '.join(asked)}"

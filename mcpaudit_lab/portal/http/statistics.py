@@ -22,7 +22,7 @@ def duration_text(bucket: str | timedelta) -> str:
     """A bucket's width as a portal takes it.
 
     Raises:
-        FilterError: it is none, or shorter than a millisecond.
+        FilterError: not a width, or shorter than a millisecond.
     """
     width_ms, rest = divmod(bucket_of(bucket), 1000)
     if rest:
@@ -34,7 +34,7 @@ def series_frame(value: dict[str, Any]) -> pd.DataFrame:
     """``{points: …}`` as a frame.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: the response is malformed.
     """
     import pandas as pd
 
@@ -54,7 +54,7 @@ def shares_frame(value: dict[str, Any]) -> pd.DataFrame:
     """``{breakdown: …}`` as a frame.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: the response is malformed.
     """
     import pandas as pd
 
@@ -110,9 +110,9 @@ class PortalCounter(PortalReader):
 
         Args:
             bucket: width of a bucket, ``5m``, ``90s``, ``1h30m``, or a ``timedelta``.
-            *filters: filters, all of which must hold. The reference server knows ``from`` and
+            *filters: filters; all of them must hold. The reference server supports ``from`` and
                 ``to`` here.
-            **keywords: a filter by its keywords.
+            **keywords: a filter as keywords.
 
         Returns:
             Columns ``time`` (start of the bucket, UTC), ``count``, ``errors``,
@@ -124,41 +124,41 @@ class PortalCounter(PortalReader):
             PortalError: the window is too long, or has too many buckets.
         """
         query = f"bucket={duration_text(bucket)}"
-        return series_frame(self._figures("timeseries", query, filters, keywords))
+        return series_frame(self._statistics("timeseries", query, filters, keywords))
 
     def breakdown(self, by: str = "tool", *filters: EventFilter, **keywords: Any) -> pd.DataFrame:
-        """How many events and failures there are for each value, as the portal counts them.
+        """Number of events and failures for each value, as counted by the portal.
 
         Args:
             by: ``tool``, ``user``, ``success`` or ``auth_type``.
             *filters: as in :meth:`timeseries`.
-            **keywords: a filter by its keywords.
+            **keywords: a filter as keywords.
 
         Returns:
             Columns ``key``, ``count``, ``errors``, most frequent first; 50 rows at most.
 
         Raises:
-            FilterError: ``by`` is no choice; the portal would count more than was asked for.
+            FilterError: an unknown ``by``; the portal would count more than was requested.
         """
         if by not in _BREAKDOWNS:
             raise FilterError(f"by={by!r}: choose from {', '.join(_BREAKDOWNS)}")
-        return shares_frame(self._figures("breakdown", f"by={by}", filters, keywords))
+        return shares_frame(self._statistics("breakdown", f"by={by}", filters, keywords))
 
-    def _figures(
+    def _statistics(
         self, what: str, query: str, filters: tuple[EventFilter, ...], keywords: dict[str, Any]
     ) -> dict[str, Any]:
-        question = self.question(*filters, **keywords)
-        sent = question.sent
+        request = self.request(*filters, **keywords)
+        sent = request.sent
         if self.is_reference and sent != EventFilter(from_=sent.from_, to=sent.to):
             raise FilterError(
                 f"this portal's {what} knows no filter but from and to; pull the events into a "
                 f"lab and ask lab.events(…).{what}()"
             )
-        if not question.whole or question.limit is not None or question.offset:
+        if not request.whole or request.limit is not None or request.offset:
             raise FilterError(
                 f"a portal's {what} cannot count that; pull the events into a lab and ask "
                 f"lab.events(…).{what}()"
             )
         return self._object(
-            f"{AUDIT_PATH}/{what}", "&".join(filter(None, (query, question.query())))
+            f"{AUDIT_PATH}/{what}", "&".join(filter(None, (query, request.query())))
         )

@@ -1,4 +1,4 @@
-"""Copying what a portal has into a lab, and what is new the next time.
+"""Incremental copies of a portal's events into a lab.
 
 Input: a portal, filters and a lab. Output: a report that compares with the portal's own counts.
 """

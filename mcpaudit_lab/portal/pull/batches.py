@@ -1,4 +1,4 @@
-"""The rows of a pull: batches of them, and what is kept of those that came before a failure."""
+"""The rows of a pull in batches, and the rows received before a failure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _T = TypeVar("_T")
 
 _BATCH_BYTES: Final = 16 << 20
 
-# A row; whether the lab has it with payload, None where it does not have it at all; and whether the
-# payload must be asked for.
+# A row; whether the lab has it with its payload (None: the lab does not have it); and whether the
+# payload must be fetched.
 PulledRow: TypeAlias = tuple[ListedLine, bool | None, bool]
 
 
 def until_failure(items: Iterable[_T], failures: list[PortalError]) -> Iterator[_T]:
-    """The items up to where the portal fails, so that those that came can be kept first."""
+    """The items until the portal fails, so that the received ones can be stored first."""
     try:
         yield from items
     except PortalError as error:
@@ -38,7 +38,7 @@ def without_payload(row: ListedLine) -> ListedLine:
 
 
 def next_batch(items: Iterator[_T], most: int, size_of: Callable[[_T], int]) -> list[_T]:
-    """The next items, as many as make one transaction: at most so many, and not too large."""
+    """The next items for one transaction, limited in number and size."""
     batch: list[_T] = []
     size = 0
     for item in items:
@@ -50,7 +50,7 @@ def next_batch(items: Iterator[_T], most: int, size_of: Callable[[_T], int]) -> 
 
 
 def may_be(wanted: Callable[[Event], bool], row: ListedLine) -> bool:
-    """Whether a row is wanted. What is no event after all is: the lab keeps it in ``rejects``."""
+    """Whether a row is wanted. Lines that are not events are: the lab keeps them in ``rejects``."""
     try:
         event = Event.from_json(row.line)
     except RecordError:

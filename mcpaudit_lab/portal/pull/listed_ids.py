@@ -1,8 +1,8 @@
-"""Which events a portal lists now, against those that it has listed before.
+"""Comparison of the ids that a portal lists now with those that it listed before.
 
-Counts tell of late arrivals unless as many events of the same window were deleted. Ids tell of all
-of them, at the price of an export without payloads. So of more than 100,000 events only the recent
-ones are compared unless the caller wants all: what arrives late is recent, what is deleted is old.
+Counts reveal late arrivals unless an equal number of events in the same window was deleted. Ids
+reveal all of them, at the cost of an export without payloads. Of more than 100,000 events only the
+recent ones are compared by default, because late arrivals are recent and deletions are old.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ __all__ = [
     "window_to_compare",
 ]
 
-# The time that Go writes where there is none.
+# Go's zero time.
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 # As many as one export of the reference server has.
 _MOST: Final = 100_000
 _BATCH: Final = 4000
 # So many moments are read again one by one; of more, all that is between them.
 _MOMENTS_MOST: Final = 50
-# What is looked at again is longer than the longest call by so much.
+# The window checked again exceeds the longest call by this margin.
 _MARGIN: Final = timedelta(minutes=1)
-# A row may say that its call took years; what is so long ago is not recent.
+# A row may claim that its call took years; only this much counts as recent.
 _LONGEST_MS: Final = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class IdsFound:
-    """How a list differs from what was listed before.
+    """The difference between a list and the events listed before.
 
     Attributes:
         listed: the ids that the portal lists now, in its order.
@@ -60,7 +60,7 @@ def before(moment: datetime, span: timedelta) -> datetime:
 
 
 def recent_since(log: PullLog, last: datetime) -> datetime:
-    """A moment: calls that began before it had ended, as far as is known, by ``last``."""
+    """The start of the recent part: earlier calls had ended by ``last``, if durations are right."""
     longest = timedelta(milliseconds=min(log.longest_ms(), _LONGEST_MS))
     return before(last, longest + _MARGIN)
 
@@ -71,9 +71,9 @@ def window_to_compare(
     """The window whose ids are compared, or None; and what the report calls that.
 
     Args:
-        log: what was listed before.
+        log: the events listed before.
         window: the window of the whole pull.
-        every: whether all ids are compared; None: where it costs one export at most.
+        every: whether to compare all ids; None: if that costs at most one export.
     """
     seen = log.seen(window)
     if every or seen.count <= _MOST:
@@ -89,7 +89,7 @@ def compare_ids(log: PullLog, window: Window, rows: Iterable[ListedLine]) -> Ids
     """Compare a list with the log.
 
     Args:
-        log: what was listed before.
+        log: the events listed before.
         window: the window that the list is of.
         rows: the list.
     """

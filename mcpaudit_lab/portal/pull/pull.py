@@ -1,4 +1,4 @@
-"""All that a portal has into a lab, and nothing twice.
+"""Incremental pull: copies everything a portal has into a lab, without duplicates.
 
 A portal lists events by the start of the call, but stores a call when it ends, so a slow call turns
 up later among rows that were already read. Exports are cut at a cap without notice, and rows shift
@@ -25,13 +25,13 @@ from mcpaudit_lab.errors import PortalError
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.portal.http import (
     PAGE_ROWS,
+    EventRequest,
     ListedLine,
     PortalReader,
-    Question,
     ask_ahead,
-    put_question,
-    question_text,
+    make_request,
     read_line,
+    request_key,
     walk_back,
 )
 from mcpaudit_lab.portal.pull.batches import (
@@ -61,7 +61,7 @@ __all__ = ["Pull", "pull_events"]
 # A batch is one transaction, and what an interrupt can cost.
 _BATCH_EVENTS: Final = 4000
 _BATCH_DETAILS: Final = 200
-# So often a pull looks again for what came or moved while it read.
+# Maximum rounds of looking again for events that arrived or moved during reading.
 _ROUNDS: Final = 4
 _MICROSECOND: Final = timedelta(microseconds=1)
 # So many payloads and more come by an export rather than one by one.
@@ -73,11 +73,11 @@ class Pull:
 
     Args:
         portal: the portal.
-        filters: which events, all of which must hold; without limit and offset.
+        filters: which events; all filters must hold; without limit and offset.
         log: what the portal has listed for these filters before.
         add: adds lines to the lab, with ``request=`` what the portal was asked.
         payloads: whether payloads are wanted.
-        check_ids: whether to compare ids with those of earlier pulls; None: where it is cheap.
+        check_ids: whether to compare ids with those of earlier pulls; None: if it is cheap.
 
     Raises:
         FilterError: a filter has a limit or an offset.
@@ -95,27 +95,27 @@ class Pull:
     ) -> None:
         self._portal = portal
         self._check_ids = check_ids
-        self._question = put_question(filters, reference=portal.is_reference)
+        self._request = make_request(filters, reference=portal.is_reference)
         self._log = log
         self._add = add
         self._bad: set[bytes] = set()
         self._payloads = payloads
-        self._whole = payloads or self._question.details is not None
+        self._whole = payloads or self._request.details is not None
         self._inline = self._whole and not portal.is_reference
         self._by_one = self._whole and portal.is_reference
         self._most = _BATCH_DETAILS if self._by_one else _BATCH_EVENTS
         self._advance: Callable[[int], object] = lambda _: None
         words = [item.describe() for item in filters if item != EventFilter()]
         self._report = PullReport(portal.url, " and ".join(words) or "all events")
-        self._window: Window = (self._question.sent.from_, self._question.sent.to)
+        self._window: Window = (self._request.sent.from_, self._request.sent.to)
 
     def begin(self) -> int:
-        """Ask the portal what there is; gives about how many events it will list.
+        """Ask the portal for counts; returns the approximate number of events to list.
 
         Raises:
             PortalError: the portal cannot be asked.
         """
-        page = self._portal.list_once(self._question, limit=1)
+        page = self._portal.list_once(self._request, limit=1)
         first, last = self._window
         if page.events:
             # What starts later belongs to the next pull: it would shift this one.
@@ -135,9 +135,9 @@ class Pull:
         return max(0, page.total - seen.count)
 
     def run(self, advance: Callable[[int], object]) -> PullReport:
-        """Read what is missing, a transaction for each batch, until the counts agree.
+        """Read missing events, one transaction per batch, until the counts agree.
 
-        When the portal goes away meanwhile, the report says so; what came is kept.
+        If the portal goes away, the report says so, and the received events are kept.
 
         Args:
             advance: called with how many events were listed.
@@ -172,7 +172,7 @@ class Pull:
     # Windows
 
     def _settle(self) -> bool:
-        """Read every window whose counts differ; gives whether they all agree now."""
+        """Read every window whose counts differ; returns whether they all agree now."""
         for window in self._first_windows():
             self._settle_window(window)
         if self._check_ids is not False:
@@ -188,11 +188,11 @@ class Pull:
         return not missing and all(there >= here for there, here in counts)
 
     def _known(self) -> int:
-        """How many rows of the whole window were listed, those that are no events included."""
+        """Number of rows listed in the whole window, including rows that are not events."""
         return self._log.seen(self._window).count + len(self._bad)
 
     def _first_windows(self) -> Iterator[Window]:
-        """What is new, what is recent enough for late arrivals, and what is old: newest first.
+        """Three windows, newest first: new events, recent enough for late arrivals, and old ones.
 
         Counted apart, so that old events which a portal deletes do not hide as many late ones.
         """
@@ -214,11 +214,11 @@ class Pull:
         yield (first, last)
 
     def _compare_ids(self) -> None:
-        """Find what arrived late and what was deleted, also where the counts are equal."""
+        """Find late arrivals and deletions, even if the counts are equal."""
         window, compared = window_to_compare(self._log, self._window, every=self._check_ids)
         if window is not None:
             fetch = partial(self._fetch, payloads=False)
-            rows = walk_back(fetch, self._question.between(*window))
+            rows = walk_back(fetch, self._request.between(*window))
             found = compare_ids(self._log, window, rows)
             if found.gone:
                 self._forget(window, found.listed)
@@ -244,7 +244,7 @@ class Pull:
             self._settle_window((first, cut))
 
     def _count(self, window: Window) -> int:
-        page = self._portal.list_once(self._question.between(*window), limit=1)
+        page = self._portal.list_once(self._request.between(*window), limit=1)
         if page.unreadable != self._report.unreadable_there:
             self._report = replace(self._report, unreadable_there=page.unreadable)
         return page.total
@@ -256,7 +256,7 @@ class Pull:
         listed: set[str] = set()
         failures: list[PortalError] = []
         fetch = partial(self._fetch, payloads=self._inline)
-        rows = walk_back(fetch, self._question.between(*window))
+        rows = walk_back(fetch, self._request.between(*window))
         rest = self._look_up(until_failure(rows, failures))
         if self._by_one:
             rest = until_failure(self._with_details(rest), failures)
@@ -272,7 +272,7 @@ class Pull:
 
     def _look_up(self, rows: Iterator[ListedLine]) -> Iterator[PulledRow]:
         """Each row with what the lab has of it, and whether its payload must be asked for."""
-        wants = self._question.wants
+        wants = self._request.wants
         while batch := next_batch(rows, self._most, lambda row: len(row.line)):
             ids = [row.id for row in batch]
             had = self._log.stored(ids)
@@ -280,10 +280,10 @@ class Pull:
             for row in batch:
                 known = had.get(row.id)
                 lacking = self._by_one and not known and row.id not in asked
-                yield row, known, lacking and (not self._question.checks or may_be(wants, row))
+                yield row, known, lacking and (not self._request.checks or may_be(wants, row))
 
     def _with_details(self, rows: Iterator[PulledRow]) -> Iterator[PulledRow]:
-        """The rows, those whose payload must be asked for with it; the next are asked meanwhile."""
+        """The rows, with fetched payloads where needed; the next ones are fetched in parallel."""
 
         def ask(item: PulledRow) -> ListedLine | None:
             row, _, lacking = item
@@ -293,14 +293,14 @@ class Pull:
             yield found or row, known, lacking
 
     def _fetch(
-        self, question: Question, skip: int, *, payloads: bool
+        self, request: EventRequest, skip: int, *, payloads: bool
     ) -> tuple[Iterable[ListedLine], int]:
         if skip >= self._cap:
             # More rows at one moment than an export has: only pages can leave some out.
-            events = self._portal.list_once(question, offset=skip).events
+            events = self._portal.list_once(request, offset=skip).events
             lines: Iterable[bytes] = (event.to_json().encode() for event in events)
             return self._listed(lines), PAGE_ROWS
-        return self._listed(self._portal.export_lines(question, payloads=payloads)), self._cap
+        return self._listed(self._portal.export_lines(request, payloads=payloads)), self._cap
 
     def _listed(self, lines: Iterable[bytes]) -> Iterator[ListedLine]:
         for line in lines:
@@ -308,16 +308,16 @@ class Pull:
                 yield row
             elif line not in self._bad:
                 self._bad.add(line)
-                # By itself, so that the same line in a later pull is no new one to the lab.
+                # Separately, so that the same line in a later pull is a duplicate for the lab.
                 self._load([line])
 
     def _keep(self, batch: list[PulledRow]) -> None:
         """Add a batch to the lab, and then to the log."""
-        question = self._question
+        request = self._request
         rows = [(row, known) for row, known, _ in batch]
-        if question.checks:
-            rows = [item for item in rows if may_be(question.wants, item[0])]
-        if (details := question.details) is not None:
+        if request.checks:
+            rows = [item for item in rows if may_be(request.wants, item[0])]
+        if (details := request.details) is not None:
             rows = [
                 item for item in rows if item[1] is not None or may_be(details.matches, item[0])
             ]
@@ -342,7 +342,7 @@ class Pull:
     def _load(self, lines: list[bytes]) -> None:
         if not lines:
             return
-        added = self._add(b"\n".join([*lines, b""]), request=self._question.query() or None)
+        added = self._add(b"\n".join([*lines, b""]), request=self._request.query() or None)
         conflicts = added.reasons.get("conflict", 0)
         report = self._report
         self._report = replace(
@@ -382,7 +382,7 @@ def pull_events(
     check_ids: bool | None = None,
 ) -> PullReport:
     """Pull events and tool lists into a lab. The arguments are those of :meth:`Lab.pull`."""
-    text = question_text(filters, reference=portal.is_reference)
+    text = request_key(filters, reference=portal.is_reference)
     add = partial(lab.add_lines, kind="portal", name=portal.url)
     log = PullLog(lab, portal.url, text)
     pull = Pull(portal, filters, log, add=add, payloads=payloads, check_ids=check_ids)

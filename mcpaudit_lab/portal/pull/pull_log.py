@@ -16,7 +16,7 @@ from mcpaudit_lab.storage import read_value
 if TYPE_CHECKING:
     from mcpaudit_lab.storage import LabFile
 
-__all__ = ["PullLog", "Seen"]
+__all__ = ["Listed", "PullLog"]
 
 _TABLES = (
     (
@@ -38,12 +38,12 @@ Window = tuple[datetime | None, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Listed:
     """What the portal has listed in a window of time.
 
     Attributes:
         count: how many events.
-        first: start of the earliest call, or None where there is none.
+        first: start of the earliest call, or None if there is none.
         last: start of the latest.
     """
 
@@ -85,19 +85,19 @@ class PullLog:
                 )
         self._pull = int(found)
 
-    def seen(self, window: Window) -> Seen:
+    def seen(self, window: Window) -> Listed:
         """What was listed so far in a window, both ends inclusive, None for no end."""
         count, first, last = self._row(
             f"select count(*), min(ts_us), max(ts_us) from pulled where {_WINDOW}",
             self._bounds(window),
         )
-        return Seen(count, _moment(first), _moment(last))
+        return Listed(count, _moment(first), _moment(last))
 
     def cut(self, window: Window) -> datetime:
         """Where to split a window in which something was listed.
 
-        At the end of what was listed, before its beginning, or in its middle; the lower part goes
-        up to this moment.
+        At the end of the listed events, before their beginning, or in their middle; the lower part
+        includes this moment.
         """
         bounds = self._bounds(window)
         first, last, middle = self._row(
@@ -188,7 +188,7 @@ class PullLog:
             )
 
     def keep_only(self, window: Window, ids: Iterable[str]) -> int:
-        """Forget what was listed in a window before and is not any more; gives how many.
+        """Forget events that were listed in a window but no longer are; returns how many.
 
         The events themselves stay in the lab.
         """
@@ -211,7 +211,7 @@ class PullLog:
         )
 
     def mark(self, *, complete: bool) -> None:
-        """Note that a pull begins, or has come to its end."""
+        """Record the start or the end of a pull."""
         with self._lab.writing() as connection:
             connection.execute(
                 "update pulls set complete_at = case when $complete then now() end"

@@ -17,7 +17,7 @@ class PullReport:
         portal: the portal's URL.
         question: which events were asked for, in words.
         listed: events that the portal listed this time.
-        new: those that are new to the lab.
+        new: events that are new to the lab.
         payloads: payloads that are new to the lab.
         duplicates: events that were there already, equal.
         conflicts: events that contradict what the lab has; they are in its ``rejects``.
@@ -29,8 +29,8 @@ class PullReport:
         missing: how many of them it has not listed, in this pull or an earlier one.
         gone: events that it listed once and has no more; the lab keeps them.
         windows: how many windows of time were read.
-        compared: what told of late arrivals: ``ids``, each id against the portal's; ``recent ids``,
-            those of recent calls, and counts of the older ones; or ``counts``.
+        compared: how late arrivals were looked for: ``ids``, each id against the portal's; ``recent
+            ids``, ids of recent calls and counts of older ones; or ``counts``.
         resumed: whether an earlier pull of the same question had been stopped before its end.
         stopped: why this one stopped before its end, or an empty text.
         seconds: how long it took.

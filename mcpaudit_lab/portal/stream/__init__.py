@@ -1,6 +1,6 @@
 """A portal's live stream: frames, reconnection, backfill of gaps, recording.
 
-Input: bytes of server-sent events. Output: events, each once, and the gaps that stay.
+Input: bytes of server-sent events. Output: events without duplicates, and remaining gaps.
 """
 
 from mcpaudit_lab.portal.stream.event_stream import EventStream

@@ -1,9 +1,9 @@
 """What a live stream did not bring, read from the list of events by time.
 
-Order of storing is not order of time: a row's time is the start of its call, and a slow call is
-stored long after others that began later. So whoever looks for what was stored since a moment must
-look back further than the longest call took, and leave out what had ended, and so was stored, well
-before.
+Events are not stored in order of their time: the time is the start of the call, and a slow call is
+stored long after calls that started later. A search for events stored since a moment must therefore
+start earlier than that by the longest call's duration, and skip events that had ended, and so were
+stored, well before.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.portal.http import moment_of_us
-from mcpaudit_lab.portal.stream.dedupe import Key, Seen, end_us, key_of
+from mcpaudit_lab.portal.stream.dedupe import Dedupe, Key, end_us, key_of
 
 if TYPE_CHECKING:
     from mcpaudit_lab.portal.http import PortalReader
     from mcpaudit_lab.record import Event
 
-__all__ = ["Filling"]
+__all__ = ["Backfill"]
 
 _SECOND_US: Final = 1_000_000
 # Before a longer one was seen, calls are expected to take no longer.
 _CALL_US: Final = 30 * _SECOND_US
-# A row may say that its call took years; nobody reads years of events for that.
+# A row may claim that its call took years; the search never goes back that far.
 _LONGEST_US: Final = 3600 * _SECOND_US
 # Frames of calls that began so close together are looked up together.
 _NEAR_US: Final = _SECOND_US
@@ -37,14 +37,14 @@ _FEW_ROWS: Final = 500
 _MANY_ROWS: Final = 5000
 
 
-class Filling:
-    """Finds what was stored and not handed out, and the rows that frames without an id tell of.
+class Backfill:
+    """Finds events that were stored but not delivered, and the rows for frames without an id.
 
     All times are the portal's, in microseconds since 1970-01-01 UTC.
 
     Args:
         portal: whom to ask.
-        filters: which events, all of which must hold.
+        filters: which events; all filters must hold.
         lag_s: how long after its end a call may be stored at most, differences of clocks included.
         now_us: the portal's time.
     """
@@ -57,7 +57,7 @@ class Filling:
         lag_s: float,
         now_us: Callable[[], int],
     ) -> None:
-        self.seen = Seen()
+        self.seen = Dedupe()
         self.known_until_us = 0
         """Everything that was stored before this moment has been handed out, or is not wanted."""
         self._portal = portal
@@ -68,15 +68,15 @@ class Filling:
         self._forget_at_us = 0
 
     def begin(self) -> None:
-        """Take what is stored by now as known.
+        """Mark every event stored so far as delivered.
 
         Raises:
             PortalError: the portal cannot be asked.
         """
         # Any answer tells the portal's time.
-        self._portal.list_once(self._portal.question(), limit=1)
+        self._portal.list_once(self._portal.request(), limit=1)
         begun_us = self._now_us()
-        seen = Seen()
+        seen = Dedupe()
         for event in self._list(begun_us - self._lag_us - self._longest_us, None):
             self.note_duration(event)
             seen.add(event)
@@ -115,8 +115,8 @@ class Filling:
         """The rows of events that came without an id, or that only a row can be asked about.
 
         Returns:
-            The rows not handed out before; how many frames told of others; and the frames of which
-            there is no row, or none that is wanted.
+            The rows not yet delivered; the number of frames for other rows; and the frames without
+            a row, or without a wanted one.
 
         Raises:
             PortalError: the portal cannot be asked. Nothing is noted then.

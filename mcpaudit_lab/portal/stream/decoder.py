@@ -1,4 +1,4 @@
-"""What a stream's frames tell, as events to hand out: each once, and gaps filled or told of."""
+"""Decodes stream frames into events, without duplicates; fills gaps or reports them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.errors import PortalError, PortalUnavailable, RecordError, Unauthorized
-from mcpaudit_lab.portal.http import UNREADABLE_STATUS, moment_of_us, on_summaries, put_question
-from mcpaudit_lab.portal.stream.backfill import Filling
+from mcpaudit_lab.portal.http import UNREADABLE_STATUS, make_request, moment_of_us, on_summaries
+from mcpaudit_lab.portal.stream.backfill import Backfill
 from mcpaudit_lab.portal.stream.dedupe import end_us
 from mcpaudit_lab.portal.stream.items import Gap, Tally
 from mcpaudit_lab.portal.stream.sse import Comment, Frame
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from mcpaudit_lab.filters import EventFilter
     from mcpaudit_lab.portal.http import PortalClock, PortalReader
 
-__all__ = ["Intake"]
+__all__ = ["StreamDecoder"]
 
-# After so many failures to read the list in a row, what is missing counts as a gap.
+# After this many consecutive failures to read the list, missing events count as a gap.
 _FILL_ATTEMPTS: Final = 5
-# So often a row is looked for that a frame tells of.
+# Maximum lookups for the row behind one stream frame.
 _LOOKS: Final = 3
 _ID_CHARS: Final = 256
 _MOST_RETRY_S: Final = 30.0
 
 
-class Intake:
+class StreamDecoder:
     """Turns frames into events and gaps. It is one for all connections of a stream.
 
     Args:
         portal: where to list events.
-        filters: which events, all of which must hold.
+        filters: which events; all filters must hold.
         clock: the portal's time.
         lag_s: how long after its end a call may be stored at most.
-        check_s: how often to look for what was dropped silently, at a portal without numbers.
+        check_s: interval at which silent drops are looked for, at a portal without numbers.
 
     Attributes:
         tally: the counters.
         query: the filters for the stream, as a query string.
         last_id: the number to go on behind; None at a portal without numbers, or before the first.
-        retry_s: the pause that the portal wants before the next connection; None: not said.
+        retry_s: the portal's requested pause before the next connection; None: not set.
         must_return: the portal left events out: this connection ends, and the next goes on behind
             ``last_id``.
         has_brought: whether this connection brought an event.
@@ -65,13 +65,13 @@ class Intake:
         self._portal = portal
         self._clock = clock
         self._check_us = int(check_s * 1e6)
-        self._filling = Filling(portal, wanted, lag_s=lag_s, now_us=clock.now_us)
+        self._filling = Backfill(portal, wanted, lag_s=lag_s, now_us=clock.now_us)
         # The reference server's stream takes no filters, and minds none; ours takes all of these.
-        question = put_question(wanted, reference=False)
-        self.query = question.query()
+        request = make_request(wanted, reference=False)
+        self.query = request.query()
         self._checks = tuple(on_summaries(item) for item in wanted)
-        self._details = question.details
-        sent = question.sent
+        self._details = request.details
+        sent = request.sent
         # Summaries, such as frames are, say nothing about these.
         self._asks_payload = self._details is not None or bool(
             sent.params or sent.responses or sent.headers or sent.has
@@ -82,7 +82,7 @@ class Intake:
         self._waiting: list[tuple[Event, int]] = []
 
     def prepare(self) -> None:
-        """Take what is stored by now as known, the first time.
+        """Mark every event stored so far as delivered. Runs once.
 
         Raises:
             PortalError: the portal cannot be asked.
@@ -91,7 +91,7 @@ class Intake:
             self._filling.begin()
 
     def begin_connection(self, *, resumed: bool) -> Iterator[Event | Gap]:
-        """A connection was made; gives what was stored before, where it does not bring that.
+        """Handle a new connection; yields events stored before it that it does not replay.
 
         Args:
             resumed: whether it goes on behind ``last_id``.
@@ -156,7 +156,7 @@ class Intake:
             if self._matches(event):
                 unnumbered.append(event)
             return
-        # Asked before the number counts as reached: where that fails, the event comes again.
+        # Fetch it before the number counts as reached: if that fails, the event is sent again.
         is_new = not self._filling.seen.has(event)
         is_wanted = is_new and self._wants(event)
         self._reach(frame.id)
@@ -173,7 +173,7 @@ class Intake:
             self.last_id = event_id
 
     def _matches(self, event: Event) -> bool:
-        """Whether a summary is wanted, as far as a summary can tell."""
+        """Whether a summary matches, if the summary alone can decide."""
         return all(item.matches(event) for item in self._checks)
 
     def _wants(self, event: Event) -> bool:
@@ -217,7 +217,7 @@ class Intake:
     # Gaps
 
     def _fill(self) -> Iterator[Event | Gap]:
-        """Hand out what was stored and did not come."""
+        """Deliver the events that were stored but not received."""
         failure: PortalError | None = None
         try:
             for event in self._filling.fill():
@@ -236,7 +236,7 @@ class Intake:
         yield self._gap(str(failure))
 
     def _replace(self, reason: str) -> Iterator[Event | Gap]:
-        """Read from the list what a frame should have told."""
+        """Read from the list the event that a bad frame announced."""
         found = False
         for item in self._fill():
             found = True

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from mcpaudit_lab.record import EVENT_FIELDS, Event
 
-__all__ = ["Key", "Seen", "end_us", "key_of", "start_us"]
+__all__ = ["Dedupe", "Key", "end_us", "key_of", "start_us"]
 
 Key: TypeAlias = tuple[int, tuple[object, ...]]
 
@@ -35,11 +35,11 @@ def key_of(event: Event) -> Key:
     return start_us(event), tuple(wire.get(name) or "" for name in _TEXTS)
 
 
-class Seen:
+class Dedupe:
     """The events handed out.
 
     Args:
-        most: so many ids are kept at most; of more, the first noted are forgotten first.
+        most: maximum number of ids kept; beyond it, the oldest entries are dropped.
     """
 
     def __init__(self, most: int = _MOST) -> None:
@@ -76,7 +76,7 @@ class Seen:
         return True
 
     def forget_before(self, moment_us: int) -> None:
-        """Forget the events that had ended by then; and the oldest, when there are too many."""
+        """Forget events that had ended by then, and the oldest ones beyond the limit."""
         self._ends = {name: end for name, end in self._ends.items() if end >= moment_us}
         for name in list(self._ends)[: max(0, len(self._ends) - self._most)]:
             del self._ends[name]

@@ -1,8 +1,8 @@
 """The live stream of a portal, connected again whenever it ends, with nothing missing.
 
-Our portal numbers its events in order of commit, so a connection goes on behind the last number and
-a reader that was too slow is told from where to read again. The reference server numbers nothing,
-drops without a word, and its frames have no ids: what was stored meanwhile is found in the list of
+Our portal numbers its events in order of commit: a connection resumes after the last number, and a
+reader that was too slow is told where to resume. The reference server has no numbers, drops events
+silently, and sends frames without ids: events stored in the meantime are found in the list of
 events (:mod:`mcpaudit_lab.portal.stream.backfill`), after each connection and every few seconds.
 """
 
@@ -22,7 +22,7 @@ from mcpaudit_lab.errors import (
     RateLimited,
 )
 from mcpaudit_lab.portal.http import Interruption, PortalClock
-from mcpaudit_lab.portal.stream.decoder import Intake
+from mcpaudit_lab.portal.stream.decoder import StreamDecoder
 from mcpaudit_lab.portal.stream.sse import MAX_FRAME_BYTES, FrameReader
 from mcpaudit_lab.record import visible
 
@@ -43,7 +43,7 @@ _HEADERS: Final = {
 }
 _TIMEOUT_S: Final = 10.0
 _MOST_PAUSE_S: Final = 30.0
-# A connection that lasted so long was a good one, even if it brought nothing.
+# A connection that lasted this long counts as good, even without events.
 _GOOD_S: Final = 10.0
 _RANDOM: Final = SystemRandom()
 
@@ -51,22 +51,22 @@ _RANDOM: Final = SystemRandom()
 class EventStream:
     """An iterator over a portal's events as they are stored: :class:`Event`, and :class:`Gap`.
 
-    It begins with what is stored after the first step of the iteration, ends with :meth:`stop`, and
-    otherwise goes on for ever: a connection that is lost, or says nothing for too long, is made
-    again with growing pauses. Each event comes once, without its payload; those of one connection
-    in the order they were stored, those filled in by the end of their calls.
+    It starts with events stored after the first step of the iteration, ends with :meth:`stop`, and
+    otherwise never ends: a connection that is lost or silent for too long is opened again after
+    growing pauses. Each event comes once, without its payload: live events in the order they were
+    stored, backfilled ones by the end of their calls.
 
     One thread iterates; any may stop it and look at :attr:`state`, :attr:`counters` and
     :attr:`problem`. Made by :meth:`PortalClient.stream`.
 
     Args:
         portal: the portal. Connections are the stream's own.
-        filters: which events, all of which must hold. What the portal does not filter by, the
-            client checks.
+        filters: which events; all filters must hold. The client checks what the portal cannot
+            filter by.
         backoff_s: the first pause before connecting again; it doubles up to 30 s, with jitter. The
             portal's ``retry:`` takes its place. 0 for none.
-        silence_s: nothing for so long, not even a sign of life, is a lost connection.
-        check_s: how often to look for what was dropped silently, at a portal without numbers.
+        silence_s: a connection without any data for this long is lost.
+        check_s: interval at which silent drops are looked for, at a portal without numbers.
         lag_s: how long after its end a call may be stored at most.
         max_frame_bytes: the most that one frame may have.
         clock: seconds since 1970-01-01 UTC.
@@ -75,8 +75,8 @@ class EventStream:
     Raises:
         FilterError: a filter has a limit or offset, which a stream has not.
 
-    Iterating raises :class:`Unauthorized` when the key is not known, or not any more; and other
-    kinds of :class:`PortalError` where there is no portal's stream at all.
+    Iterating raises :class:`Unauthorized` if the key is not or no longer valid, and other kinds of
+    :class:`PortalError` if the URL has no portal's stream.
     """
 
     def __init__(
@@ -102,7 +102,9 @@ class EventStream:
             {"request": [self._interruption.watch], "response": [self._clock.learn]},
             timeout_s=_TIMEOUT_S,
         )
-        self._intake = Intake(self._portal, wanted, self._clock, lag_s=lag_s, check_s=check_s)
+        self._intake = StreamDecoder(
+            self._portal, wanted, self._clock, lag_s=lag_s, check_s=check_s
+        )
         self._backoff_s = backoff_s
         self._silence_s = silence_s
         self._max_frame_bytes = max_frame_bytes
@@ -149,7 +151,7 @@ class EventStream:
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
-        # Another thread that iterates closes what it has open by itself.
+        # A thread that iterates closes its own connection.
         with suppress(ValueError):
             self._items.close()
 
@@ -180,9 +182,9 @@ class EventStream:
             self._portal.close()
 
     def _give_up_on(self, failure: PortalError) -> None:
-        """Raise what will not pass by itself."""
+        """Raise failures that will not resolve themselves."""
         if failure.status == 400 and self._intake.last_id is not None:
-            # It gives no such numbers any more: another database, or another kind of portal.
+            # The portal no longer has such numbers: another database, or another kind of portal.
             self._intake.last_id = None
             return
         passing = isinstance(failure, PortalUnavailable | RateLimited) or self._was_live
@@ -246,6 +248,6 @@ class EventStream:
             why = f"nothing came for {self._silence_s:g} s"
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             why = f"the connection broke: {visible(str(error))}"
-        # To stop is to break the connection from this side, which is no problem.
+        # stop() breaks the connection from this side, which is not a problem.
         if not self._interruption.is_set():
             self._problem = why

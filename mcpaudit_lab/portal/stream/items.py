@@ -1,4 +1,4 @@
-"""What a live stream gives besides events: gaps, and the figures of how it goes."""
+"""Items of a live stream besides events: gaps, and its statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Gap", "StreamCounters", "StreamState", "Tally"]
 
 StreamState: TypeAlias = Literal["connecting", "live", "reconnecting", "stopped"]
 
-# Delays of so many of the last events make the median.
+# Number of recent delays that make the median.
 _DELAYS = 1000
 
 
@@ -22,7 +22,7 @@ class Gap:
     Attributes:
         from_: they were stored after this moment (UTC, the portal's clock).
         to: and before this one.
-        missed: how many; None where nobody knows.
+        missed: how many; None if unknown.
         reason: why they could not be filled in, for people.
     """
 
@@ -38,8 +38,8 @@ class StreamCounters:
 
     Attributes:
         received: events handed out.
-        filled: those of them that did not come live: listed after a lost connection or a silent
-            drop, or sent again from the last id on.
+        filled: events that did not come live: read from the list after a lost connection or a
+            silent drop, or sent again from the last id on.
         duplicates: frames left out, because their event had been handed out.
         gaps: gaps that could not be filled.
         reconnections: connections made after one was lost.

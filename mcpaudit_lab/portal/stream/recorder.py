@@ -1,4 +1,4 @@
-"""A live stream read in the background: each item told of, each event stored in a lab."""
+"""Records a live stream in the background: reports each item, stores each event in a lab."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Stored:
 
 
 class StreamRecorder:
-    """Reads a stream in a thread of its own, and stores what comes in another.
+    """Reads a stream in one thread and stores its events in another.
 
     While the lab cannot be written, events wait and are tried again. When too many wait, the stream
     is not read on: the portal keeps its events, and the stream finds them again.
@@ -77,10 +77,10 @@ class StreamRecorder:
         on_item: called with each :class:`Event` and :class:`Gap` as it comes, before it is stored,
             from the reading thread. What it raises is logged and ends nothing.
         on_end: called from the reading thread when the stream has ended.
-        request: what was asked for, as text, for the lab's ledger.
-        batch_events: so many events at most are stored in one transaction.
-        batch_s: an event waits so long at most before it is stored.
-        most_waiting: so many events wait at most, and one more at the end.
+        request: the stream's filters as text, for the lab's ledger.
+        batch_events: maximum number of events in one transaction.
+        batch_s: maximum time until an event is stored, in seconds.
+        most_waiting: queue capacity, in events.
         retry_s: the pause after the lab could not be written.
     """
 
@@ -148,7 +148,7 @@ class StreamRecorder:
         """End the stream, store what waits, and end the threads. A second time does nothing.
 
         Args:
-            timeout_s: wait so long at most. All but the storing takes far less than a second.
+            timeout_s: maximum wait, in seconds. Everything except storing takes far less than one.
 
         Returns:
             Whether both threads have ended.
@@ -230,11 +230,11 @@ class StreamRecorder:
             return list(islice(self._waiting, self._batch_events))
 
     def _store(self, lab: _Lab, batch: list[Event]) -> bool:
-        """Store the oldest events that wait; gives whether that worked."""
+        """Store the oldest events that wait; returns whether that worked."""
         try:
             report = lab.add_events(batch, kind="tail", name=self.stream.url, request=self._request)
         except Exception as error:
-            # A full disk, a closed lab: the events wait, and whoever looks is told.
+            # A full disk or a closed lab: events stay queued, and the status reports the problem.
             if not self._stored.problem:
                 logger.warning("events of a stream wait, not stored", exc_info=True)
             with self._changed:

@@ -1,9 +1,9 @@
 """Server-sent events: bytes in any pieces -> whole frames and comments.
 
-The rules are those of the HTML standard, "Parsing an event stream". Where a frame ends is decided
-here; what is in it is read by sseclient-py, which by itself hands out a torn last frame as if it
-were whole, hides comments (a stream's signs of life), and stumbles over a BOM, over mixed line ends
-and over bad UTF-8.
+The rules are those of the HTML standard, "Parsing an event stream". This module finds the ends of
+frames, and sseclient-py parses each frame. Alone, sseclient-py returns a torn last frame as if it
+were whole, hides comments (a stream's signs of life), and fails on a BOM, mixed line ends and
+invalid UTF-8.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _DIGITS = re.compile(rb"retry: ?[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A line that begins with a colon.
+    """A line that starts with a colon.
 
     Attributes:
-        text: what stands behind the colon, without the space that follows it.
+        text: the text after the colon, without one leading space.
     """
 
     text: str
@@ -36,10 +36,10 @@ class Frame:
     """One frame, whole.
 
     Attributes:
-        event: its kind; ``message`` where it names none.
-        data: its data lines, joined by LF; None where it has none, or too much.
-        id: the id it sets, which may be empty; None where it sets none.
-        retry_ms: how long to wait before connecting again, in milliseconds; None: not said.
+        event: its type; ``message`` by default.
+        data: its data lines, joined by LF; None if it has no data, or too much.
+        id: the id it sets, which may be empty; None if it sets none.
+        retry_ms: the pause before a reconnection, in milliseconds; None if it sets none.
         too_long: whether its data was left out, because the frame is larger than may be kept.
     """
 
@@ -51,7 +51,7 @@ class Frame:
 
 
 class FrameReader:
-    """Makes frames and comments of one connection's bytes. What is torn at its end is no frame.
+    """Splits one connection's bytes into frames and comments. A torn end is not a frame.
 
     Args:
         max_frame_bytes: of a larger frame the data is left out; no more than this is ever held.
@@ -121,18 +121,18 @@ class FrameReader:
 
 
 def _parse(lines: list[bytes], *, too_long: bool) -> Frame | None:
-    """The frame of these lines; None where they say nothing."""
+    """The frame of these lines; None if they have no effect."""
     from sseclient import SSEClient
 
     has_data = any(line == b"data" or line.startswith(b"data:") for line in lines)
-    # By the standard an id with NUL and a retry that is no number are as if they were not there.
+    # The standard ignores an id with NUL and a retry that is not a number.
     kept = [
         line
         for line in lines
         if not (line.startswith(b"id") and b"\x00" in line)
         and (not line.startswith(b"retry") or _DIGITS.fullmatch(line))
     ]
-    # A frame without data is none for sseclient-py, and its id and retry count all the same.
+    # sseclient-py drops a frame without data, but its id and retry count.
     text = b"\n".join([*kept, b"" if has_data else b"data:", b""])
     whole = text.decode("utf-8", "replace").encode()
     event = next(iter(SSEClient(iter([whole + b"\n"])).events()))

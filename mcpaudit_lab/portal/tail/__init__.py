@@ -1,4 +1,4 @@
-"""The live tail without its widget: what is kept, counted and shown of a stream.
+"""The live tail without its widget: the events kept, counted and shown of a stream.
 
 Input: a stream's events. Output: rows as text, frames and counts. The widget is in the display.
 """

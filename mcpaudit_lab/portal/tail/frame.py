@@ -1,4 +1,4 @@
-"""Events in memory as a frame, with the columns and types that a lab gives."""
+"""Events in memory as a frame, with the columns and types of a lab's frames."""
 
 from __future__ import annotations
 

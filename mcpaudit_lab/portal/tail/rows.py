@@ -46,7 +46,7 @@ class Line:
 
 
 def line_of(key: int, item: Event | Gap) -> Line:
-    """Look at what came, once, so that showing it again costs nothing."""
+    """Make the row of an item once, so that showing it again costs nothing."""
     if not isinstance(item, Event):
         return Line(key, None, item, _gap_text(item), _EVENT_BYTES)
     parameters = "" if item.parameters is None else dumps(item.parameters)

@@ -1,13 +1,12 @@
-"""The live tail without its widgets: what is kept, what is shown, what is sent to the table.
+"""The state of a live tail: the lines kept, the lines shown, and updates for the table.
 
-Two bounds. The newest lines are **kept**, so many and so many bytes of them: filtering looks at
-these, and ``df()`` gives them. Of the kept ones, the newest that match the filter are the
-**view**, at most ``max_rows``. What is sent is the difference to the last time, never more than
-the view, so that a thousand events a second cost the notebook no more than ``max_rows`` rows an
-update.
+There are two limits. The newest lines are **kept**, up to a number and a size: filters search
+these, and ``df()`` returns them. The newest of them that match the filter are the **view**, at most
+``max_rows``. An update is the difference to the previous one and never larger than the view, so
+that a thousand events a second cost the notebook no more than ``max_rows`` rows per update.
 
-Newest is what came last, not what started last: a slow call that ends now stands on top, since a
-row that slid in further down would be missed.
+The newest line is the one that arrived last, not the call that started last: a slow call that ends
+now is on top, since a row inserted further down would be missed.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class Batch:
     """What changes in the table.
 
     Attributes:
-        reset: whether the rows replace all that are there, or come on top of them.
+        reset: whether the rows replace all existing ones, or are added on top.
         lines: newest first.
     """
 
@@ -71,9 +70,9 @@ class TailState:
     """The lines of a tail. One thread adds, another looks: any may do either.
 
     Args:
-        max_rows: at most so many rows in the view, 1 or more.
-        max_kept: at most so many lines are kept, and always ``max_rows``.
-        max_kept_bytes: and at most so many bytes of them, about.
+        max_rows: maximum number of rows in the view, 1 or more.
+        max_kept: maximum number of lines kept, at least ``max_rows``.
+        max_kept_bytes: approximate maximum size of the lines kept.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class TailState:
     # In
 
     def add(self, item: Event | Gap, now_s: float) -> None:
-        """Take what came.
+        """Add an event or a gap.
 
         Args:
             item: an event, or a gap.
@@ -144,17 +143,17 @@ class TailState:
         self._rate[-1][1] += 1
 
     def _matches(self, line: Line) -> bool:
-        # A gap matches every filter: what is missing could have matched.
+        # A gap matches every filter: the missing events could have matched.
         return self.wanted is None or line.event is None or self.wanted.matches(line.event)
 
     # What is shown
 
     def show(self, wanted: EventFilter | None) -> None:
-        """Show only events that match; what is kept is looked through again. None shows all."""
+        """Show only matching events; the lines kept are searched again. None shows all."""
         with self._lock:
             self.wanted = wanted
             shown_to = self._pause_key if self.paused else self._last_key
-            # During a pause the view may hold lines that are not kept any more.
+            # During a pause the view may contain lines that are no longer kept.
             first_kept = self._kept[0].key if self._kept else self._last_key + 1
             known = [line for line in self._view if line.key < first_kept] + list(self._kept)
             matching = [line for line in known if self._matches(line)]
@@ -167,7 +166,7 @@ class TailState:
             self._stale = True
 
     def pause(self) -> None:
-        """Leave the view as it is. What comes is kept and counted all the same."""
+        """Leave the view as it is. What comes is kept and counted anyway."""
         with self._lock:
             if not self.paused:
                 self.paused = True
@@ -177,7 +176,7 @@ class TailState:
                 self._move_fresh()
 
     def resume(self) -> None:
-        """Go on: the next batch brings what came meanwhile, as far as it fits."""
+        """Resume: the next update contains what arrived during the pause, up to the limits."""
         self.paused = False
 
     def refresh(self) -> None:
@@ -209,7 +208,7 @@ class TailState:
         return self._received
 
     def pin(self, keys: tuple[int, ...]) -> None:
-        """Hold these lines, and no others, whatever comes: those that a person has selected."""
+        """Keep exactly these lines regardless of new ones: a person has selected them."""
         with self._lock:
             found = {key: self.find(key) for key in keys}
             self._pinned = {key: line for key, line in found.items() if line is not None}

@@ -1,10 +1,9 @@
 """The live tail: one reads the stream in a thread, people look at it in a notebook or as text.
 
-Where a kernel with a loop of its own runs the cell, ``tail`` at its end is a widget
-(its view, in the display); in a terminal, a script or a saved notebook without its
-widgets it is text, the same that ``print(tail)`` gives. Nobody has to say which: the widget's
-output carries the text beside it, and a front end takes what it can show. Nothing is sent to a
-table before it has asked.
+In a kernel with a running event loop, ``tail`` at the end of a cell is a widget (its view is in the
+display); in a terminal, a script or a saved notebook without widgets it is text, the same as
+``print(tail)``. Both are in the output, and a front end uses what it can show. Nothing is sent to a
+table before the table asks for it.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ _NO_FRONT_END: Final = (
 
 
 class _View(Protocol):
-    """The widget of a tail, as far as the tail knows it."""
+    """The part of the widget that the tail uses."""
 
     def wake(self) -> None:
-        """Show what is new, soon."""
+        """Schedule an update."""
 
     def mimebundle(self) -> dict[str, Any]:
         """What a notebook's output gets."""
@@ -83,12 +82,12 @@ class TailStatus:
 
     Attributes:
         state: ``connecting``, ``live``, ``reconnecting`` or ``stopped``.
-        paused: whether the view stands still.
-        counts: what came.
+        paused: whether the view is paused.
+        counts: numbers of events and gaps.
         reconnections: how often the stream was opened again.
         filled: events that were read from the list after a gap.
-        stored: what became of the events in the lab; None where there is none.
-        problem: why it stopped, where it was not told to, or why it is not connected; else empty.
+        stored: the number of events stored in the lab; None without a lab.
+        problem: why it stopped unexpectedly, or why it is not connected; else empty.
     """
 
     state: str
@@ -128,11 +127,11 @@ class Tail:
     of the process. Use it in a ``with`` statement where no output will end it.
 
     Args:
-        stream: what is watched; the tail's from now on.
-        portal: who is asked for payloads and replays; None for nobody.
-        max_rows: at most so many rows are shown.
+        stream: the stream to watch; the tail owns it from now on.
+        portal: the portal to ask for payloads and replays; None for none.
+        max_rows: maximum number of rows shown.
         into: a lab that gets all that arrives, or None.
-        title: what is watched, in words.
+        title: a description of what is watched.
         clock: monotonic seconds.
     """
 
@@ -199,12 +198,12 @@ class Tail:
         self.close()
 
     def pause(self) -> None:
-        """Let the view stand still. What arrives is kept, counted and stored all the same."""
+        """Pause the view. Arriving events are still kept, counted and stored."""
         self._state.pause()
         self._wake()
 
     def resume(self) -> None:
-        """Show what came since :meth:`pause`, as far as it has a place."""
+        """Show what arrived since :meth:`pause`, up to the limits."""
         self._state.resume()
         self._wake()
 
@@ -225,7 +224,7 @@ class Tail:
         self._wake()
 
     def wait(self, received: int = 1, *, timeout_s: float = 10.0) -> bool:
-        """Wait until so many events have come, or it has ended; gives whether they came."""
+        """Wait for a number of events, or the end; returns whether they arrived."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._ended or self._state.received >= received, timeout_s
@@ -233,14 +232,14 @@ class Tail:
         return self._state.received >= received
 
     def wait_live(self, *, timeout_s: float = 10.0) -> bool:
-        """Wait until the stream is connected, or has ended; gives whether it is connected.
+        """Wait until the stream is connected, or has ended; returns whether it is connected.
 
         Calls made from then on are seen; those before may not be.
         """
         until_s = self._clock() + timeout_s
         with self._changed:
             while self.status.state not in ("live", "stopped") and self._clock() < until_s:
-                # The stream tells nobody of its state.
+                # The stream does not report its state changes.
                 self._changed.wait(0.02)
         return self.status.state == "live"
 

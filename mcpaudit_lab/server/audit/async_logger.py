@@ -3,10 +3,10 @@
 An event becomes rows when it is committed, so that a tool may change its arguments afterwards, the
 size is known, and the thread leaves the interpreter to the calls while the database works.
 
-The thread takes what has gathered and stores it as one batch. While the database is away it tries
-again and again; the queue fills, and then calls are refused. When the database refuses a batch, the
-batch is split until the bad event stands alone: that one is given up, counted, named in the log and
-written to the spill file, and everything else is stored.
+The thread stores everything queued as one batch. While the database is unavailable it retries; the
+queue fills, and then calls are refused. If the database rejects a batch, the batch is split until
+the bad event is alone: that event is given up, counted, named in the log and written to the spill
+file, and everything else is stored.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
-# A line in the log for the first event that is dropped, and then for all of so many seconds.
+# Log the first dropped event, then a summary once per this many seconds.
 _DROP_LOG_S: Final = 1.0
 
 
@@ -46,10 +46,10 @@ class LoggerStatus:
         queued: events that wait or are being written.
         held_bytes: bytes of both.
         stored: events stored.
-        rejected: events that the database refused, or that came after the end. They are in the log
-            by id, and in the spill file if there is one.
+        rejected: events that the database rejected, or that came after closing. Their ids are in
+            the log, and the events in the spill file if there is one.
         dropped: events left out since the queue was full (``on_full="drop"``).
-        away_s: for how long the database has been away, in seconds; None where it is not.
+        away_s: how long the database has been unavailable, in seconds; None if it is available.
         closed: whether it takes no more calls.
     """
 
@@ -80,14 +80,14 @@ class AsyncLogger(AsyncReader):
         max_bytes: the same in bytes.
         timeout_s: how long a call waits for a place before it is refused, in seconds.
         on_full: ``refuse`` calls, or ``drop`` events and run the calls.
-        batch_events: at most so many events in one transaction.
-        batch_bytes: and about so many bytes.
-        pace_s: a transaction begins at least so many seconds after the last one, unless somebody
-            waits for it or the queue fills; what comes after a quiet moment is stored at once.
+        batch_events: maximum number of events in one transaction.
+        batch_bytes: approximate maximum size of one transaction, in bytes.
+        pace_s: minimum time between the starts of two transactions, in seconds, unless a caller
+            waits or the queue fills. An event after an idle period is stored at once.
         spill: a file for the events that could not be stored, as JSON lines that a lab loads.
         exit_timeout_s: how long the end of the process waits, in seconds.
         clock: monotonic seconds.
-        sleep: waits so many seconds before another try; in the thread.
+        sleep: waits a number of seconds before a retry; called in the thread.
     """
 
     def __init__(
@@ -139,7 +139,8 @@ class AsyncLogger(AsyncReader):
             size_hint: about how many bytes the event with its payload will have.
 
         Raises:
-            AuditUnavailable: there is none in time, or the logger is closed. The call must not run.
+            AuditUnavailable: no place became free in time, or the logger is closed. The call must
+                not run.
         """
         self._start()
         return await self._queue.reserve(size_hint, self._timeout_s)
@@ -164,7 +165,7 @@ class AsyncLogger(AsyncReader):
         )
 
     async def aclose(self, timeout_s: float = 30.0) -> int:
-        """Take no more calls, store what is queued, end subscriptions, close the store.
+        """Accept no more calls, store the queue, end subscriptions, close the store.
 
         Calls that run may still commit; it waits for them, too.
 
@@ -172,8 +173,8 @@ class AsyncLogger(AsyncReader):
             timeout_s: how long that may take, in seconds.
 
         Returns:
-            How many events are left unstored. They are in the log by id, and in the spill file if
-            there is one. What commits later is treated the same.
+            The number of events that were not stored. Their ids are in the log, and the events in
+            the spill file if there is one. Events committed later are treated the same.
         """
         return await asyncio.to_thread(self.close, timeout_s)
 
@@ -237,10 +238,10 @@ class AsyncLogger(AsyncReader):
                 parts += [part[half:], part[:half]]
 
     def _try(self, part: Sequence[Prepared]) -> Exception | None:
-        """Store a part, waiting while the database is away; gives what the database has against it.
+        """Store a part, waiting while the database is unavailable; returns its objection, if any.
 
         Raises:
-            _GivenUpError: the logger was closed meanwhile and waits no longer.
+            _GivenUpError: the logger was closed and no longer waits.
         """
         wait_s = _FIRST_WAIT_S
         while True:
@@ -310,7 +311,7 @@ class _GivenUpError(Exception):
 
 
 def _describe(error: Exception) -> str:
-    """The kind of an error; its text may hold what was written."""
+    """The type of an error; its text may contain the data that was written."""
     cause = getattr(error, "orig", None) or error
     state = getattr(cause, "sqlstate", None)
     reason = getattr(cause, "reason", None)

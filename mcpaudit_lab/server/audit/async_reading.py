@@ -55,8 +55,8 @@ class AsyncPages(Generic[T]):
             ended = True
         finally:
             if not ended:
-                # In a thread, since PostgreSQL is told over a connection; not awaited, since in a
-                # cancelled scope that would raise.
+                # In a thread, since cancelling a PostgreSQL query needs a connection; not awaited,
+                # since that would raise in a cancelled scope.
                 asyncio.get_running_loop().run_in_executor(None, self._pages.close)
 
 
@@ -64,7 +64,7 @@ class AsyncReader:
     """The questions of :class:`~mcpaudit_lab.server.stores.store.EventStore`, for asyncio.
 
     Args:
-        store: what is asked.
+        store: the store to read.
     """
 
     def __init__(self, store: EventStore) -> None:

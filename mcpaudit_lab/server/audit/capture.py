@@ -1,9 +1,9 @@
 """One tool call on its way into the record.
 
-A :class:`CallCapture` takes what was sent when the call begins, as a copy, so that a tool which
-changes its arguments changes neither the row nor a later replay; it hears of the notifications and
-of the end, and then gives the :class:`.record.events.Event`. Nothing here waits, keeps time
-or knows the MCP SDK.
+A :class:`CallCapture` copies the request when the call starts, so that a tool which changes its
+arguments changes neither the row nor a later replay. It collects the notifications and the outcome,
+and then makes the :class:`.record.events.Event`. It does no I/O, measures no time, and does not
+depend on the MCP SDK.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class CallRequest:
         request_id: the server's own id of the request.
         started: when it came in, with a zone.
         tool_name: the tool asked for.
-        arguments: as sent; what is not an object is no arguments.
+        arguments: as sent; anything but an object counts as no arguments.
         identity: the caller; None where authentication failed.
         origin: how it came in.
-        session_id: of the MCP session; ``""`` where there is none.
+        session_id: the MCP session; ``""`` without one.
         transport: ``http`` or ``stdio``.
         headers: of the HTTP request, name to values; None off HTTP.
     """
@@ -54,7 +54,7 @@ class CallCapture(CapturedCall):
 
     Args:
         request: the call.
-        policy: what is kept of it.
+        policy: what to store.
         max_request_bytes: keep the request only up to this size; ``policy`` decides otherwise.
     """
 
@@ -143,7 +143,7 @@ class CallCapture(CapturedCall):
         )
 
     def sent(self) -> dict[str, Any]:
-        """The members of the payload that say what was asked."""
+        """The payload members for the request."""
         request = self._request
         members = {
             **super().sent(),

@@ -12,9 +12,9 @@ __all__ = ["first_hop", "first_value", "read_headers"]
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
     """Name to values, names canonical, both in the order they came in.
 
-    ``Host`` is left out: it names this server, and the record never had it. A value is read as
-    UTF-8 where it is UTF-8 and as Latin-1 otherwise (RFC 9110 section 5.5 leaves both open), so
-    that every value can be stored.
+    ``Host`` is left out: it names this server, and the record never had it. A value is decoded as
+    UTF-8 if it is valid UTF-8, else as Latin-1 (RFC 9110 section 5.5 allows both), so that every
+    value can be stored.
 
     Args:
         raw: the pairs of an ASGI scope.
@@ -35,7 +35,7 @@ def _text(value: bytes) -> str:
 
 
 def first_value(headers: Mapping[str, Sequence[str]], name: str) -> str:
-    """The first value of a header given by its canonical name; ``""`` where there is none."""
+    """The first value of a header, by its canonical name; ``""`` if it is absent."""
     values = headers.get(name)
     return values[0] if values else ""
 

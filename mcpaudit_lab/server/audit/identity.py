@@ -1,9 +1,8 @@
 """Who calls, and how the call came in.
 
-The MCP SDK hands a call to the audit without saying who makes it. Whoever does know, the HTTP
-application for instance, says so with :func:`use_origin` around what it awaits; a context
-variable carries it through the SDK's tasks, one call at a time, over HTTP in both protocol eras,
-in process and on stdio.
+The MCP SDK does not tell the audit who makes a call. Code that knows, such as the HTTP application,
+wraps the call in :func:`use_origin`; a context variable carries the origin through the SDK's tasks,
+one call at a time, over HTTP in both protocol eras, in process and on stdio.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller that was let in. It never holds the key or token that proved it.
+    """An authenticated caller. It never contains the key or token.
 
     Attributes:
         subject: an OIDC subject, or ``apikey:<name>``.
         auth_type: ``oidc``, ``apikey`` or ``anonymous``.
-        email: as the token says; ``""`` where it does not.
+        email: from the token; ``""`` if it has none.
         name: for people; an API key's own name.
         api_key_name: the name of the API key used.
         claims: the token's claims. Not shown by ``repr``.
@@ -79,7 +78,7 @@ class AuthFailure:
     """Credentials were sent and are not valid. A call is recorded (category ``auth``), not run.
 
     Attributes:
-        message: what the caller is told and the row says.
+        message: the text for the caller and the row.
     """
 
     message: str = "not authenticated"
@@ -90,15 +89,15 @@ class Origin:
     """What an MCP request cannot say about itself. Everything may be left open.
 
     Attributes:
-        identity: the caller; None where nobody looked.
+        identity: the caller; None if nobody was authenticated.
         source: ``mcp``, ``portal-tryit`` or ``portal-replay``. The portal's own calls are recorded
             without headers, sizes and session, and without a limit on size, as the contract says.
         transport: ``http`` or ``stdio``; ``""`` to see it from the request.
         remote_addr: where the call came from; None to see it from the request.
         user_agent: the client; None to see it from the request.
         replayed_from: id of the event that is replayed.
-        event_id: id of the event to be written (a UUID), for whoever must know it beforehand; then
-            this origin serves for one call only. ``""`` to have one made.
+        event_id: a preset id of the event (a UUID), for callers that need it in advance; such an
+            origin is valid for one call only. ``""`` generates one.
     """
 
     identity: Identity | AuthFailure | None = None
@@ -116,7 +115,7 @@ _caller: ContextVar[Identity] = ContextVar("mcpaudit_caller", default=ANONYMOUS)
 
 
 def current_origin() -> Origin:
-    """How the call at hand came in; an empty :class:`Origin` where nobody said."""
+    """The origin of the current call; an empty :class:`Origin` if none was set."""
     return _origin.get()
 
 
@@ -140,7 +139,7 @@ def current_identity() -> Identity:
 
 @contextmanager
 def use_identity(identity: Identity) -> Iterator[None]:
-    """Inside this block :func:`current_identity` gives this."""
+    """Set the identity that :func:`current_identity` returns inside this block."""
     token = _caller.set(identity)
     try:
         yield

@@ -37,7 +37,7 @@ class CallOutcome:
 
     Attributes:
         result: the ``CallToolResult`` in its JSON form, not sanitized; None where the call raised.
-        error: why it raised; ``""`` where it did not.
+        error: the text of its exception; ``""`` without one.
     """
 
     result: dict[str, Any] | None
@@ -82,7 +82,7 @@ class InProcessCaller:
             return CallOutcome(None, f'calling "tools/call": {message_of(error)}')
 
     async def list_tools(self) -> list[dict[str, Any]]:
-        """The tools as ``tools/list`` gives them, all pages.
+        """All tools of ``tools/list``, all pages.
 
         Raises:
             MCPError: the server lists no tools, or fails to.
@@ -127,7 +127,7 @@ async def open_in_process(
 
 @dataclass
 class _NoChannel:
-    """What the SDK wants to know of a transport, where there is none: nobody hears the tool."""
+    """A transport for calls inside this process: nobody receives the tool's messages."""
 
     request_id: int
     transport: TransportContext = field(
@@ -151,4 +151,4 @@ class _NoChannel:
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Drop a report of progress: nobody asked for one."""
+        """Drop a progress report: nobody asked for it."""

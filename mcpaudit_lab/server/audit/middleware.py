@@ -1,8 +1,7 @@
 """The audit of an MCP server: one event for every ``tools/call``.
 
-:func:`add_audit` puts it on a server, whatever transport the server is run on. It stands outside
-of everything else the server does with a call, so that a call which another middleware refuses or
-rewrites is recorded as it was sent and as it was answered.
+:func:`add_audit` installs it on a server, for any transport. It is the outermost middleware, so
+that a call which another middleware refuses or rewrites is recorded as it was sent and answered.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def add_audit(
     Args:
         server: yours, of either kind; it may be running already.
         logger: where the events go. While it has no place, calls are refused and do not run.
-        policy: what is kept and what is taken out.
+        policy: what to store and what to redact.
         default_identity: the caller where neither the transport nor
             :func:`.server.audit.identity.use_origin` names one: on stdio, for instance.
         refusals: how many rows failed authentications may write.
@@ -99,8 +98,8 @@ class AuditMiddleware:
 
     Args:
         logger: where the events go.
-        policy: what is kept and what is taken out.
-        default_identity: the caller where nobody names one.
+        policy: what to store and what to redact.
+        default_identity: the caller if none is set.
         refusals: how many rows failed authentications may write.
         now: the time, with a zone.
         monotonic: seconds for durations.
@@ -218,7 +217,7 @@ class AuditMiddleware:
     async def _refuse(
         self, ctx: ServerRequestContext[Any, Any], failure: AuthFailure, started: float
     ) -> None:
-        """Record a failed authentication, if its row is within bounds and there is a place."""
+        """Record a failed authentication, if the budget for such rows and the queue allow it."""
         left_out = self.refusals.take()
         if left_out is None:
             return
@@ -241,7 +240,7 @@ class AuditMiddleware:
 
     def _commit(self, reservation: Reservation, capture: CallCapture, started: float) -> None:
         duration_ms = int((self._monotonic() - started) * 1000)
-        # Only the kinds of errors are logged: their texts may hold what the call was about.
+        # Log only the types of errors: their texts may contain data of the call.
         try:
             event = capture.event(duration_ms)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the call ran and has a row
@@ -254,7 +253,7 @@ class AuditMiddleware:
 
 
 class _ObservedSession(ServerSession):
-    """The session a tool talks to, which tells of the notifications the tool sends."""
+    """A tool's session that reports the notifications the tool sends."""
 
     def __init__(self, session: ServerSession) -> None:
         # Not super().__init__: this is the same session, seen through other methods.
@@ -275,7 +274,7 @@ class _ObservedSession(ServerSession):
         self._progress_token = (ctx.meta or {}).get("progress_token")
 
     async def _notify(self, notification: ServerNotification, *, request_scoped: bool) -> None:
-        # Behind the SDK's own check of log levels: what is not sent is not recorded.
+        # After the SDK's own check of log levels: a message that is not sent is not recorded.
         wire = notification.model_dump(by_alias=True, mode="json", exclude_none=True)
         self._observe(notification.method, wire.get("params"))
         await super()._notify(notification, request_scoped=request_scoped)
@@ -307,11 +306,11 @@ def _as_wire(result: HandlerResult) -> dict[str, Any]:
 
 
 def message_of(error: BaseException) -> str:
-    """What the record, and the portal's caller, are told of an exception. Never empty."""
+    """The text of an exception for the record and the portal's caller. Never empty."""
     if isinstance(error, MCPError):
         return error.error.message
     if isinstance(error, ValidationError):
-        # Its text repeats what was sent, secrets and all. This is what the caller is told.
+        # Its text repeats the arguments, secrets included. The caller gets this text instead.
         return "Invalid request parameters"
     try:
         return str(error) or type(error).__name__

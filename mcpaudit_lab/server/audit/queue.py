@@ -107,10 +107,10 @@ class AuditQueue:
     """Bounded by the number of events and by their bytes.
 
     Args:
-        max_events: at most so many places.
-        max_bytes: at most so many bytes; one event alone may be larger.
-        on_full: ``refuse``: a call waits for a place, and is refused in the end; ``drop``: it runs
-            at once, and its event is left out if there is still no place when it comes.
+        max_events: queue capacity, in events.
+        max_bytes: queue capacity, in bytes; a single event may be larger.
+        on_full: ``refuse``: a call waits for a place, and is refused after a time limit; ``drop``:
+            it runs at once, and its event is dropped if there is still no place at its end.
         owner: the logger.
     """
 
@@ -216,7 +216,7 @@ class AuditQueue:
                 self._dropped += 1
                 note = self._owner.note_dropped
             woken = self._grant()
-            # To wake the writer costs the calls more than it costs the writer.
+            # Waking the writer costs the calls more than it costs the writer.
             if len(self._events) == 1 or self._is_urgent():
                 self._changed.notify()
         _wake(woken)
@@ -253,12 +253,11 @@ class AuditQueue:
         """Wait for events and take some, oldest first; they keep their places until settled.
 
         Args:
-            max_events: at most so many.
-            max_bytes: and about so many bytes.
-            pace_s: at least so many seconds after the last time, so that more come together: alone
-                in its transaction an event costs several times as much as among many. What comes
-                after a quiet moment is given at once, and so is everything while somebody waits
-                for it.
+            max_events: maximum number of events.
+            max_bytes: approximate maximum size, in bytes.
+            pace_s: minimum time since the last batch, in seconds, so that more events share a
+                transaction: an event alone in its transaction costs several times as much. After an
+                idle period, and while a caller waits, events are returned at once.
 
         Returns:
             None of them when the queue is closed, no call has a place, and nothing is left.
@@ -280,7 +279,7 @@ class AuditQueue:
             return list(self._in_hand)
 
     def settle(self, count: int) -> None:
-        """The first so many of what was taken are stored or given up: free their places."""
+        """Free the places of the first events taken; they are stored or given up."""
         with self._lock:
             settled, self._in_hand = self._in_hand[:count], self._in_hand[count:]
             self._settled += len(settled)
@@ -313,7 +312,7 @@ class AuditQueue:
     # --- under the lock ---------------------------------------------------------------------------
 
     def _is_urgent(self) -> bool:
-        """Whether somebody waits for what is queued, or it is enough for a batch or for memory."""
+        """Whether a caller waits, or there is enough for a batch or for memory."""
         return bool(
             self._closing
             or self._flushing

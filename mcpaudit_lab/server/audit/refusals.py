@@ -29,12 +29,14 @@ class RefusalBudget:
         self._filled = clock()
         self._since_last_row = 0
         self.left_out = 0
-        """How many failures have no row so far."""
+        """Number of failures without a row."""
 
     def take(self) -> int | None:
-        """Ask for a row. Gives how many failures were left out since the last one, or None: no row.
+        """Ask for a row.
 
-        After None the failure is counted as left out.
+        Returns:
+            The number of failures without a row since the last row; None if there is no row for
+            this one either, which then counts as left out.
         """
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._per_s)
@@ -60,7 +62,7 @@ class RefusalBudget:
 
 
 def clip_text(text: str, max_chars: int = 256) -> str:
-    """The text, cut where it is longer; a cut one ends in an ellipsis."""
+    """The text; a text that is too long is cut and ends in an ellipsis."""
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 

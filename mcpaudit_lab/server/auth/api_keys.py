@@ -16,15 +16,15 @@ ENVIRONMENT = "MCPAUDIT_API_KEYS"
 
 
 def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
-    """``NAME=KEY`` lines -> name to key. Blank lines and those that begin with ``#`` are skipped.
+    """Parse ``NAME=KEY`` lines into name to key. Skips blank lines and lines starting with ``#``.
 
     Args:
         lines: the text; spaces around name and key do not count.
-        source: where they come from, for messages.
+        source: the origin of the lines, for messages.
 
     Raises:
-        ValueError: a line is not of that form, or a name stands twice. The message tells the
-            number of the line and nothing of what is in it.
+        ValueError: a malformed line, or a repeated name. The message has the line number and
+            nothing of the line.
     """
     keys: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
@@ -41,7 +41,7 @@ def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
 
 
 class ApiKeys:
-    """Names and keys. It keeps hashes under a secret of its own, and shows names only.
+    """Names and keys. Stores hashes under a random secret, and shows names only.
 
     Args:
         keys: name to key.
@@ -66,7 +66,7 @@ class ApiKeys:
         file: Path | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> ApiKeys:
-        """All keys there are: given, in a file, and in the environment (:data:`ENVIRONMENT`).
+        """All configured keys: from arguments, a file, and the environment (:data:`ENVIRONMENT`).
 
         Raises:
             ValueError: a line is malformed, or one name comes with two keys.
@@ -84,7 +84,7 @@ class ApiKeys:
         return cls(found)
 
     def name_of(self, key: bytes) -> str | None:
-        """Whose key it is; None: nobody's. It takes as long for a wrong key as for a right one."""
+        """The name of a key's owner; None for an unknown key. Takes the same time either way."""
         asked = self._digest(key)
         found = None
         for name, digest in self._digests.items():
@@ -94,7 +94,7 @@ class ApiKeys:
         return found
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a key of this name."""
+        """Whether a key has this name."""
         return name in self._digests
 
     def __len__(self) -> int:
@@ -109,6 +109,6 @@ class ApiKeys:
         return f"ApiKeys({', '.join(map(repr, self._digests))})"
 
     def _digest(self, key: bytes) -> bytes:
-        # Keyed BLAKE2 and not HMAC: that one lets go of the interpreter for every key, and under
-        # load a request waits for milliseconds to have it back.
+        # Keyed BLAKE2 instead of HMAC: HMAC releases the interpreter lock for every key, and under
+        # load a request waits milliseconds to get it back.
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()

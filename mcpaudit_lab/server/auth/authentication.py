@@ -27,7 +27,7 @@ _MAX_REMEMBERED: Final = 4096
 
 
 class Denial(Enum):
-    """Why a request is nobody's."""
+    """Why a request is not authenticated."""
 
     MISSING = auto()
     """It has no credential, or one of a kind that is not taken."""
@@ -37,13 +37,13 @@ class Denial(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A caller that was let in.
+    """An authenticated caller.
 
     Attributes:
         identity: who it is.
         may_mint: whether it may mint and revoke keys.
         expires_at: until when; None: no end.
-        digest: of a minted key, which may be revoked meanwhile; ``b""`` otherwise.
+        digest: of a minted key, which may be revoked during the request; ``b""`` otherwise.
     """
 
     identity: Identity
@@ -190,7 +190,7 @@ class Authenticator:
         """Make a key and keep its hash. The key itself is in the answer, and nowhere else.
 
         Raises:
-            KeyNameTaken: there is a key of this name.
+            KeyNameTaken: a key of this name exists.
             RuntimeError: no keys are stored here.
         """
         store = self._existing_store()
@@ -210,7 +210,7 @@ class Authenticator:
         return minted, text
 
     async def list_minted(self) -> list[MintedKey]:
-        """All minted keys, the newest first, with their latest use as far as it is known here."""
+        """All minted keys, newest first, with their latest use as far as this process knows."""
         keys = await self._existing_store().list_keys()
         return [
             replace(key, last_used_at=max(used, key.last_used_at or used))
@@ -220,7 +220,7 @@ class Authenticator:
         ]
 
     async def revoke(self, name: str) -> bool:
-        """Forget a key and end what is open under it; False where there is none of this name."""
+        """Revoke a key and end everything open under it; False if there is no such key."""
         removed = await self._existing_store().remove(name)
         self._believed = {
             digest: entry for digest, entry in self._believed.items() if entry[0].name != name

@@ -67,7 +67,7 @@ class MintedKey:
         return self.expires_at is None or now < self.expires_at
 
     def to_wire(self) -> dict[str, Any]:
-        """The key as ``/api/v1/admin/keys`` shows it: without what is empty, without the hash."""
+        """The key for ``/api/v1/admin/keys``, without empty members and the hash."""
         wire: dict[str, Any] = {"id": self.id, "name": self.name}
         if self.description:
             wire["description"] = self.description
@@ -103,7 +103,7 @@ class KeyStore(Protocol):
         """Keep a key.
 
         Raises:
-            KeyNameTaken: there is one of this name.
+            KeyNameTaken: a key of this name exists.
         """
 
     async def list_keys(self) -> list[MintedKey]:
@@ -113,7 +113,7 @@ class KeyStore(Protocol):
         """The key with this hash, expired or not."""
 
     async def remove(self, name: str) -> bool:
-        """Forget a key; False where there is none of this name."""
+        """Revoke a key; False if there is no key of this name."""
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
         """Keep when keys, by their ids, were last used."""
@@ -129,7 +129,7 @@ class MemoryKeyStore:
         """Keep a key.
 
         Raises:
-            KeyNameTaken: there is one of this name.
+            KeyNameTaken: a key of this name exists.
         """
         if key.name in self._keys:
             raise KeyNameTaken(key.name)
@@ -184,7 +184,7 @@ class SqlKeyStore:
         """Keep a key.
 
         Raises:
-            KeyNameTaken: there is one of this name.
+            KeyNameTaken: a key of this name exists.
         """
         await anyio.to_thread.run_sync(self._add, key)
 
@@ -194,7 +194,7 @@ class SqlKeyStore:
             with self._engine.begin() as connection:
                 connection.execute(_KEYS.insert().values(**values))
         except IntegrityError:
-            # Not "from" it: its message holds the statement.
+            # Without "from": the original's message contains the statement.
             raise KeyNameTaken(key.name) from None
 
     async def list_keys(self) -> list[MintedKey]:
@@ -216,7 +216,7 @@ class SqlKeyStore:
         return None if row is None else _key(row)
 
     async def remove(self, name: str) -> bool:
-        """Forget a key; False where there is none of this name."""
+        """Revoke a key; False if there is no key of this name."""
         return await anyio.to_thread.run_sync(self._remove, name)
 
     def _remove(self, name: str) -> bool:

@@ -1,9 +1,9 @@
 """Bearer tokens of an OpenID Connect issuer: signature, issuer, audience and dates checked.
 
-Only asymmetric signatures are taken: a symmetric one could be made by whoever can check it (RFC
-8725 section 3.1). The issuer's keys are fetched when first needed and kept; a token that names an
-unknown key has them fetched again, but not more often than every half minute, so that invented
-names cost the issuer nothing.
+Only asymmetric signatures are accepted: everyone who can verify a symmetric one can also forge it
+(RFC 8725 section 3.1). The issuer's keys are fetched when first needed and cached. A token with an
+unknown key id triggers a new fetch, but at most every half minute, so that invented ids cost the
+issuer nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OidcConfig:
 
     Attributes:
         issuer: the issuer's URL, exactly as ``iss`` has it.
-        audience: what ``aud`` must hold.
+        audience: the required value in ``aud``.
         jwks_url: where the keys are; ``""`` to ask the issuer's discovery document.
         jwks_max_age_s: keys older than this are fetched again.
         leeway_s: by how many seconds clocks may differ.
@@ -69,7 +69,7 @@ async def fetch_json(url: str) -> Any:
     """Get a JSON document, 1 MiB at most, in ten seconds; redirects are not followed.
 
     Raises:
-        IssuerUnavailable: there is none.
+        IssuerUnavailable: no key was found.
     """
     import httpx2
 
@@ -115,7 +115,7 @@ class OidcVerifier:
         self._lock = anyio.Lock()
 
     async def verify(self, token: bytes) -> tuple[Identity, float] | None:
-        """Who holds the token and when it ends, in seconds since 1970; None: it is not valid.
+        """The holder of a token and its end, in seconds since 1970; None for an invalid token.
 
         Raises:
             IssuerUnavailable: the issuer's keys cannot be had now.
@@ -154,7 +154,7 @@ class OidcVerifier:
                 self._keys = await self._fetch_keys()
                 self._fetched = self._tried
         if key_id is None:
-            # A token may name no key where there is only one.
+            # A token may omit the key id if there is only one key.
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(key_id) if isinstance(key_id, str) else None
 

@@ -32,8 +32,8 @@ _BUCKETS = Table(
 class SqlTokenBuckets:
     """A :class:`~mcpaudit_lab.calls.ratelimit.RateLimiter` for all portals on one database.
 
-    All of them must be given the same budget. Their clocks should agree to well under a second:
-    the time is theirs, not the database's, so that it can be told in a test.
+    All instances must have the same budget. Their clocks should agree to well under a second: they
+    use their own time, not the database's, so that tests can set it.
 
     Args:
         engine: SQLite or PostgreSQL; the table ``mcpaudit_buckets`` is made there.

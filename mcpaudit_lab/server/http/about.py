@@ -80,7 +80,7 @@ def _tool(
         "group": groups.get(name, ""),
         "description": known.get(name) or tool.get("description") or "",
     }
-    # Beyond what was recorded: what a client needs to offer a form, and to plan a replay.
+    # Beyond the recorded response: what a client needs to show a form and to plan a replay.
     extra = ("title", "inputSchema", "outputSchema", "annotations")
     return shown | {key: tool[key] for key in extra if tool.get(key)}
 
@@ -107,7 +107,7 @@ async def show_instructions(portal: Portal, request: Request, _: Access) -> Resp
 
 
 async def show_server(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /portal/server``: version and settings; what is secret is masked."""
+    """``GET /portal/server``: version and settings; secrets are masked."""
     options, oidc = portal.options, portal.auth.oidc
     keys = [{"Name": name, "Key": _MASK} for name in portal.auth.keys.names]
     config = {

@@ -41,7 +41,7 @@ def answer_error(status: int, message: str, headers: Mapping[str, str] | None = 
 
 
 def answer_text(status: int, text: str) -> Response:
-    """An error as plain text, where one was recorded."""
+    """An error as plain text, for the routes where the recording has plain text."""
     return Response(
         f"{text}\n", status, {"x-content-type-options": "nosniff"}, media_type="text/plain"
     )
@@ -58,7 +58,7 @@ def answer_unauthorized() -> Response:
 
 
 def go_quote(text: str) -> str:
-    """The text in quotes, as Go's ``%q`` has it for what is printable."""
+    """The text in quotes, as Go's ``%q`` prints it, for printable text."""
     return dumps(text)
 
 

@@ -74,19 +74,19 @@ def portal_app(
 ) -> Starlette:
     """Make the portal of an MCP server: its events over HTTP, and the server itself at ``/mcp``.
 
-    The server is audited from now on, unless it is already. An ``AsyncLogger`` is not closed with
-    the application: whoever opened it closes it, after. To mount the portal in another application,
-    run its ``router.lifespan_context`` inside that one's lifespan.
+    The server is audited from now on, unless it already is. An ``AsyncLogger`` is not closed with
+    the application; its owner closes it afterwards. To mount the portal in another application, run
+    its ``router.lifespan_context`` inside that application's lifespan.
 
     Args:
-        server: the MCP server; MCP is also served at every path that is no route of the portal.
+        server: the MCP server; MCP is also served at every path that is not a route of the portal.
         logger: where the events go and come from. A store is wrapped in an ``AsyncLogger`` and
             closed when the application ends.
         keys: API keys; name to key, or collected ones.
         key_store: where minted keys are kept; None: none are minted.
-        oidc: whose bearer tokens are taken; None: nobody's.
+        oidc: the issuer of accepted bearer tokens; None accepts no tokens.
         limiter: of replays; None: five at once and one every 12 s for each caller, in this process.
-        policy: what is kept of a call, where the server is not audited yet; and its tool groups.
+        policy: what to store of a call, if the server is not audited yet; and its tool groups.
         options: settings; by default only requests for a loopback host are served.
         now: the time, with a zone.
 

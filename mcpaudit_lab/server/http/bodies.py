@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MendBodies", "mend_body"]
 
-# Every escape of a JSON string, so that "\\ud800" is seen for what it is: a backslash and text.
+# Match every escape of a JSON string, so that "\\ud800" is recognized as a backslash and text.
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
     r"|u([dD][c-fC-F])[0-9a-fA-F]{2}|.)",
@@ -62,7 +62,7 @@ class MendBodies:
     """ASGI middleware that does so to the bodies of POST requests.
 
     Args:
-        app: what is served.
+        app: the wrapped application.
         max_bytes: a larger body is passed on in pieces, as it comes, for ``app`` to refuse.
     """
 

@@ -1,8 +1,8 @@
 """The routes that call a tool from inside: Try-It, and the replay of an event.
 
-One call is exactly one event, and the event is stored before the answer goes out, so that a GET of
-its id right after finds it. The write has a deadline of its own; a client that hangs up does not
-stop it, and after the deadline the event is still in the queue.
+One call is exactly one event, and the event is stored before the response is sent, so that a GET of
+its id right after finds it. The write has its own deadline; a client that disconnects does not stop
+it, and after the deadline the event is still in the queue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RESULT_ORDER: Final = ("content", "structuredContent", "isError")
 
 
 async def try_tool(portal: Portal, request: Request, access: Access) -> Response:
-    """``POST /admin/tryit/{name}``: the result, with 200 also where it says ``isError``."""
+    """``POST /admin/tryit/{name}``: the result, with status 200 even if it has ``isError``."""
     caller = _caller(portal)
     body = await read_body(portal, request)
     try:
@@ -60,7 +60,7 @@ async def replay_event(portal: Portal, request: Request, access: Access) -> Resp
         raise Refused(400, "event id is not a valid uuid") from None
     identity = access.identity
     if not identity.subject or not identity.auth_type:
-        # The bucket of nobody would be everybody's, and so would be the row.
+        # Anonymous callers would share one bucket and one owner.
         return answer_unauthorized()
     original = await portal.logger.event(event_id)
     if original is None:
@@ -146,7 +146,7 @@ async def _call(
 
 
 def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result in the order of the recorded answers, ``isError`` only where it is true."""
+    """The result in the order of the recorded responses, ``isError`` only if it is true."""
     shown = {name: result[name] for name in _RESULT_ORDER if name in result}
     shown |= {name: value for name, value in result.items() if name not in shown}
     if shown.get("isError") is False:

@@ -1,4 +1,4 @@
-"""The end of a portal: what is open for long must be told, or it holds up the server.
+"""The shutdown of a portal: long-lived responses must be ended, or they block the server.
 
 A server such as uvicorn waits for open requests before it runs the application's own shutdown, and
 a live stream is an open request. So streams watch for the end themselves.
@@ -40,10 +40,10 @@ class Drain:
         await self._begun.wait()
 
     async def watch_signals(self) -> None:
-        """Begin when the uvicorn server that handles this process's SIGTERM is told to exit.
+        """Begin when the uvicorn server that handles this process's SIGTERM is asked to exit.
 
-        It is for portals that somebody else's uvicorn runs. There is no call for this, so the
-        server is found as the owner of the signal handler, and looked at four times a second.
+        For portals that run under another uvicorn. uvicorn offers no callback, so the server is
+        found as the owner of the signal handler, and polled four times a second.
         """
         while not self.is_draining:
             owner: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)

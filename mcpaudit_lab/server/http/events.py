@@ -74,7 +74,7 @@ async def list_events(portal: Portal, request: Request, _: Access) -> Response:
         "offset": wanted.offset,
         "total": await portal.logger.count(wanted),
     }
-    # Beyond what was recorded, and only where there is something to tell.
+    # Beyond the recorded response, and only if there is something to report.
     if unreadable := (await portal.logger.unreadable()).count:
         answer["unreadable"] = unreadable
     return answer_json(answer)
@@ -107,7 +107,7 @@ async def export_events(portal: Portal, request: Request, _: Access) -> Response
     headers = {
         "cache-control": "no-store",
         "content-disposition": 'attachment; filename="audit.jsonl"',
-        # Known before the first line, so that whoever reads a stream need not wait for its end.
+        # Known before the first line, so that a streaming reader need not wait for the end.
         "x-export-total": str(total),
         "x-export-truncated": "true" if total > cap else "false",
         "x-export-unreadable": str((await portal.logger.unreadable()).count),
@@ -148,7 +148,7 @@ async def show_timeseries(portal: Portal, request: Request, _: Access) -> Respon
 def _read_bucket(text: str) -> timedelta:
     """The bucket that a query asks for, as recorded; the answer says which one it is.
 
-    What is no duration longer than nothing is a minute. The shortest bucket is a second.
+    A duration that is not positive means one minute. The shortest bucket is one second.
     """
     width_ns = parse_duration_ns(text)
     if width_ns is None or width_ns <= 0:
@@ -160,7 +160,7 @@ async def show_breakdown(portal: Portal, request: Request, _: Access) -> Respons
     """``GET /audit/breakdown``."""
     wanted, own = read_filter(request, "by")
     by = own.get("by") or "tool"
-    # As the contract has it: there is nothing to count by anything else.
+    # As in the contract: other fields cannot be counted.
     shares = await portal.logger.breakdown(wanted, by) if by in _BREAKDOWNS else []
     return answer_json({"breakdown": [asdict(share) for share in shares], "by": by})
 

@@ -18,7 +18,7 @@ __all__ = ["LOOPBACK_HOSTS", "CorsHeaders", "HostCheck"]
 
 LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
-# Probes ask by address, and are told nothing.
+# Health probes use the address instead of the name, and get no data.
 _PROBES: Final = ("/healthz", "/readyz")
 
 _CORS: Final = {
@@ -49,7 +49,7 @@ class HostCheck:
     too, or one that CORS allows (403).
 
     Args:
-        app: what is served.
+        app: the wrapped application.
         hosts: names without ports; ``"*"`` for any.
         origins: that CORS allows; ``"*"`` for any.
         unchecked: paths that are answered under any name.
@@ -97,7 +97,7 @@ class CorsHeaders:
     Credentials are headers that a page must know, never cookies, so any origin may be allowed.
 
     Args:
-        app: what is served.
+        app: the wrapped application.
         origins: such as ``https://example.org``; ``"*"`` for any.
     """
 

@@ -96,7 +96,7 @@ async def list_keys(portal: Portal, request: Request, _: Access) -> Response:
 
 
 async def revoke_key(portal: Portal, request: Request, access: Access) -> Response:
-    """``DELETE /admin/keys/{name}``: 204; what is open under the key ends."""
+    """``DELETE /admin/keys/{name}``: 204; everything open under the key ends."""
     _check_rights(portal, access)
     name = request.path_params["name"]
     if not await portal.auth.revoke(name):
@@ -117,7 +117,7 @@ def _check_rights(portal: Portal, access: Access) -> None:
 
 
 def _time_error(text: str) -> str:
-    """Why a time is none, in the words of the reference server."""
+    """Why a time is invalid, in the reference server's words."""
     quoted = go_quote(text)
     rest = text
     for element, pattern in _ELEMENTS:

@@ -32,7 +32,7 @@ _LISTEN: Final = "subscriptions/listen"
 
 
 class McpEndpoint:
-    """ASGI application: ``/mcp``, and every path that is no other route's, as recorded.
+    """ASGI application: ``/mcp``, and every path that is no other route, as recorded.
 
     A wrong credential is let through as a failed authentication, so that the call it makes is
     recorded and refused; only a request without any is refused here, and leaves no row.
@@ -100,7 +100,7 @@ class McpEndpoint:
 
 
 def _user(access: Access | None) -> AuthenticatedUser:
-    """Whom the SDK binds a session to, so that nobody can use another's. It holds no key."""
+    """The user to whom the SDK binds a session, so that nobody else can use it. Has no key."""
     if access is None:
         return _keyed_user("failed authentication", "")
     identity = access.identity

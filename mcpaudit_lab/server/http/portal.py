@@ -50,10 +50,10 @@ class PortalOptions:
         cors_origins: origins of pages that may read answers; ``"*"``: any; none unless given.
         base_url: where the portal is reached from outside; ``""``: as each request says.
         anonymous_mcp: whether MCP is served without a credential. The portal's API never is.
-        export_max_rows: an export has at most so many lines.
+        export_max_rows: maximum number of lines in an export.
         keepalive_s: how often a quiet live stream says that it is alive.
         stream_buffer: how many events wait for one slow reader of the stream.
-        max_body_bytes: a request of the API may have so many bytes.
+        max_body_bytes: maximum size of an API request's body, in bytes.
         instructions: what the portal says of its server; None: what the MCP server says.
         tool_summaries: tool name to one line about it, in the order of the portal's list; tools
             that are not named here come after them, described as the MCP server does.
@@ -75,7 +75,7 @@ class Refused(Exception):  # noqa: N818 - reads as what happened
     """A request that a route does not answer as asked.
 
     Attributes:
-        response: what it answers instead.
+        response: the response to send instead.
     """
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -135,9 +135,9 @@ class Portal:
                 group.start_soon(wait, lambda: self.auth.until_invalid(access))
 
     def endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """The handler as a Starlette endpoint: with a valid key, and a header where it matters.
+        """Wrap a handler as a Starlette endpoint that checks the key and the required header.
 
-        Errors that are ours become answers; what nobody foresaw is a 500 that tells nothing.
+        Our errors become responses; an unexpected exception becomes a 500 without details.
         """
 
         async def answer(request: Request) -> Response:

@@ -1,8 +1,8 @@
 """The live stream: server-sent events, one frame for each event, after it was stored.
 
-Beyond the recorded frames every one has an ``id:``, the event's number in order of commit, so that
-``Last-Event-ID`` resumes where a reader stopped: nothing twice, nothing left out. Whoever reads too
-slowly is told what was missed, in a frame ``event: gap``, and from where to read it again.
+In addition to the recorded frames, each frame has an ``id:``, the event's number in order of
+commit, so that ``Last-Event-ID`` resumes exactly where a reader stopped. A reader that is too slow
+gets a frame ``event: gap`` with the number of missed events and where to resume.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a portal tells of many events at once, and how it is computed from events in Python.
+"""Aggregates over many events: their values, and how Python computes them from events.
 
 Stores that have SQL compute the same there (:mod:`mcpaudit_lab.server.stores.sql_aggregates`).
 """
@@ -29,7 +29,7 @@ __all__ = [
     "timeseries_of",
 ]
 
-# What a breakdown may be by, and the column it stands for. The first four are the contract's.
+# The fields of a breakdown, with their columns. The first four are the contract's.
 BREAKDOWN_COLUMNS: Final[Mapping[str, str]] = {
     "tool": "tool_name",
     "user": "user_subject",
@@ -71,7 +71,8 @@ class Share:
     """One line of a breakdown.
 
     Attributes:
-        key: the value; ``success`` and ``error`` by success, ``""`` where there is none.
+        key: the value; for ``success`` it is ``success`` or ``error``; ``""`` if the field is
+            empty.
         count: how many events.
         errors: how many of them failed.
     """
@@ -83,7 +84,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures over all events asked for; all zero where there are none.
+    """Statistics over the selected events; all zero if there are none.
 
     Attributes:
         total: how many.
@@ -119,7 +120,7 @@ def bucket_width_us(bucket: timedelta) -> int:
 
 
 def moment_of_us(microseconds: int) -> datetime:
-    """So many microseconds after 1970-01-01 UTC; what is before the year 1 is its start."""
+    """A number of microseconds after 1970-01-01 UTC as a time; before the year 1, its start."""
     return _EPOCH + max(microseconds, _FIRST_US) * _US
 
 
@@ -127,7 +128,7 @@ def breakdown_column(by: str) -> str:
     """The column of a breakdown.
 
     Raises:
-        FilterError: there is no such breakdown; the message names the choices.
+        FilterError: an unknown breakdown; the message names the choices.
     """
     if by not in BREAKDOWN_COLUMNS:
         raise FilterError(f"by is one of {', '.join(BREAKDOWN_COLUMNS)}")
@@ -158,7 +159,7 @@ def breakdown_of(events: Iterable[Event], by: str, limit: int | None) -> list[Sh
     """Count events by a field, the most frequent first, ties by key.
 
     Raises:
-        FilterError: there is no such breakdown.
+        FilterError: an unknown breakdown.
     """
     column = breakdown_column(by)
     counts: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Connections to the database of a store, and what its errors mean.
 
-SQLite is opened in WAL mode, so that readers and the writer do not wait for each other, and with
-``synchronous=FULL``: a commit is on the disk when it is done, so that a power cut costs what was
-still in the queue and nothing that was stored. The price is one ``fsync`` for each batch.
+SQLite is opened in WAL mode, so that readers and the writer do not block each other, and with
+``synchronous=FULL``: a commit is on disk when it returns, so that a power failure loses only what
+was still queued. The price is one ``fsync`` per batch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _CHECKPOINT_PAGES: Final = 4000
 _PAGE_BYTES: Final = 8192
 _CACHE_KB: Final = 16_384
 
-# A connection that is lost is noticed within seconds, so that events wait in the queue and not in a
-# write that never ends; and a portal that vanished in a transaction does not hold up the others.
+# Detect a lost connection within seconds, so that events wait in the queue and not in a write that
+# never ends, and a portal that vanished in a transaction does not block the others.
 _POSTGRESQL_CONNECT: Final = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -61,8 +61,8 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0) -> Engine:
         busy_timeout_s: how long a statement waits for another writer of the same SQLite file.
 
     Raises:
-        ValueError: it is no URL, another kind of database, or SQLite in memory, which every
-            connection would have one of its own of.
+        ValueError: an invalid URL, another kind of database, or SQLite in memory, which every
+            connection would have separately.
         MissingExtra: psycopg is not installed.
     """
     try:
@@ -116,10 +116,10 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
 
 
 def is_about_rows(error: Exception) -> bool:
-    """Whether a failed write blames what was written, so that it would fail again.
+    """Whether a failed write is due to its data, so that it would fail again.
 
-    Everything else counts as the database being away: a disk that is full, a lock, a connection
-    that is lost, a table that somebody renamed. Then the events wait.
+    All other errors count as the database being unavailable: a full disk, a lock, a lost
+    connection, a renamed table. Then the events wait.
     """
     if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
         error = error.orig
@@ -145,7 +145,7 @@ def is_integrity_error(error: Exception) -> bool:
 def translated() -> Iterator[None]:
     """Raise StoreUnavailable for errors of the database that are not about rows.
 
-    The original is not chained: its text may hold what was written.
+    The original is not chained: its text may contain the data that was written.
     """
     try:
         yield

@@ -55,9 +55,9 @@ class _Place:
 
 
 class MemoryLogger:
-    """A store in memory, and an :class:`~mcpaudit_lab.server.stores.store.AuditLogger` by itself.
+    """A store in memory that is also an :class:`~mcpaudit_lab.server.stores.store.AuditLogger`.
 
-    It keeps the events themselves: what is changed in one afterwards is changed here.
+    It keeps the event objects: changing one later changes it here.
 
     Args:
         max_events: how many it takes; after that a call is refused.
@@ -88,7 +88,7 @@ class MemoryLogger:
         """A place at once, or a refusal. ``size_hint`` is not looked at.
 
         Raises:
-            AuditUnavailable: it is full, counting what is reserved.
+            AuditUnavailable: it is full, including reserved places.
         """
         del size_hint
         with self._lock:
@@ -97,7 +97,7 @@ class MemoryLogger:
         return _Place(self._settle)
 
     async def flush(self) -> None:
-        """Everything is stored at once; there is nothing to wait for."""
+        """Everything is stored immediately; there is nothing to wait for."""
 
     def _settle(self, event: Event | None) -> None:
         with self._lock:
@@ -166,7 +166,7 @@ class MemoryLogger:
         """One event with its payload, or None.
 
         Raises:
-            RecordError: it is no UUID.
+            RecordError: the id is not a UUID.
         """
         return self._find(parse_id(event_id))
 
@@ -193,7 +193,7 @@ class MemoryLogger:
         return found
 
     def latest(self) -> int:
-        """The number of the last event; 0 where there was none."""
+        """The number of the last event; 0 if there is none."""
         return len(self._events)
 
     def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
@@ -205,7 +205,7 @@ class MemoryLogger:
         return breakdown_of(matching(self.events, wanted), by, limit)
 
     def stats(self, wanted: EventFilter) -> Stats:
-        """Figures over what is wanted."""
+        """Statistics over the selected events."""
         return stats_of(matching(self.events, wanted))
 
     def subscribe(

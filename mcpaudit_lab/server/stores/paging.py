@@ -55,7 +55,7 @@ def _escaped(line: bytes) -> bytes:
 def sqlite_line(*, payloads: bool) -> str:
     """SQL: the line, of ``audit_events e`` and, with payloads, an outer join of ``payload``.
 
-    It is a blob, so that nobody has to decode and encode it again.
+    A blob, to avoid decoding and encoding it again.
     """
     line = _open_object("e", EVENT_FIELDS)
     if payloads:
@@ -68,8 +68,8 @@ def sqlite_line(*, payloads: bool) -> str:
 def _open_object(alias: str, fields: Sequence[Field]) -> str:
     """SQL: the JSON object of a row, without its last brace.
 
-    Every member brings a comma. printf() joins them in one go, where ``||`` would copy the text
-    again and again; it stops at a NUL, of which JSON has none.
+    Every member starts with a comma. printf() joins them in one step, where ``||`` would copy the
+    text repeatedly; it stops at NUL, which JSON does not contain.
     """
     members = ", ".join(_member(alias, field) for field in fields)
     exact = f"{alias}.{EXACT}"
@@ -155,7 +155,7 @@ class RunningQuery:
                 with self._lock:
                     self._raw = None
                 if self._cancelled.is_set():
-                    # The signal may come late, and would hit whoever has the connection next.
+                    # A late signal would hit the next user of the connection.
                     connection.invalidate()
 
     def cancel(self) -> None:

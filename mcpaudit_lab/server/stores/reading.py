@@ -109,7 +109,7 @@ class RowReader:
         for field in fields:
             item = table.c[field.column]
             if field.kind == "json" and not self._sqlite:
-                # What stands in exact is not asked for: a number may have a thousand digits here.
+                # The column exact is not searched: a number there may have a thousand digits.
                 item = case((exact.is_(None), cast(item, Text)))
             elif field.kind == "time" and not self._sqlite:
                 item = type_coerce(item, TIMESTAMP(timezone=True))
@@ -178,7 +178,7 @@ class RowReader:
         return None if row is None else self._decoder(payloads=True)(row)
 
     def by_ids(self, ids: Sequence[str]) -> dict[str, Event | None]:
-        """The events that there are, by id; None for one that cannot be read."""
+        """The existing events, by id; None for one that cannot be read."""
         return self.robustly(lambda: self._by_ids(ids))
 
     def _by_ids(self, ids: Sequence[str]) -> dict[str, Event | None]:
@@ -225,7 +225,7 @@ class RowReader:
         if canonical and not row[1] and b"\n" not in line and (line.isascii() or is_utf8(line)):
             return line
         if not (line.isascii() or is_utf8(line)):
-            # Which text of which row it is, the scan finds out.
+            # The scan finds out which text belongs to which row.
             self._check.scan_texts()
             return None
         statement = self._from(select(*self._event_columns(payloads)), payloads)
@@ -252,7 +252,7 @@ class RowReader:
     def _next(
         self, number: int, size: int, wanted: EventFilter, payloads: bool
     ) -> tuple[list[Stored], int | None]:
-        """A page behind a number, and up to where it reaches; None: that was the last."""
+        """A page after a number, and the number it reaches; None: it was the last page."""
         compiled, joined = self._check.compile(wanted)
         with_payload = payloads or (compiled.residual and needs_payload(wanted))
         number_column = self._e.c[COMMIT_NUMBER]
@@ -362,7 +362,7 @@ class RowReader:
         return statement.select_from(self._e.outerjoin(self._p, same))
 
     def _decoder(self, payloads: bool) -> Callable[[Sequence[Any]], Event | None]:
-        """Reads rows; one that is no event is noted, and gives None or the event by itself."""
+        """Reads rows; notes a row that is not an event, and returns None or the event alone."""
         end = len(self._summary)
         whole = end + (len(self._payload) if payloads else 0)
         read = self._rows.read

@@ -5,9 +5,9 @@
 - ``commit_number`` in ``audit_events``: 1, 2, 3 … in order of commit. Null in rows that others
   insert, until the next reader numbers them.
 - partial indexes over the rows that may be unreadable (:mod:`mcpaudit_lab.tables.suspects`).
-- ``audit_commits``: one row with the last number given out. Whoever gives out numbers changes that
-  row first and holds its lock until the commit; so numbers become visible in their order, without
-  gaps, whoever writes, and an aborted transaction gives its numbers back.
+- ``audit_commits``: one row with the last number assigned. A writer updates that row first and
+  holds its lock until the commit, so numbers become visible in order and without gaps for any
+  number of writers, and an aborted transaction returns its numbers.
 
 A sequence would not do: it numbers in order of asking, and a reader that has seen 8 would never ask
 for the 7 that is committed after it.
@@ -70,7 +70,7 @@ class StoreTables:
         exact: whether both have the column ``exact``.
         numbered: whether events have numbers in order of commit.
         small_columns: integer columns of 32 bits.
-        columns: table to the columns that a row is read from, ``exact`` last where there is one.
+        columns: table to the columns needed to read a row, with ``exact`` last if it exists.
         suspects: table to how its doubtful rows are found.
         suspects_indexed: whether indexes find them.
     """
@@ -86,12 +86,13 @@ class StoreTables:
 
 
 def bring_up_to_date(engine: Engine) -> StoreTables:
-    """Make the tables, or add to them what is missing. Rows are kept; others may do it meanwhile.
+    """Create the tables, or add what is missing. Rows are kept; others may do it concurrently.
 
     Tables of another owner that we may not change are used as they are.
 
     Raises:
-        StoreUnavailable: the database is away, or there are no tables and we may not make them.
+        StoreUnavailable: the database is unavailable, or the tables are missing and may not be
+            created.
     """
     metadata = MetaData()
     events, payloads = _define(metadata)
@@ -207,13 +208,13 @@ def _found(connection: Connection, events: Table, payloads: Table) -> StoreTable
 
 
 def _index_suspects(connection: Connection, found: StoreTables) -> bool:
-    """Make the indexes over doubtful rows; gives whether they are there."""
+    """Create the indexes over suspect rows; returns whether they exist."""
     if not all(item.indexable for item in found.suspects.values()):
         return False
     for table, item in found.suspects.items():
         name, key = f"{table}_suspects_idx", "id" if table == "audit_events" else "event_id"
         known = {index["name"] for index in inspect(connection).get_indexes(table)}
-        # Looked up first: only the owner may ask to make one that is there.
+        # Look them up first: only the owner may create, even if they exist.
         if name not in known:
             connection.exec_driver_sql(f"create index {name} on {table} ({key}) where {item.where}")
     return True

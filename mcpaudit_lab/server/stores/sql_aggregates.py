@@ -1,7 +1,6 @@
 """Time series, breakdowns and figures in SQL, for SQLite and PostgreSQL.
 
-They speak of the columns: a text that its column cannot hold is counted as it stands there, with
-U+FFFD in it.
+They use the columns: a text that its column cannot hold is counted as stored, with U+FFFD in it.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def breakdown_sql(
     """What a condition selects, counted by a field.
 
     Raises:
-        FilterError: there is no breakdown by that.
+        FilterError: an unknown breakdown.
     """
     column = breakdown_column(by)
     key = f"coalesce(e.{column}, '')"

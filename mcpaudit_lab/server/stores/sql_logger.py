@@ -48,18 +48,19 @@ __all__ = ["SqlLogger"]
 class SqlLogger:
     """An :class:`~mcpaudit_lab.server.stores.store.EventStore` on SQLite or PostgreSQL.
 
-    The tables are made or brought up to date at the start; those that the reference server made are
-    accepted, and rows that it inserts are seen and numbered. Every event is read back equal to what
-    was logged. Any thread may use it, any number of processes one database.
+    The tables are created or upgraded at the start. Tables of the reference server are accepted,
+    and rows that it inserts are found and numbered. Every event is read back equal to what was
+    logged. Any thread may use it, and any number of processes may share one database.
 
     Args:
         url: as SQLAlchemy takes it: ``sqlite:///audit.db``, ``postgresql+psycopg://user@host/db``.
         busy_timeout_s: how long to wait for another process that writes the same SQLite file.
-        poll_s: how often, in seconds, to look for events of other processes while somebody listens.
+        poll_s: interval in seconds at which events of other processes are looked up while there are
+            subscribers.
         now: the time, with a zone, for ``captured_at``.
 
     Raises:
-        ValueError: the URL is none, or of another kind of database.
+        ValueError: an invalid URL, or another kind of database.
         MissingExtra: psycopg is not installed.
         StoreUnavailable: the database is away, or has no tables and we may make none.
     """
@@ -125,7 +126,7 @@ class SqlLogger:
             if not is_integrity_error(error):
                 raise
             with translated():
-                # Also where somebody inserted a row with the number that was next.
+                # Also if another program inserted a row with the next number.
                 self._writer.number_others()
                 self._insert_missing(rows)
         if not self.tables.numbered:
@@ -138,7 +139,7 @@ class SqlLogger:
         return self._rows.write(item if isinstance(item, Event) else item.event)
 
     def _insert_missing(self, rows: Sequence[PortalRow]) -> None:
-        """Store those that are not there: the answer to an earlier try may have been lost."""
+        """Store the missing ones: the response to an earlier attempt may have been lost."""
         ids = [row.id for row in rows]
         there = self._reader.by_ids(ids)
         missing: dict[str, PortalRow] = {}
@@ -174,13 +175,13 @@ class SqlLogger:
         """One event with its payload, or None.
 
         Raises:
-            RecordError: it is no UUID.
-            UnreadableRow: there is a row of this id, and it or its payload cannot be read.
+            RecordError: the id is not a UUID.
+            UnreadableRow: the row exists, and it or its payload cannot be read.
         """
         try:
             return self._reader.event(parse_id(event_id))
         except RecordError:
-            # A damaged id is no UUID, and yet it is the row's.
+            # A damaged id is not a UUID, but it is the id of its row.
             if (row := self._check.explain(event_id)) is not None:
                 raise row from None
             raise
@@ -203,7 +204,7 @@ class SqlLogger:
         """The next events that are wanted, in order of commit.
 
         Raises:
-            StoreUnavailable: the database is away, or its tables are somebody else's and have no
+            StoreUnavailable: the database is unavailable, or its tables are foreign and have no
                 numbers.
         """
         if not self.tables.numbered:
@@ -214,7 +215,7 @@ class SqlLogger:
         return self._reader.after(number, limit, wanted, payloads=payloads)
 
     def latest(self) -> int:
-        """The number of the last event; 0 where there was none."""
+        """The number of the last event; 0 if there is none."""
         if not self.tables.numbered:
             return self._uncounted
         self._recovery.run()
@@ -244,7 +245,7 @@ class SqlLogger:
         """What is wanted, counted by a field, the most frequent first, ties by key.
 
         Raises:
-            FilterError: there is no breakdown by that; the message names the choices.
+            FilterError: an unknown breakdown; the message names the choices.
         """
 
         def ask() -> list[Share]:
@@ -257,7 +258,7 @@ class SqlLogger:
         return self._reader.robustly(ask)
 
     def stats(self, wanted: EventFilter) -> Stats:
-        """Figures over what is wanted."""
+        """Statistics over the selected events."""
 
         def ask() -> Stats:
             compiled = self._reader.compile(wanted)

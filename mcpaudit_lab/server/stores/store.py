@@ -40,8 +40,8 @@ class Reservation(Protocol):
     def commit(self, event: Event) -> None:
         """Hand over the event with its payload. Takes effect once; never waits, never raises.
 
-        It is called from the event loop, also inside a cancelled scope. An event may be larger
-        than what was reserved (the portal's own calls have no limit): it is taken all the same.
+        It is called from the event loop, even inside a cancelled scope. An event may be larger than
+        its reservation (the portal's own calls have no limit): it is accepted anyway.
         """
 
     def release(self) -> None:
@@ -49,7 +49,7 @@ class Reservation(Protocol):
 
 
 class AuditLogger(Protocol):
-    """A store for events, as far as whoever writes them is concerned."""
+    """The part of a store that writers of events need."""
 
     async def reserve(self, size_hint: int) -> Reservation:
         """Wait for a place for one more event.
@@ -58,7 +58,7 @@ class AuditLogger(Protocol):
             size_hint: about how many bytes the event with its payload will have.
 
         Raises:
-            AuditUnavailable: there is none, or none in time. The call must not run.
+            AuditUnavailable: no place is free, or none became free in time. The call must not run.
         """
 
     async def flush(self) -> None:
@@ -74,7 +74,7 @@ class Unreadable:
 
     Attributes:
         count: how many, of both tables.
-        ids: the ids of their events as they stand there, in order; the first hundred.
+        ids: the ids of their events as stored, in order; the first hundred.
     """
 
     count: int = 0
@@ -90,7 +90,7 @@ class Pages(Iterator[PageT], Generic[PageT]):
     Args:
         source: the matching items, some at a time.
         join: makes a page of items.
-        limit: at most so many items.
+        limit: maximum number of items.
         cancel: stops the query that is running, from another thread.
 
     Attributes:
@@ -160,7 +160,7 @@ class EventStore(Protocol):
     def log(self, events: Sequence[Event | Prepared]) -> None:
         """Store events with their payloads, all or none. Whoever subscribed hears of them after.
 
-        One that is there already, equal, is stored already: a batch may be tried again.
+        An equal event that exists counts as stored: a batch may be retried.
 
         Raises:
             StoreUnavailable: the database is away; nothing is stored, or all without our knowing.
@@ -181,8 +181,8 @@ class EventStore(Protocol):
             event_id: in any spelling of a UUID.
 
         Raises:
-            RecordError: it is no UUID.
-            UnreadableRow: there is a row, and it or its payload cannot be read.
+            RecordError: the id is not a UUID.
+            UnreadableRow: the row exists, and it or its payload cannot be read.
         """
 
     def unreadable(self) -> Unreadable:
@@ -204,13 +204,13 @@ class EventStore(Protocol):
 
         Args:
             number: that of the last event seen; 0 for all.
-            limit: at most so many.
+            limit: maximum number of events.
             wanted: which; its ``limit`` and ``offset`` play no part.
             payloads: with their payloads.
         """
 
     def latest(self) -> int:
-        """The number of the last event; 0 where there was none."""
+        """The number of the last event; 0 if there is none."""
 
     def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
         """What is wanted, counted by time; buckets without events are left out.
@@ -223,11 +223,11 @@ class EventStore(Protocol):
         """What is wanted, counted by a field, the most frequent first, ties by key.
 
         Raises:
-            FilterError: there is no breakdown by that; the message names the choices.
+            FilterError: an unknown breakdown; the message names the choices.
         """
 
     def stats(self, wanted: EventFilter) -> Stats:
-        """Figures over what is wanted."""
+        """Statistics over the selected events."""
 
     def subscribe(
         self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64

@@ -1,9 +1,8 @@
-"""Hearing of events as they are stored, in order of commit, nothing twice and no gap unseen.
+"""Subscriptions to stored events, in order of commit, without duplicates or unnoticed gaps.
 
-A store publishes what it has committed. Where the numbers follow on what was published last, the
-events are handed out as they are; where they do not (another process wrote in between), they are
-read from the store. While somebody listens, the store is also asked from time to time for what
-others have written.
+A store publishes what it has committed. If the numbers continue those published last, the events
+are passed on directly; if not (another process wrote in between), they are read from the store.
+While there are subscribers, the store is also polled for events of other processes.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ class Subscription:
             await self._wait()
 
     async def _read_on(self, behind: int) -> None:
-        """Read what is behind; at the end of it become live, and read what came meanwhile."""
+        """Read the backlog; at its end go live, and read what arrived in between."""
         rows, reached = await asyncio.to_thread(self._hub.read, behind, self._wanted)
         if self._live_after is not None:
             # What is later than that arrives in the buffer.
@@ -170,7 +169,7 @@ class Subscriptions:
 
     Args:
         store: what to read from.
-        poll_s: how often to look for what other processes wrote, in seconds; None: there are none.
+        poll_s: interval in seconds at which events of other processes are looked up; None: never.
         clock: monotonic seconds.
     """
 
@@ -210,9 +209,9 @@ class Subscriptions:
             self._leave(subscription)
 
     def join(self, subscription: Subscription) -> int:
-        """From now on a subscription is offered events; gives the number of the last one before.
+        """Offer events to a subscription from now on; returns the number of the last one before.
 
-        A subscription that was closed meanwhile does not join.
+        A subscription that has been closed does not join.
         """
         with self._mutex:
             if not self._open:
@@ -232,7 +231,7 @@ class Subscriptions:
             subscription.wake()
 
     def read(self, number: int, wanted: EventFilter | None) -> tuple[list[Stored], int]:
-        """A page of what comes after a number, and up to where that page reaches."""
+        """A page of events after a number, and the number that the page reaches."""
         reached = self._store.latest()
         rows = self._store.after(number, _PAGE_ROWS, wanted)
         if len(rows) == _PAGE_ROWS:

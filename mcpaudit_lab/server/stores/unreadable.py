@@ -1,8 +1,9 @@
 """Which rows of a store's tables cannot be read, and why.
 
-Every question is asked of the other rows. So the suspects are looked at before each question
-(:mod:`mcpaudit_lab.tables.suspects`). What only reading shows, such as bytes that are not UTF-8, is
-noted when it is read, and looked at again from then on. A row that somebody mends is read again.
+Every query excludes unreadable rows, so suspects are checked before each query
+(:mod:`mcpaudit_lab.tables.suspects`). Faults that only reading reveals, such as invalid UTF-8, are
+noted when a row is read, and the row is checked again from then on. A repaired row is readable
+again.
 
 SQLite compares times as text. A time that is spelled otherwise is therefore written into its column
 as a store spells it, as if the store had written the row: the moment is the same.
@@ -46,7 +47,7 @@ _EVENTS, _PAYLOADS = "audit_events", "audit_payloads"
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read: its id as it stands in the table, and why."""
+    """A row that cannot be read: its id as stored, and why."""
 
     id: str
     reason: str
@@ -59,7 +60,7 @@ class BadRows:
     Attributes:
         events: of ``audit_events``.
         payloads: of ``audit_payloads``.
-        spelled: id as it is asked for to id as it stands in the table, where the two differ.
+        spelled: requested id to stored id, where the two differ.
     """
 
     events: Mapping[Any, BadRow] = field(default_factory=dict)
@@ -68,7 +69,7 @@ class BadRows:
 
     @property
     def counted(self) -> Unreadable:
-        """The same for those who ask how many there are."""
+        """The same, for callers that only need the number."""
         rows = (*self.events.values(), *self.payloads.values())
         ids = sorted({row.id for row in rows})
         return Unreadable(len(rows), tuple(ids[:_SHOWN_IDS]))
@@ -163,7 +164,7 @@ class RowCheck:
             return self._last
 
     def note(self, event_id: str, reason: str, *, payload: bool) -> None:
-        """Note a row that was read and is none, by the id in its table."""
+        """Note a row that turned out to be unreadable, by its stored id."""
         table = _PAYLOADS if payload else _EVENTS
         key: Any = event_id
         if self._sqlite:
@@ -190,7 +191,7 @@ class RowCheck:
         return self._clock() < known
 
     def scan_texts(self) -> bool:
-        """Look for texts that are not UTF-8, in SQLite; gives whether there are new ones."""
+        """Look for text that is not UTF-8, in SQLite; returns whether there is new."""
         before = self.version
         if self._sqlite:
             for table in (_EVENTS, _PAYLOADS):
@@ -205,10 +206,10 @@ class RowCheck:
         return self.version != before
 
     def explain(self, event_id: str) -> UnreadableRow | None:
-        """Why an event has no detail: it, or its payload, cannot be read. None where it can.
+        """Why an event or its payload cannot be read. None if both can.
 
         Args:
-            event_id: the id as it stands in the table, or as a UUID.
+            event_id: the id as stored, or as a UUID.
         """
         bad = self.current()
         event_id = bad.spelled.get(event_id, event_id)
@@ -226,7 +227,7 @@ class RowCheck:
     # --- how --------------------------------------------------------------------------------------
 
     def _look(self) -> tuple[BadRows, int]:
-        """Look at all rows in doubt; gives which are bad, and how many were looked at."""
+        """Check all suspect rows; returns the bad ones, and how many were checked."""
         with self._raw() as connection:
             doubts = {table: self._doubtful(connection, table) for table in (_EVENTS, _PAYLOADS)}
             bad = {table: self._bad_of(table, doubtful) for table, doubtful in doubts.items()}
@@ -298,7 +299,7 @@ class RowCheck:
 
     def _read(self, event: Sequence[Any] | None, payload: Sequence[Any] | None = None) -> Event:
         if event is None:
-            # The payload is looked at by itself.
+            # The payload is checked separately.
             event = [_SOME_ID, "2000-01-01T00:00:00Z", *[None] * (len(EVENT_FIELDS) - 2)]
         exact = self._tables.exact
         columns = len(EVENT_FIELDS) + int(exact)
@@ -317,7 +318,7 @@ class RowCheck:
         return stands if isinstance(stands, str) else f"row {key}"
 
     def _respell(self, key: Any, values: Sequence[Any], event: Event) -> bool:
-        """Write a time as a store spells it; what the column cannot hold stands in ``exact``."""
+        """Write a time as a store spells it; ``exact`` has what the column cannot hold."""
         stands = event.wire["timestamp"]
         exact = values[len(EVENT_FIELDS)] if self._tables.exact else None
         if self._tables.exact and exact is None and len(stands) > _MICROSECONDS_CHARS:

@@ -24,8 +24,8 @@ _PLACES: Final = {field.name: place for place, field in enumerate(PAYLOAD_FIELDS
 _NUMBERED_AT_ONCE: Final = 10_000
 
 _TAKE = text("update audit_commits set last = last + :count returning last")
-# Also rows that others inserted with a number: one that is not given out yet would be given out
-# again, and hide what comes before it from whoever resumes a stream.
+# Including rows that others inserted with a number: a number not yet assigned would be assigned
+# again, and would hide earlier events from a resumed stream.
 _TO_NUMBER = "commit_number > (select last from audit_commits) or commit_number < 1"
 _UNNUMBERED = (
     "select 1 where exists (select 1 from audit_events where commit_number is null and {key} is"
@@ -33,7 +33,7 @@ _UNNUMBERED = (
     " audit_commits)) or exists (select 1 from audit_events where commit_number < 1)"
 )
 _FORGET = text(f"update audit_events set commit_number = null where {_TO_NUMBER}")  # noqa: S608 - a text of our own
-# Not "with … update …", of which the driver for SQLite does not know how many rows it changed.
+# Not "with … update …", for which the SQLite driver does not report the number of changed rows.
 _NUMBER = (
     "update audit_events set commit_number = (select last from audit_commits) + fresh.place from ("
     " select place_of, row_number() over (order by ts, id) as place from ("
@@ -68,7 +68,7 @@ class RowWriter:
         number = [COMMIT_NUMBER] if tables.numbered else []
         self._event_columns = [*EVENT_COLUMNS, *ours, *number]
         self._payload_columns = [*PAYLOAD_COLUMNS, *ours]
-        # SQLite takes rows without an id, or with one that is no text.
+        # SQLite accepts rows without an id, or with an id that is not text.
         key = "rowid" if engine.dialect.name == "sqlite" else "id"
         self._unnumbered = text(_UNNUMBERED.format(key=key))
         self._number = text(_NUMBER.format(key=key))
@@ -81,8 +81,8 @@ class RowWriter:
             captured: for ``captured_at``.
 
         Returns:
-            The number of the first; the others follow without a gap. None where tables of somebody
-            else have no numbers.
+            The first number; the others follow without a gap. None if the tables are foreign and
+            have no numbers.
         """
         if not self._tables.exact:
             for row in rows:
@@ -98,14 +98,14 @@ class RowWriter:
         return first
 
     def number_others(self) -> int:
-        """Number the rows that others inserted and committed; gives how many there were."""
+        """Number the rows that others inserted and committed; returns how many."""
         count = 0
         while self._tables.numbered:
             with self._engine.connect() as connection:
                 if connection.execute(self._unnumbered).first() is None:
                     break
             with self._writing() as connection:
-                # The lock comes first: what is numbered has to be committed before the next number.
+                # Take the lock first: numbered rows must be committed before the next number.
                 self._take_numbers(connection, 0)
                 connection.execute(_FORGET)
                 numbered = connection.execute(self._number, {"count": _NUMBERED_AT_ONCE}).rowcount

@@ -34,7 +34,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 
 
 class ToolFailure(Exception):  # noqa: N818 - reads as what happened
-    """A tool failed as it was asked to, or cannot do what it was asked. The text is the answer."""
+    """A tool failed as requested, or cannot do what was requested. The text is the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class DemoTool:
         name: its name.
         group: what it helps to test: ``identity``, ``data``, ``failure`` or ``streaming``.
         summary: one line for the portal's list of tools.
-        description: what MCP clients are told.
+        description: the text for MCP clients.
         input_schema: JSON Schema of the arguments.
         run: answers a call whose arguments fit the schema; may raise :class:`ToolFailure`.
-        output_schema: JSON Schema of the structured answer; None where there is none.
+        output_schema: JSON Schema of the structured response; None without one.
         annotations: MCP's hints, by their JSON names.
     """
 

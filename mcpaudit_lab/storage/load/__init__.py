@@ -1,4 +1,4 @@
-"""Filling a lab: inputs, blocks of lines, staging, merging; the ledger; writing out.
+"""Backfill a lab: inputs, blocks of lines, staging, merging; the ledger; writing out.
 
 Input: files of any known format, a portal's database, or events. Output: rows of a lab, each with
 its place in the ledger, rejects for the rest, and a report whose counts add up.

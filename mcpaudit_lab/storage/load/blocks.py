@@ -44,7 +44,7 @@ def looks_like_document(head: bytes) -> bool:
 
 
 def skip_http_head(data: bytes) -> int:
-    """How long the status line and headers of a saved answer are; 0 where there are none."""
+    """The length of a saved response's status line and headers; 0 without them."""
     if not data.startswith(HTTP_HEAD):
         return 0
     end = re.search(rb"\r?\n\r?\n", data)
@@ -52,7 +52,7 @@ def skip_http_head(data: bytes) -> int:
 
 
 def cut_document(data: bytes, start: int) -> Block | None:
-    """The events of a document as a block of lines; None where ``data`` is no such document.
+    """The events of a document as a block of lines; None if ``data`` is not such a document.
 
     Args:
         data: the whole input, unpacked.
@@ -83,7 +83,7 @@ def cut_document(data: bytes, start: int) -> Block | None:
 
 
 def _spans(text: str) -> list[tuple[int, int]] | None:
-    """Where each event stands in a page, a list or alone; None for another document."""
+    """The position of each event in a page, a list or alone; None for another document."""
     pos = skip_space(text, 0)
     walk = _elements if text[pos : pos + 1] == "[" else _members
     spans, end = walk(text, pos)
@@ -145,8 +145,8 @@ class Block:
         starts: where each line starts in ``data``, with one more entry for the end.
         first_line: number of the first line, from 1.
         base: offset of ``data`` in the unpacked input.
-        torn: whether the last line had no LF of its own, so that it may have been cut off.
-        places: offset and size of each line in the input, where they are not those in ``data``.
+        torn: whether the last line had no LF, so that it may have been cut off.
+        places: offset and size of each line in the input, if they differ from those in ``data``.
     """
 
     data: bytearray | bytes
@@ -202,7 +202,7 @@ def read_blocks(
         source: the input.
         head: bytes already read from it.
         base: where ``head`` starts in the unpacked input.
-        block_bytes: about how much a block holds; a longer line makes a longer block.
+        block_bytes: approximate size of a block; a longer line makes a longer block.
 
     Raises:
         SourceError: a line is longer than 1 GiB.
@@ -218,7 +218,7 @@ def read_blocks(
 def _cut_blocks(source: OpenInput, rest: bytes, base: int, block_bytes: int) -> Iterator[Block]:
     line, size = 1, _FIRST_BYTES
     while True:
-        # No larger than what is left, where that is known: clearing memory takes time too.
+        # No larger than the remaining input, if that is known: clearing memory takes time too.
         left = source.bytes_left()
         size = min(size * 2, block_bytes) if left is None else min(left + 1, block_bytes)
         data = bytearray(len(rest) + size)

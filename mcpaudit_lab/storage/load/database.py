@@ -44,11 +44,12 @@ _BATCH_ROWS = 1000
 class DatabaseSource:
     """The rows that some filters select from a portal's database.
 
-    A row that cannot be read comes whatever the filters say: nobody knows whether they mean it.
+    Unreadable rows are included whatever the filters are, because filters cannot be applied to
+    them.
 
     Attributes:
         name: the URL without its password.
-        request: what is asked, as JSON text, for the ledger.
+        request: the query, as JSON text, for the ledger.
     """
 
     def __init__(self, url: str, filters: Sequence[EventFilter]) -> None:
@@ -68,7 +69,7 @@ class DatabaseSource:
         )
 
     def count(self) -> int:
-        """How many rows the filters select, before a limit, of those that can be looked at."""
+        """Number of rows that the filters select, before a limit, excluding unreadable ones."""
         with self._reading() as connection, raw_reading(connection) as run:
             plan = _Plan(connection, self._filters, run)
             ((count,),) = run(f"select count(*) from {plan.selected}", plan.params)
@@ -77,7 +78,7 @@ class DatabaseSource:
     def batches(self) -> Generator[list[Event | UnreadRow]]:
         """The events with their payloads, in the contract's order, some at a time.
 
-        What cannot be read comes first, save what only reading shows.
+        Unreadable rows come first, except those that only reading reveals.
         """
         with self._reading() as connection, raw_reading(connection) as run:
             plan = _Plan(connection, self._filters, run)
@@ -112,7 +113,7 @@ class DatabaseSource:
             yield event
 
     def tool_lists(self) -> list[ToolList]:
-        """The tool lists that the database has; none where it has no tables for them."""
+        """The tool lists in the database; empty if it has no tables for them."""
         from sqlalchemy import inspect, text
 
         with self._reading() as connection:
@@ -151,7 +152,7 @@ class _Reading:
         from sqlalchemy.exc import SQLAlchemyError
 
         self._connection.close()
-        # SQLite's own errors too, of what is run without SQLAlchemy.
+        # Including SQLite's own errors, from statements run without SQLAlchemy.
         if isinstance(error, SQLAlchemyError | sqlite3.Error):
             raise _explain(self._name, error) from None
 
@@ -172,7 +173,7 @@ def open_database(url: str, filters: Sequence[EventFilter]) -> DatabaseSource:
         filters: which events.
 
     Raises:
-        SourceError: it is no URL, the SQLite file is missing, or it is another kind of database.
+        SourceError: an invalid URL, a missing SQLite file, or another kind of database.
         MissingExtra: the driver is not installed.
     """
     return DatabaseSource(url, filters)
@@ -230,7 +231,7 @@ class _Plan:
     """How one database is read: what of its tables is in doubt, and what to select.
 
     Attributes:
-        unread: table and key to what is wrong with a row.
+        unread: table and key to the fault of a row.
         columns: what to select, for :meth:`read`.
         selected: from what, and on which condition.
         order: the contract's order.
@@ -284,7 +285,7 @@ class _Plan:
         self.order = "e.ts desc, e.id" if self._sqlite else 'e.ts desc, e.id collate "C"'
 
     def read(self, row: Sequence[Any]) -> tuple[Event | None, list[UnreadRow]]:
-        """The event of a row of :attr:`columns`, and what is wrong that is not known yet."""
+        """The event of a row of :attr:`columns`, and its newly found fault, if any."""
         split = len(TABLES["audit_events"]) + 1
         *row, exact = row
         unread: list[UnreadRow] = []
@@ -310,7 +311,7 @@ class _Plan:
         return event, unread
 
     def _exact(self, connection: Connection) -> list[str]:
-        """The column of our stores for members without a column of their own, if there is one."""
+        """The column of our stores for members without their own column, if it exists."""
         from sqlalchemy import inspect
 
         columns = inspect(connection).get_columns("audit_events")

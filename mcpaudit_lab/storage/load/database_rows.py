@@ -1,4 +1,4 @@
-"""The rows of a portal's database as they stand there, and the records that they are.
+"""The raw rows of a portal's database, and the records made from them.
 
 Every value comes raw: as SQLite keeps it, as text from PostgreSQL. So one that is of a wrong type
 fails no query, and costs its own row alone.
@@ -41,11 +41,11 @@ TABLES: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class UnreadRow:
-    """A row that is no record.
+    """A row that is not a record.
 
     Attributes:
-        reason: what is wrong with it.
-        detail: the column, and what is wrong with that.
+        reason: the kind of fault.
+        detail: the column, and its fault.
         raw: the row as JSON, column to value, under the name of its table.
     """
 
@@ -72,15 +72,15 @@ class RawRow:
         """The summary that it is.
 
         Raises:
-            RecordError: it is none; the message names the column.
+            RecordError: the row is invalid; the message names the column.
         """
         return Event.build(**self._members(EVENT_FIELDS, self.values))
 
     def payload(self) -> tuple[Payload, RecordError | None]:
-        """The payload that it is, and what is wrong with ``captured_at``, which then is left out.
+        """The payload of a row, and the fault of ``captured_at``, which is then left out.
 
         Raises:
-            RecordError: it is none; the message names the column.
+            RecordError: the row is invalid; the message names the column.
         """
         if type(self.values[0]) is not str:
             raise RecordError(RejectReason.BAD_ID, "event_id is not a text in UTF-8")
@@ -94,12 +94,12 @@ class RawRow:
         return Payload.build(**members), wrong
 
     def unread(self, error: RecordError) -> UnreadRow:
-        """The row as one that is no record."""
+        """The row as an unreadable one."""
         shown = {self.table: raw_columns(TABLES[self.table], self.values)}
         return UnreadRow(error.reason, error.detail, dumps(shown).encode())
 
     def problems(self) -> list[UnreadRow]:
-        """What is wrong with it; nothing where it can be read whole."""
+        """The row's fault; None if it can be read completely."""
         try:
             wrong = None
             if self.table == "audit_events":
@@ -129,7 +129,7 @@ def with_unknown(event: Event, exact: Any) -> Event:
 
     Args:
         event: of the columns.
-        exact: what stands there; None, or no JSON object, adds nothing.
+        exact: the stored value; None, or anything but a JSON object, adds nothing.
     """
     if not isinstance(exact, str):
         return event
@@ -141,7 +141,7 @@ def with_unknown(event: Event, exact: Any) -> Event:
 
 
 def sqlite_time(text: Any) -> Any:
-    """For SQLite: a time as a store spells it, so that it sorts; what is none, as it is."""
+    """For SQLite: a time as a store writes it, so that it sorts; an invalid one unchanged."""
     try:
         return sqlite_moment(parse_time(respell_time(text)))
     except (RecordError, TypeError):

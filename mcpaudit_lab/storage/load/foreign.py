@@ -1,4 +1,4 @@
-"""Loading other recorders' files, and archives: what a reader gives is staged and counted.
+"""Loading other recorders' files and archives: stages and counts what a reader returns.
 
 Plain exports do not come this way: DuckDB reads them.
 """
@@ -76,7 +76,7 @@ def read_sample(opened: OpenInput) -> tuple[bytes, bool]:
 
 
 def choose_reader(sample: bytes, *, whole: bool, name: str, wanted: str | None) -> Chosen | None:
-    """How to read a file; None where it holds a portal's own lines and nothing is around them.
+    """Choose how to read a file; None for plain lines of a portal.
 
     Args:
         sample: its beginning.
@@ -86,16 +86,16 @@ def choose_reader(sample: bytes, *, whole: bool, name: str, wanted: str | None) 
 
     Raises:
         UnknownFormat: it is of none.
-        SourceError: there is no format of this name.
+        SourceError: an unknown format name.
     """
     chosen = choose(sample, whole=whole, name=wanted)
     if chosen is not None:
         return None if chosen.reader.name == PORTAL and not chosen.wrappings else chosen
     if not sample.strip(b" \t\r\n\xef\xbb\xbf") or sample.startswith(HTTP_HEAD):
         return None
-    # A line may be torn, and a page of events has no timestamp of its own.
+    # A line may be torn, and a page of events has no timestamp at its top level.
     if any(mark in sample for mark in _OURS) and b"\x00" not in sample[:4096]:
-        # Bad lines may stand before the first good one.
+        # Bad lines may precede the first good one.
         starts = (line.lstrip(b" \t\xef\xbb\xbf")[:1] for line in sample.split(b"\n"))
         if any(start in (b"{", b"[") for start in starts):
             return None
@@ -119,15 +119,15 @@ def load_outcomes(
     reject: Callable[[FileReport, list[Reject]], None],
     tools: Callable[[ToolDefinitionsSeen], object],
 ) -> None:
-    """Stage what a reader gives, merge it, and count the rest.
+    """Stage what a reader returns, merge it, and count the rest.
 
     Args:
         connection: the connection that loads, inside its transaction.
         source_id: the source that the rows come from.
-        report: counts what was read.
+        report: receives the counts.
         opened: the input.
         chosen: how to read it.
-        sample: what was read of it already.
+        sample: the bytes already read from it.
         merge: moves the staged rows into the tables and counts them.
         reject: enters rejects and counts them.
         tools: hears of tool definitions.
@@ -181,7 +181,7 @@ def _stage(
     found: list[Found],
     merge: Merge,
 ) -> None:
-    # Staged rows are told apart by their line: several events of one line get numbers for it.
+    # Staged rows are identified by their line: several events of one line get separate numbers.
     lines = [one.places[0].line for one in found]
     unique = len(set(lines)) == len(lines)
     keys = lines if unique else [-number for number in range(1, len(found) + 1)]
@@ -207,7 +207,7 @@ _DAMAGE = (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSEr
 
 
 class _Member:
-    """A file in an archive, whose damage is said with its name."""
+    """A file in an archive, whose name is in the message about its damage."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file, self._name = file, name

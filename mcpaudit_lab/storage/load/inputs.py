@@ -35,8 +35,7 @@ _READ_BYTES = 1 << 20
 class Input:
     """One thing to load: a path, or an open file of the caller's.
 
-    ``optional`` says that it was found in a folder or archive: it is left out where it is of no
-    format that can be read.
+    ``optional``: it was found in a folder or archive, and is skipped if its format is unknown.
     """
 
     name: str
@@ -46,13 +45,13 @@ class Input:
 
 
 def find_inputs(inputs: Inputs) -> list[Input]:
-    """List what the caller named: paths, glob patterns, folders, open files, each once.
+    """Resolve the caller's inputs: paths, glob patterns, folders, open files, without duplicates.
 
-    A folder gives its files and those of its subfolders, by name; their content decides which of
-    them are loaded. Matches of a pattern are sorted.
+    A folder yields the files in it and its subfolders, by name; their content decides whether they
+    are loaded. Matches of a pattern are sorted.
 
     Raises:
-        NothingToLoad: for a pattern or folder that gives nothing.
+        NothingToLoad: a pattern or folder without files.
         SourceError: for a path that does not exist.
     """
     if isinstance(inputs, str | os.PathLike) or hasattr(inputs, "read"):
@@ -93,7 +92,7 @@ def _expand(text: str) -> list[Path]:
 
 
 class _Hashing(io.RawIOBase):
-    """Reads through to a file; counts and hashes what was read, and reports progress."""
+    """A file wrapper that counts and hashes what is read, and reports progress."""
 
     def __init__(self, raw: Any, advance: Callable[[int], object]) -> None:
         super().__init__()
@@ -159,11 +158,11 @@ class _Unpacking:
 
 
 class OpenInput:
-    """One input, open: :meth:`readinto` gives unpacked bytes; the SHA-256 is of the stored ones.
+    """One open input: :meth:`readinto` returns unpacked bytes; the SHA-256 is of the stored ones.
 
     Attributes:
         head: the first bytes as they are stored, to tell the format by.
-        compression: ``gzip``, ``zstd``, ``bz2``, ``xz`` or None, told from the content.
+        compression: ``gzip``, ``zstd``, ``bz2``, ``xz`` or None, detected from the content.
     """
 
     def __init__(
@@ -191,7 +190,7 @@ class OpenInput:
             self._stream = pa.CompressedInputStream(pa.PythonFile(buffered), self.compression)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` from the unpacked bytes as far as they go; 0 at the end.
+        """Fill ``buffer`` with unpacked bytes; returns how many, 0 at the end.
 
         Raises:
             SourceError: the compressed data is damaged or ends early, or unpacks to too much.
@@ -234,16 +233,16 @@ class OpenInput:
         return bytes(buffer)
 
     def bytes_left(self) -> int | None:
-        """How many unpacked bytes are still to come, or None where nobody knows."""
+        """How many unpacked bytes are still to come, or None if unknown."""
         if self.compression or not self._before:
             return None
         return max(self._before[0] - self._unpacked_bytes, 0)
 
     def finish(self) -> tuple[int, str]:
-        """Read what is left, check that nothing changed; gives size and SHA-256 as stored.
+        """Read the rest, check that nothing changed; returns size and SHA-256 as stored.
 
         Raises:
-            SourceChanged: the file is not what it was when it was opened.
+            SourceChanged: the file changed since it was opened.
         """
         rest = bytearray(_READ_BYTES)
         while self._hashing.readinto(rest):

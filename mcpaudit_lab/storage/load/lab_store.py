@@ -34,23 +34,23 @@ class LabStore(LabFile):
     ) -> LoadReport:
         """Load exports, detail lines, saved answers, Parquet, and other recorders' files.
 
-        Each file's content says what it is; :meth:`formats` lists what there is. In a folder or
-        ZIP archive, files of no known format are left out, and named in the report.
+        The format is detected from each file's content; :meth:`formats` lists the formats. In a
+        folder or ZIP archive, files of unknown formats are skipped and named in the report.
 
-        All of it is one transaction: stopped at any moment, the lab holds all of it or nothing.
-        The same input again adds nothing.
+        Everything is one transaction: if it is stopped, the lab has all of it or nothing. Loading
+        the same input again adds nothing.
 
         Args:
             inputs: a path, a glob pattern, a folder, a binary file, or several of these. Files may
-                be compressed with gzip, zstd, bz2 or xz, and stand in ZIP archives.
+                be compressed with gzip, zstd, bz2 or xz, or be in ZIP archives.
             format: read all of it as this format, such as ``mcpsnoop``; None tells it by content.
             strict: raise on the first line that would be rejected, and load nothing.
-            progress: show a progress bar; None shows it where there is a terminal or notebook.
+            progress: show a progress bar; None shows it in a terminal or notebook.
             max_unpacked_bytes: the most that one compressed file may unpack to.
 
         Raises:
             LabReadOnly: the lab is open read-only.
-            NothingToLoad: a pattern or folder gives no file; nothing is loaded.
+            NothingToLoad: a pattern or folder without files; nothing is loaded.
             UnknownFormat: a file is of no format that can be read; nothing is loaded.
             SourceError: an input is missing, damaged, or unpacks to too much; nothing is loaded.
             SourceChanged: a file changed while it was read; nothing is loaded.
@@ -72,8 +72,8 @@ class LabStore(LabFile):
         """What :meth:`load` can read.
 
         Returns:
-            Columns ``name`` (as ``format=`` takes those of kind ``format``), ``kind`` (``format``,
-            ``around`` for what may stand around a format's lines, ``packed``), ``title``.
+            Columns ``name`` (the value for ``format=``, if the kind is ``format``), ``kind``
+            (``format``, ``around`` for log formats around a format's lines, ``packed``), ``title``.
         """
         import pandas as pd
 
@@ -96,13 +96,13 @@ class LabStore(LabFile):
         Args:
             url: as SQLAlchemy takes it: ``postgresql+psycopg://user@host/db`` or
                 ``sqlite:///audit.db``. The ledger keeps it without the password.
-            *filters: which events, all of which must hold.
+            *filters: which events; all filters must hold.
             strict: raise on the first row that contradicts what the lab has, and load nothing.
-            progress: show a progress bar; None shows it where there is a terminal or notebook.
-            **keywords: a filter by its keywords, as :class:`EventFilter` takes them.
+            progress: show a progress bar; None shows it in a terminal or notebook.
+            **keywords: a filter as keywords, as :class:`EventFilter` takes them.
 
         Raises:
-            SourceError: the database is missing, refuses, or is none of a portal.
+            SourceError: the database is missing, refuses the connection, or is not a portal's.
             MissingExtra: the driver is not installed; the message is the command that installs it.
         """
         from mcpaudit_lab.storage.load.database import open_database
@@ -128,14 +128,14 @@ class LabStore(LabFile):
     ) -> LoadReport:
         """Add events that came some other way than by a file, in one transaction.
 
-        The rules are those of :meth:`load`: what is there already is a duplicate, a payload that
-        was missing is merged, what contradicts is rejected as a conflict.
+        The rules are those of :meth:`load`: an existing event is a duplicate, a missing payload is
+        merged, and a contradicting event is rejected as a conflict.
 
         Args:
             events: the events; read to the end before anything can be seen in the lab.
             kind: how they came: ``portal``, ``tail`` or ``replay``.
-            name: where they came from, such as the portal's URL, without a secret.
-            request: what was asked there, as text, for the ledger.
+            name: their origin, such as the portal's URL, without a secret.
+            request: the request, as text, for the ledger.
             strict: raise on the first event that contradicts what the lab has, and add nothing.
 
         Raises:
@@ -152,14 +152,14 @@ class LabStore(LabFile):
     ) -> LoadReport:
         """Add events that came as JSON lines, byte for byte, in one transaction.
 
-        The rules are those of :meth:`load`, which is several times as fast as
-        :meth:`add_events`: what is no event is in ``rejects`` with its bytes.
+        The rules are those of :meth:`load`. It is several times as fast as :meth:`add_events`.
+        Lines that are not events are in ``rejects`` with their bytes.
 
         Args:
             lines: the lines, the last one ending in LF, too.
             kind: how they came: ``portal``, ``tail`` or ``replay``.
-            name: where they came from, such as the portal's URL, without a secret.
-            request: what was asked there, as text, for the ledger.
+            name: their origin, such as the portal's URL, without a secret.
+            request: the request, as text, for the ledger.
 
         Raises:
             LabError: the lab cannot be written; nothing is added.
@@ -169,7 +169,7 @@ class LabStore(LabFile):
         )
 
     def add_tool_lists(self, lists: Iterable[ToolList]) -> None:
-        """Keep lists of tools, in one transaction; those that the lab has are not kept twice."""
+        """Keep lists of tools, in one transaction; known lists are not stored twice."""
         if found := list(lists):
             with self.writing() as connection:
                 for item in found:
@@ -203,9 +203,9 @@ class LabStore(LabFile):
 
         Returns:
             Columns ``id``, ``kind`` (``file``, ``stream``, ``database``, ``portal``, ``tail``,
-            ``replay``), ``name``, ``request`` (what was asked there, where something was),
-            ``sha256``, ``bytes``, ``lines``, ``loaded``, ``merged``, ``duplicates``,
-            ``rejected``, ``blank``, ``loaded_at`` (UTC), ``other``, ``parts``, ``format``.
+            ``replay``), ``name``, ``request`` (the query to the source, if there was one),
+            ``sha256``, ``bytes``, ``lines``, ``loaded``, ``merged``, ``duplicates``, ``rejected``,
+            ``blank``, ``loaded_at`` (UTC), ``other``, ``parts``, ``format``.
         """
         return self.sql("select * from sources order by id").df()
 

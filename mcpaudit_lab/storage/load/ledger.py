@@ -65,12 +65,13 @@ class Provenance:
             ``line``, a further line that the event came from: an answer, a notification, a part.
         kind: ``file``, ``archive`` (a file in one), ``stream`` (an open file), or ``database``.
         source: the path, or the database's URL without its password.
-        request: what was asked of a database, else None.
+        request: the query to a database, else None.
         line: line or row number in the source, from 1.
         byte_offset: where the line starts in the (unpacked) file, or None.
         sha256: of the source as it was read: the file's bytes, or the rows as JSON lines.
         loaded_at: when the load ended, UTC.
-        raw: the line's bytes, read again from the source and checked; None where it cannot be.
+        raw: the line's bytes, read again from the source and verified; None if that is not
+            possible.
         note: why there is no ``raw``, or an empty text.
         format: what the source was read as, such as ``docker>portal``; None for rows.
         within: the text within the line, where a log has put something around it; else None.
@@ -85,14 +86,14 @@ class Provenance:
     byte_offset: int | None
     sha256: str
     loaded_at: datetime
-    # A line may be megabytes, and what stands in it is for those who ask for it.
+    # A line may be megabytes long, and its content is shown only on request.
     raw: bytes | None = field(repr=False)
     note: str = ""
     format: str | None = None
     within: bytes | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as JSON values; bytes as text, those that are not UTF-8 escaped."""
+        """The same as JSON values; bytes as text, with bytes that are not UTF-8 escaped."""
         values = asdict(self)
         values["loaded_at"] = self.loaded_at.isoformat()
         for name in ("raw", "within"):
@@ -103,7 +104,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class LinesOf:
-    """The places of an event: what it is staged as, and ``(line, offset, size)`` of each."""
+    """The places of an event: its staged number, and ``(line, offset, size)`` of each."""
 
     event_id: str
     staged_line: int
@@ -205,10 +206,10 @@ def add_source(
 ) -> None:
     """Enter a source that was read to its end.
 
-    The same bytes under the same name again are no new source: what they brought is entered under
-    the one that is there, so that the same load twice adds nothing.
+    The same bytes under the same name are not a new source: their counts are added to the existing
+    one, so that loading twice adds nothing.
     """
-    # A file's name need not be UTF-8, and what was asked may be any text.
+    # A file's name need not be UTF-8, and the query may be any text.
     name = replace_surrogates(report.name)
     request = None if request is None else replace_surrogates(request)
     known = read_value(
@@ -274,12 +275,12 @@ def sources_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dic
 
 
 def read_raws(rows: list[dict[str, Any]]) -> list[tuple[bytes | None, str]]:
-    """Read lines again from their files; gives each, or why not.
+    """Read lines again from their files; returns each, or why not.
 
-    Each file is read once: hashed whole, and compared with what was loaded.
+    Each file is read once: hashed completely, and compared with what was loaded.
 
     Raises:
-        SourceChanged: a file is not what was loaded.
+        SourceChanged: a file is no longer the one that was loaded.
         SourceError: it cannot be read any more.
     """
     found: dict[_File, dict[tuple[int, int], bytes]] = {}

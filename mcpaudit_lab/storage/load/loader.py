@@ -97,7 +97,7 @@ class Loader:
         self.reasons: Counter[str] = Counter()
 
     def load_all(self, sources: Sequence[Input]) -> list[FileReport]:
-        """Load inputs, one after the other; a ZIP archive gives a report for each file in it.
+        """Load inputs one after the other; a ZIP archive yields a report for each file in it.
 
         Raises:
             UnknownFormat: an input is of no format; one found in a folder is left out instead,
@@ -135,7 +135,7 @@ class Loader:
         self._source_id += 1
 
     def _load_archive(self, opened: OpenInput) -> Iterator[FileReport]:
-        """Load what is in an archive; each file in it is a source, with the archive's SHA-256."""
+        """Load the files of an archive; each is a source, with the archive's SHA-256."""
         before = len(self.skipped)
         reports: list[tuple[FileReport, str]] = []
         members = archive_members(opened, max_unpacked_bytes=self._max_unpacked_bytes)
@@ -206,7 +206,7 @@ class Loader:
             add_tool_list(self._connection, found)
 
     def load_database(self, source: DatabaseSource) -> FileReport:
-        """Load what a portal's database gives.
+        """Load the rows of a portal's database.
 
         Raises:
             SourceError: the database fails.
@@ -220,11 +220,11 @@ class Loader:
     def load_events(
         self, events: Iterable[Event], *, kind: str, name: str, request: str | None
     ) -> FileReport:
-        """Load events that are there already, in the order they come."""
+        """Load given events, in their order."""
         return self._load_batches(_batches(events), kind, name, request)
 
     def load_lines(self, lines: bytes, *, kind: str, name: str, request: str | None) -> FileReport:
-        """Load lines that are there already, the last one ending in LF, too."""
+        """Load given lines; the last one ends in LF too."""
         report = FileReport(name, bytes=len(lines), sha256=hashlib.sha256(lines).hexdigest())
         self._load_block(report, cut_lines(lines))
         add_source(self._connection, self._source_id, kind, report, request)

@@ -1,4 +1,4 @@
-"""Staged rows into the lab's tables: what is new, what was there already, what contradicts.
+"""Merges staged rows into the lab's tables: new rows, duplicates, missing payloads, conflicts.
 
 The same id again with equal content is a duplicate; with a payload that was missing, the payload is
 added; with different content it is a conflict, and the first row stays.
@@ -62,7 +62,7 @@ def merge_staged(
     Args:
         connection: the connection that loads, inside its transaction.
         source_id: the source the rows came from.
-        raw_line: gives the raw bytes of a staged line, for ``rejects``.
+        raw_line: returns the raw bytes of a staged line, for ``rejects``.
     """
     result = Merged()
     # Seen before: in the lab, or on an earlier line of this batch.
@@ -160,7 +160,7 @@ def _merge_again(
     raw_line: Callable[[int], bytes],
     result: Merged,
 ) -> None:
-    """Compare rows whose id is known with what is there; by SQL where the text is equal."""
+    """Compare rows whose id exists with the stored ones; by SQL if the text is equal."""
     connection.execute(
         "create or replace temp table compared as "
         f"select s.line, s.id, s.has_payload, ({_SAME_EVENT}) same "

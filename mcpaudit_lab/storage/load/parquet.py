@@ -25,7 +25,7 @@ _BATCH_ROWS = 50_000
 
 
 def read_parquet(connection: duckdb.DuckDBPyConnection, opened: OpenInput) -> Iterator[int]:
-    """Stage a file's rows batch by batch; gives how many each time.
+    """Stage a file's rows batch by batch; returns how many each time.
 
     Raises:
         SourceError: it is damaged, or not one that :meth:`Lab.write` made.
@@ -65,7 +65,7 @@ def _stage(connection: duckdb.DuckDBPyConnection, table: pa.Table, first_line: i
 
 
 def write_parquet(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-    """Write rows; gives how many. Columns are :data:`STAGED_COLUMNS`, ids and JSON as text."""
+    """Write rows; returns how many. Columns are :data:`STAGED_COLUMNS`, ids and JSON as text."""
     import pyarrow.parquet as pq
 
     marked = schema.with_metadata({_MARK: _FORMAT})

@@ -18,7 +18,7 @@ class FileReport:
     document counts each of its records as a line, a database or Parquet file each of its rows.
 
     Attributes:
-        name: the path, or what stands for one.
+        name: the path, or a placeholder for one.
         lines: lines read.
         loaded: events that are new.
         merged: payloads added to events that had none.
@@ -29,8 +29,8 @@ class FileReport:
         parts: lines that belong to a call already counted: its answer, its notifications.
         bytes: size of the input as it is stored.
         sha256: of those bytes, in hex.
-        format: what it was read as, such as ``mcpsnoop`` or ``docker>portal``.
-        notes: what else there is to know, such as frames that are missing.
+        format: the format it was read as, such as ``mcpsnoop`` or ``docker>portal``.
+        notes: further remarks, such as missing frames.
     """
 
     name: str
@@ -50,7 +50,7 @@ class FileReport:
 
 _TEXTS = ("name", "sha256", "format", "notes")
 _COUNTS = tuple(f.name for f in fields(FileReport) if f.name not in _TEXTS)
-# Shown where there are some.
+# Shown only if not zero.
 _RARE = ("other", "parts")
 
 
@@ -65,7 +65,7 @@ def _end_of(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What :meth:`Lab.load` did. Prints as a table; iterating gives a :class:`FileReport` each.
+    """The result of :meth:`Lab.load`. Prints as a table; iterating yields each :class:`FileReport`.
 
     Attributes:
         files: one report for each input, in the order they were read.
@@ -128,7 +128,7 @@ class LoadReport:
 
     @property
     def shown_counts(self) -> tuple[str, ...]:
-        """The names of the counts that a table shows: rare ones only where there are some."""
+        """The names of the counts in a table; rare ones only if they are not zero."""
         return tuple(name for name in _COUNTS if name not in _RARE or self.total(name))
 
     def to_dict(self) -> dict[str, object]:
@@ -142,7 +142,7 @@ class LoadReport:
         }
 
     def _rows(self) -> list[list[str]]:
-        """A heading, a row for each file, and the sums where there are several."""
+        """A heading, a row for each file, and the sums if there are several files."""
         counts = self.shown_counts
         rows = [
             ["file", *counts],
@@ -169,7 +169,7 @@ class LoadReport:
         return "\n".join(lines)
 
     def remarks(self) -> list[str]:
-        """What there is to say besides the counts, safe for a terminal."""
+        """Remarks besides the counts, safe for a terminal."""
         said = [
             f"{visible(_end_of(f.name))}: {visible(note)}" for f in self.files for note in f.notes
         ]

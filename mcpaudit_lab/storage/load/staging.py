@@ -62,7 +62,7 @@ class Careful:
 
 
 def stage_block(connection: duckdb.DuckDBPyConnection, block: Block) -> list[int]:
-    """Put the plain lines of a block into ``staged``; gives the indices of the others."""
+    """Put the plain lines of a block into ``staged``; returns the indices of the others."""
     with plain_lines(connection, block, payloads=True) as (rows, params):
         connection.execute(f"create or replace temp table staged as {rows}", params)
     others = connection.execute("select line from staged where not plain or repeats").fetchall()
@@ -90,7 +90,7 @@ def plain_lines(
 
 
 def _texts(block: Block) -> tuple[pa.Array, list[int]]:
-    """The lines as an Arrow array without a copy, and the indices of those that are not UTF-8."""
+    """The lines as an Arrow array without a copy, and the indices of lines that are not UTF-8."""
     import pyarrow as pa
 
     buffers = [None, pa.py_buffer(block.starts), pa.py_buffer(block.data)]

@@ -40,12 +40,12 @@ def write_events(
     overwrite: bool,
     advance: Callable[[int], object],
 ) -> int:
-    """Write some events, payloads included, in the contract's order; gives how many.
+    """Write some events, payloads included, in the contract's order; returns how many.
 
     The file appears whole or not at all, readable by its owner only.
 
     Raises:
-        LabError: the name says no format that can be written, or the file is there already.
+        LabError: an unknown file name suffix, or the file exists.
     """
     suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
     if suffix not in (*_LINES, ".parquet") or (suffix == ".parquet" and path.suffix in _PACKED):
