@@ -426,7 +426,7 @@ def test_a_file_that_is_no_lab_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"cannot make the lab.*a folder that is there"):
+    with pytest.raises(LabError, match=r"cannot make the lab.*an existing, writable folder"):
         Lab(tmp_path / "missing" / "case.duckdb")
 
 
@@ -448,7 +448,7 @@ def test_a_lab_for_which_there_is_no_space_is_said_to_need_some(tmp_path: Path) 
         text=True,
     )
     assert done.stdout.startswith("cannot make the lab 'case.duckdb': "), done.stderr
-    assert done.stdout.endswith("with space left)\n")
+    assert done.stdout.endswith("with free space)\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -117,7 +117,7 @@ def test_help_lists_the_commands_in_the_order_of_work() -> None:
     names = re.findall(r"^  ([a-z-]+)  ", text.split("Commands:")[1], re.MULTILINE)
     assert names == list(commands.commands)
     assert names[0] == "demo"
-    assert "Exit status:\n    0  done" in text
+    assert "Exit status:\n    0  success" in text
 
 
 @pytest.mark.parametrize("name", list(commands.commands))
@@ -555,7 +555,7 @@ def test_digits_of_several_events_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_id_is_refused(case: Path, text: str) -> None:
     result = run("show", "--lab", case, "--", text)
     assert result.exit_code == 2
-    assert "is no id of an event" in result.stderr
+    assert "is not an event id" in result.stderr
 
 
 def test_an_event_as_json_is_the_detail_answer(case: Path, sample: list[Event]) -> None:
@@ -618,7 +618,7 @@ def test_replays_can_be_chosen(case: Path) -> None:
     assert echoes.exit_code == 0
     assert "of" not in echoes.stdout.splitlines()[-1]
     none = run("compare", "--replays", "--tool", "lorem", "--lab", case)
-    assert (none.exit_code, none.stdout) == (1, "There is no replay here.\n")
+    assert (none.exit_code, none.stdout) == (1, "The lab has no replays.\n")
 
 
 @pytest.mark.parametrize(

@@ -332,7 +332,7 @@ def test_silence_is_a_lost_connection_and_says_so() -> None:
 
     stream._jitter = jitter
     next(stream)
-    assert problem == "reconnecting: nothing came for 75 s"
+    assert problem == "reconnecting: no data for 75 s"
     assert script.streams[0].extensions["timeout"]["read"] == 75
     assert (stream.state, stream.problem) == ("live", "")
     assert list(stream) == []

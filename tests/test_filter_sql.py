@@ -591,7 +591,7 @@ MALFORMED = {
     "limit-abc.http": "limit is a whole number",
     "limit-float.http": "limit is a whole number",
     "offset-neg.http": "offset is a whole number",
-    "bad-percent.http": "without two hex digits",
+    "bad-percent.http": "two hex digits",
     "semicolon.http": "a ; does not separate filters",
     "format-csv.http": "unknown filter",  # the export's own argument
 }

@@ -295,8 +295,8 @@ def test_a_number_that_json_does_not_have_is_an_error(text: str) -> None:
             "limit=2;tool=echo",
             "a ; does not separate filters; write & between them, %3B inside one",
         ),
-        ("tool=%zz", "a % stands without two hex digits after it; write %25"),
-        ("tool=%", "a % stands without"),
+        ("tool=%zz", "a % lacks two hex digits after it; write %25"),
+        ("tool=%", "a % lacks"),
         ("tool=%ff", "the query string is not UTF-8"),
     ],
 )

@@ -214,7 +214,7 @@ def test_a_lab_that_another_process_writes_names_that_process(
 ) -> None:
     path = case(tmp_path / "folder")
     with holding(path, read_only=False) as pid:
-        with pytest.raises(LabInUse, match=rf"{pid} .*lets nobody read meanwhile") as caught:
+        with pytest.raises(LabInUse, match=rf"{pid} .*allows no readers meanwhile") as caught:
             Lab(path, read_only=read_only)
         assert (caught.value.pid, caught.value.read_only_works) == (pid, False)
 

@@ -146,11 +146,11 @@ def test_a_filter_changes_what_is_shown() -> None:
 def test_the_counters_of_the_stream_are_said() -> None:
     source = QueueSource()
     source.counters = StreamCounters(reconnections=2, filled=1_234)
-    source.state, source.problem = "reconnecting", "nothing came for 75 s"
+    source.state, source.problem = "reconnecting", "no data for 75 s"
     with Tail(source) as tail:
         assert tail.status.describe() == (
             "reconnecting · 0 received · 0.0/s · 1,234 filled in · 2 reconnections"
-            " · nothing came for 75 s"
+            " · no data for 75 s"
         )
 
 

@@ -250,7 +250,7 @@ def test_a_card_without_payload_says_so() -> None:
     assert "none recorded" in text
     assert "not captured, or are not loaded" in text
     assert "Unknown members" in text
-    assert "nobody known" in text
+    assert "unknown" in text
 
 
 def test_what_was_too_big_is_said() -> None:

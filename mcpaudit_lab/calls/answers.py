@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LAB_REPLAY", "MAX_ANSWER_BYTES", "Answer", "ReplayStatus", "event_of"]
 
 MAX_ANSWER_BYTES: Final = 64 << 20
-"""The most that the answer to one call may have over HTTP, unless told otherwise."""
+"""Default size limit of one call's response over HTTP, in bytes."""
 
 
 LAB_REPLAY = "lab-replay"
@@ -31,7 +31,7 @@ class ReplayStatus(StrEnum):
     WAITING = "waiting"
     """Not sent yet."""
     SENT = "sent"
-    """On its way; what is still so when a process has died is uncertain."""
+    """Being sent; if the sending process died, the outcome is uncertain."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     """The target answered: the tool failed."""
@@ -42,7 +42,7 @@ class ReplayStatus(StrEnum):
     UNSENT = "unsent"
     """The target could not be reached; nothing ran, and it may be sent again."""
     UNCERTAIN = "uncertain"
-    """It was sent, and no answer came: it may have run. It is not sent again by itself."""
+    """It was sent without a response, so it may have run. It is never resent automatically."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -143,7 +143,7 @@ def _edited(event: Event, captured: Any, edit: Edit | None) -> Any:
     if callable(edit):
         changed = edit(event, copy_json(captured or {}))  # type: ignore[arg-type]  # an object, or the function sees what else it is
         if not isinstance(changed, dict):
-            raise ReplayError("the edit gave no arguments: a function gives a dict")
+            raise ReplayError("the edit returned no arguments: the function must return a dict")
         return copy_json(_as_json(changed, "edit="))
     if not isinstance(captured, dict | None):
         return captured

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 __all__ = ["IDLE_S", "Bucket", "RateLimiter", "TokenBuckets", "Verdict"]
 
 IDLE_S: Final = 600.0
-"""A bucket that nobody asked for so many seconds is forgotten, if it is full by then."""
+"""Buckets unused for this many seconds are dropped; they are full again by then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def not_captured(event: Event) -> Refusal | None:
     """Why the event has no call to send; None if it has one."""
     payload = event.payload
     if event.error_category == "auth":
-        detail = "its caller was never let in"
+        detail = "its caller was not authenticated"
         return Refusal(RefusalReason.NOT_AUTHENTICATED, detail)
     if payload is None:
         return Refusal(RefusalReason.NO_PAYLOAD, "the lab has no payload of it")
@@ -46,7 +46,7 @@ def not_captured(event: Event) -> Refusal | None:
     if not event.tool_name:
         return Refusal(RefusalReason.NOT_A_CALL, "it names no tool")
     if payload.jsonrpc_method not in ("", "tools/call"):
-        return Refusal(RefusalReason.NOT_A_CALL, "it is no tools/call")
+        return Refusal(RefusalReason.NOT_A_CALL, "it is not a tools/call")
     return None
 
 
@@ -56,15 +56,15 @@ class RefusalReason(StrEnum):
     NO_PAYLOAD = "no_payload"
     """The lab has the event's summary only."""
     NOT_AUTHENTICATED = "not_authenticated"
-    """The caller was never let in, so no tool ever saw the call."""
+    """The caller was not authenticated, so no tool ever received the call."""
     TRUNCATED = "truncated"
     """The request was too big to be kept."""
     REDACTED = "redacted"
-    """Values were redacted, and nobody supplies them; ``paths`` says which."""
+    """Values were redacted and not supplied; ``paths`` lists them."""
     NOT_A_CALL = "not_a_call"
     """No tool's name, another method, or arguments that are no object."""
     UNCERTAIN = "uncertain"
-    """It was sent to this target before, and nobody knows whether it ran."""
+    """It was sent to this target before with unknown outcome."""
     TOOL_MISSING = "tool_missing"
     """The target has no tool of this name."""
     DOES_NOT_FIT = "does_not_fit"

@@ -39,7 +39,7 @@ _SUMMARY: Final = (
     "--limit",
     type=click.IntRange(min=1),
     metavar="COUNT",
-    help=f"At most so many. Otherwise a table stops at {_SHOWN_EVENTS} and says so; --json never.",
+    help=f"Maximum number of events. A table stops at {_SHOWN_EVENTS} and says so; --json never.",
 )
 @click.option(
     "--definition-changed/--definition-unchanged",
@@ -191,7 +191,7 @@ def timeseries(*, lab: Lab, filters: tuple[EventFilter, ...], bucket: str, as_js
 @click.option(
     "--untrusted",
     is_flag=True,
-    help="Run it in a process of its own over a copy, without files and network, within bounds.",
+    help="Run it in a separate process over a copy, without files or network, with limits.",
 )
 @click.option(
     "--timeout",

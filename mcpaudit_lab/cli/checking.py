@@ -32,7 +32,7 @@ __all__ = ["check"]
     "noise_path",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
-    help="What to leave aside, by tool; `replay --save-noise` writes it.",
+    help="Paths to ignore, by tool; `replay --save-noise` writes this file.",
 )
 @click.option("--rate", metavar="RATE", help="How fast: 10/s, 5/m, 1/12s.")
 @click.option(

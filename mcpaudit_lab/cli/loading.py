@@ -60,7 +60,7 @@ def demo(*, lab_path: Path | None, keep: bool, notebook: bool, browser: bool) ->
 
         status = run_notebook(open_output(), browser=browser)
         if status:
-            raise Trouble(f"JupyterLab ended with status {status}; what it said stands above")
+            raise Trouble(f"JupyterLab ended with status {status}; see its messages above")
         return FOUND
     from mcpaudit_lab.demo import run_demo
 
@@ -160,7 +160,7 @@ def _print_report(lab: Lab, report: LoadReport, as_json: bool, *, from_files: bo
         print_load(open_output(), report)
         say(f"The lab {lab.path} holds {counted(lab.events().count(), 'event')}.")
         if report.rejected:
-            say(f"Look at what was rejected: mcpaudit-lab rejects --lab {lab.path}")
+            say(f"See the rejected lines: mcpaudit-lab rejects --lab {lab.path}")
         if report.lines == report.rejected + report.blank and from_files:
             say(
                 "No line of it is an audit event. An export comes from a portal's "
@@ -211,7 +211,7 @@ def rejects(lab: Lab, as_json: bool) -> int:
 @lab_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @filter_options
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @json_option
 def write(
     *, lab: Lab, file: Path, filters: tuple[EventFilter, ...], overwrite: bool, as_json: bool
@@ -226,7 +226,7 @@ def write(
     if file.exists() and not overwrite:
         from mcpaudit_lab.record import visible
 
-        raise Trouble(f"{visible(str(file))} is there already; --overwrite replaces it")
+        raise Trouble(f"{visible(str(file))} exists; --overwrite replaces it")
     from mcpaudit_lab.record import counted
 
     chosen = lab.events(*filters)

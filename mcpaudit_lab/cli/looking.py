@@ -25,7 +25,7 @@ __all__ = ["compare", "show", "tools"]
 @click.option(
     "--provenance",
     is_flag=True,
-    help="Also where it came from, with the raw line, read again and checked.",
+    help="Also show its origin, with the raw line, read again and verified.",
 )
 @json_option
 def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
@@ -124,7 +124,7 @@ def _compare_replays(
     equal = sum(row["verdict"] == "equal" for row in rows)
     if not as_json:
         if not rows:
-            say("There is no replay here.")
+            say("The lab has no replays.")
         elif equal < len(rows):
             say(
                 f"{equal} of {len(rows)} are equal; mcpaudit-lab compare ORIGINAL REPLAY shows one."

@@ -82,7 +82,7 @@ _TEXTS: Final = (
     ("has", "COLUMN", "Payload column that is not empty, such as notifications."),
 )
 _ONCE: Final = (
-    ("since", "TIME", "The same as --from; 90m, 24h, 7d: so long before now."),
+    ("since", "TIME", "The same as --from; 90m, 24h, 7d mean that long before now."),
     (
         "from",
         "TIME",
@@ -259,14 +259,14 @@ def find_id(lab: Lab, text: str) -> str:
         digits = text.lower()
     if len(digits) < _LEAST_DIGITS or set(digits) - set("0123456789abcdef-"):
         raise Trouble(
-            f"{visible(text)!r} is no id of an event; give a UUID, or its first four digits or more"
+            f"{visible(text)!r} is not an event id; give a UUID, or at least its first four digits"
         )
     found = lab.sql(
         "select id from audit_events where starts_with(id::varchar, $digits) order by id limit 3",
         {"digits": digits},
     ).fetchall()
     if not found:
-        raise EventNotFound(f"no event in this lab has an id that begins with {digits}")
+        raise EventNotFound(f"no event in this lab has an id that starts with {digits}")
     if len(found) > 1:
         ids = "\n".join(f"  {event_id}" for (event_id,) in found)
         raise Trouble(f"several ids begin with {digits}:\n{ids}\nGive more digits.")

@@ -37,7 +37,7 @@ _FILE: Final[Any] = click.Path(path_type=Path, dir_okay=False)
     type=click.Choice(["refuse", "pass"]),
     default="refuse",
     show_default=True,
-    help="What becomes of a call that cannot be stored.",
+    help="Whether to refuse calls that cannot be stored, or let them pass.",
 )
 @click.option("--redact-key", "redact_keys", multiple=True, metavar="NAME", help="Also redact it.")
 @click.option("--url", metavar="URL", help="Record the server at this address, over HTTP.")

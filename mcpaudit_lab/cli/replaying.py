@@ -57,7 +57,7 @@ def target_options(*, portals: bool) -> Callable[[Command], Command]:
             ),
         ]
         if portals:
-            text = "A portal, by its URL; its key stands in MCPAUDIT_API_KEY."
+            text = "A portal, by its URL; put its key into MCPAUDIT_API_KEY."
             added.insert(0, click.option("--portal", metavar="URL", help=text))
         for option in reversed(added):
             decorated = option(decorated)
@@ -74,12 +74,12 @@ def planning_options(command: Command) -> Command:
             click.option(
                 "--allow-read-only",
                 is_flag=True,
-                help="Call tools of which the target says that they only read.",
+                help="Call tools that the target declares read-only.",
             ),
             click.option(
                 "--allow-all",
                 is_flag=True,
-                help="Call all tools, but those of which the target says that they destroy.",
+                help="Call all tools except those that the target declares destructive.",
             ),
             click.option(
                 "--secret",
@@ -224,7 +224,9 @@ def plan(
 @target_options(portals=True)
 @planning_options
 @_via_tryit
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Send so many now, at most.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), metavar="N", help="Send at most this many calls now."
+)
 @click.option("--rate", metavar="RATE", help="How fast: 10/s, 5/m, 1/12s.")
 @click.option(
     "--stop-on",
@@ -233,7 +235,11 @@ def plan(
     help="Stop after a call that ended so.",
 )
 @click.option(
-    "--repeat", type=click.IntRange(min=1), default=1, metavar="N", help="Send each so often."
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Number of times to send each call.",
 )
 @click.option(
     "--save-noise",
@@ -282,7 +288,7 @@ def _say_run(run: ReplayRun) -> None:
     counts = ", ".join(f"{count} {status}" for status, count in run.counts().items())
     say(f"{counts or 'nothing to do'}")
     if run.stopped:
-        say(f"Stopped: {run.stopped}. The same command goes on.")
+        say(f"Stopped: {run.stopped}. The same command continues.")
         if set(run.counts()) <= {"unsent", "refused"}:
             say(
                 "Nothing was sent. Is a server there, is it the URL of its MCP endpoint (often with"

@@ -37,7 +37,7 @@ _NEXT: Final = {
     "--api-key-file",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="Lines NAME=KEY; # begins a comment. So may the environment variable MCPAUDIT_API_KEYS.",
+    help="Lines NAME=KEY; # starts a comment. MCPAUDIT_API_KEYS in the environment works too.",
 )
 @click.option(
     "--api-key",
@@ -85,7 +85,7 @@ _NEXT: Final = {
     show_default=True,
     type=click.IntRange(min=1),
     metavar="COUNT",
-    help="An export has at most so many lines.",
+    help="Maximum number of lines in an export.",
 )
 @click.option(
     "--replay-burst",

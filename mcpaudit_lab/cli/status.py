@@ -21,8 +21,8 @@ _PIPE_CLOSED: Final = 141
 
 STATUS_HELP: Final = """\b
 Exit status:
-  0  done, and as one would wish
-  1  done, but look: nothing matched, no such event, the sides differ or
+  0  success
+  1  done, but check: nothing matched, no such event, the sides differ or
      cannot be compared, lines were rejected
   2  not done: wrong usage, or an error; stderr says which
 """

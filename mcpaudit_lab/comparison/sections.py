@@ -47,7 +47,7 @@ NOTIFICATION_NOISE: Final = frozenset(
         "lastUpdatedAt",
     }
 )
-"""Members of a notification's params that are left aside: ids and times that MCP defines."""
+"""Members of a notification's params that are ignored: ids and times that MCP defines."""
 
 _TRUNCATED: Final = (
     ("request_truncated", ("param",)),
@@ -55,7 +55,7 @@ _TRUNCATED: Final = (
     ("notifications_truncated", ("notifications",)),
 )
 FILLER: Final = "tool returned IsError"
-"""What the reference server writes for Try-It and replays where it knows nothing better."""
+"""The reference server's default error message for Try-It and replays."""
 
 
 def known_sections(event: Event) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -138,7 +138,7 @@ def _replay(console: Console, plan: ReplayPlan, lab: Lab) -> None:
     show_step(console, "The portal makes the calls that are ready again", "plan.run()")
     plan.run(progress=False)
     print_table(console, REPLAY_COLUMNS, replay_rows(lab.compare_replays()))
-    say(console, "The same arguments and the same seed: everything that came back is equal.")
+    say(console, "The same arguments and the same seed: the responses are equal.")
 
 
 def say_ended(console: Console, portal: BackgroundPortal) -> None:

@@ -70,7 +70,7 @@ def run_notebook(console: Console, *, browser: bool = True) -> int:
             console,
             f"The copy is {folder / 'tour' / 'tour.ipynb'}; what you want to keep, save elsewhere.",
             f"A portal runs at {portal.url}; in the notebook, PortalClient() finds it. The tour",
-            "needs none: it starts one of its own, whose calls it knows.",
+            "needs none: it starts its own portal.",
         )
         environment = {
             "MCPAUDIT_URL": portal.url,

@@ -112,7 +112,7 @@ def _facts(event: Event) -> Iterator[tuple[str, str]]:
     yield "id", _mono(event.id)
     who = " ".join(filter(None, (event.user_subject, event.user_email)))
     how = ", ".join(filter(None, (event.auth_type, event.api_key_name)))
-    known = _data(who) if who else '<span class="mal-muted">nobody known</span>'
+    known = _data(who) if who else '<span class="mal-muted">unknown</span>'
     yield "user", known + (f' <span class="mal-small">({_data(how)})</span>' if how else "")
     yield "session", _mono(event.session_id)
     yield "request", _mono(event.request_id)
@@ -168,7 +168,7 @@ def _redactions(arguments: Any) -> str:
     count = len(redacted_paths(arguments))
     if not count:
         return ""
-    told = "a plan replays the call only if secrets= supplies what is missing"
+    told = "a plan replays the call only if secrets= supplies the missing values"
     return note_html(f"redacted: {counted(count, 'argument')}; {told}", "unknown")
 
 

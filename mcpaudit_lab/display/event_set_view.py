@@ -88,7 +88,7 @@ def run_html(run: ReplayRun) -> str:
     """How far each call of a run came, and whether its answer is the original's."""
     notes = []
     if run.stopped:
-        notes.append(note_html(f"stopped: {run.stopped}; plan.run() goes on", "warn"))
+        notes.append(note_html(f"stopped: {run.stopped}; plan.run() continues", "warn"))
     if run.uncertain:
         told = f"no outcome known: {counted(len(run.uncertain), 'event')} sent, and maybe run"
         notes.append(note_html(told, "unknown"))

@@ -124,7 +124,7 @@ def _pairs(query: str | Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         if ";" in query:
             raise FilterError("a ; does not separate filters; write & between them, %3B inside one")
         if _BAD_PERCENT.search(query):
-            raise FilterError("a % stands without two hex digits after it; write %25")
+            raise FilterError("a % lacks two hex digits after it; write %25")
         try:
             query = parse_qsl(query, keep_blank_values=True, errors="strict")
         except UnicodeDecodeError:

@@ -37,7 +37,7 @@ Moment: TypeAlias = int | str
 """Nanoseconds since 1970-01-01 UTC, or an RFC 3339 text."""
 
 NO_ANSWER = "no answer was recorded"
-"""The error message of a call whose answer nobody saw."""
+"""The error message of a call without a recorded response."""
 
 _NAMESPACE = uuid.UUID("6f1d8d0c-8c56-5a3e-9d3b-2f6f0e1c7a10")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -224,7 +224,7 @@ def _read_export(document: Document, tally: Tally) -> Iterator[Outcome]:
             else:
                 whole[name] = value
     except (ValueError, RecordError):
-        raise SourceError("the export is cut off, or is no JSON") from None
+        raise SourceError("the export is cut off, or is not JSON") from None
     session = whole["session"] if isinstance(whole.get("session"), dict) else {}
     about = _about_session(session, whole.get("capabilities"))
     notes = _notifications(text, starts.get("events"), document, tally)

@@ -105,7 +105,7 @@ def _read_document(document: Document, tally: Tally) -> Iterator[Outcome]:
                     raw = text[first:last].encode("utf-8", "surrogatepass")
                     yield from _outcome((resource, scope, span), places, raw, tally)
     except (ValueError, RecordError):
-        raise SourceError("the document is cut off, or is no JSON") from None
+        raise SourceError("the document is cut off, or is not JSON") from None
 
 
 def _within(text: str, pos: int, name: str) -> Iterator[tuple[Any, int]]:

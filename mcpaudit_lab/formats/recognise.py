@@ -57,7 +57,7 @@ def what_there_is() -> list[tuple[str, str, str]]:
 
 
 _PACKED = {
-    "gzip": "files ending in .gz, told by content",
+    "gzip": "files ending in .gz, detected by content",
     "zstd": "files ending in .zst",
     "bz2": "files ending in .bz2",
     "xz": "files ending in .xz",

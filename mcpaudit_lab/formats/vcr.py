@@ -116,10 +116,10 @@ def _start_of(recorded: Any) -> int:
 def _message(message: Any) -> tuple[int, str, Any]:
     """Nanoseconds since the start, direction and payload of one entry."""
     if not isinstance(message, dict):
-        raise RecordError(RejectReason.NOT_AN_OBJECT, "the message is no mapping")
+        raise RecordError(RejectReason.NOT_AN_OBJECT, "the message is not a mapping")
     after, direction = message.get("t"), message.get("dir")
     if isinstance(after, bool) or not isinstance(after, int | float | JsonDecimal):
-        raise RecordError(RejectReason.BAD_TIME, "t is no number of milliseconds")
+        raise RecordError(RejectReason.BAD_TIME, "t is not a number of milliseconds")
     if not -1e12 < after < 1e12:
         raise RecordError(RejectReason.BAD_TIME, "t is out of range")
     if direction not in ("c2s", "s2c"):
@@ -208,7 +208,7 @@ class _Builder:
                 self._spans.append((begin, end))
         elif top[1] is None:
             if event is None:
-                raise SourceError("a key of a mapping is no scalar")
+                raise SourceError("a key of a mapping is not a scalar")
             # A key is a text in JSON, whatever it looks like.
             top[1] = (_pairs(event.value),)
         else:

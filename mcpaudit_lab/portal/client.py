@@ -151,7 +151,7 @@ class PortalClient(PortalCounter):
             return ToolAnswer(None, True, visible(found["error"]), 502)
         # A gateway may answer with its own JSON: the outcome of the call behind it is unknown.
         if answer.status == 502 or not isinstance(found.get("content"), list):
-            raise BadAnswer("the answer to Try-It is no result", status=answer.status)
+            raise BadAnswer("the response to Try-It is not a result", status=answer.status)
         return ToolAnswer(found, bool(found.get("isError")), "", answer.status)
 
     def replay(self, event_id: str) -> ReplayAnswer:
@@ -184,7 +184,7 @@ class PortalClient(PortalCounter):
         answer = self._exchange.ask("POST", target, also=(502,), is_replay=True)
         value = answer.json(target)
         if not isinstance(value, dict) or not isinstance(value.get("success"), bool):
-            raise BadAnswer("the answer to a replay is none", status=answer.status)
+            raise BadAnswer("the response to the replay is malformed", status=answer.status)
         try:
             replay_id = parse_id(str(value.get("replay_event_id")))
         except RecordError:

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 REDACTED = "[redacted]"
-"""What stands in the place of a value that was taken out."""
+"""The mark that replaces a removed value."""
 
 # The keys of the recorded reference server; the contract's page lists seven of them.
 DEFAULT_REDACT_KEYS: tuple[str, ...] = (

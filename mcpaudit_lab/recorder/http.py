@@ -297,7 +297,7 @@ class _Exchange:
             category = "auth" if status in _REFUSED else "handler"
             events = tracker.give_up(self._calls, f"HTTP {status}", category)
         elif not readable and status != _ACCEPTED:
-            why = "the answer came in an encoding that the recorder does not read"
+            why = "the response has a content encoding that the recorder does not support"
             events = tracker.give_up(self._calls, why)
         elif not self._session:
             events = tracker.drop(self._own_scope)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["SENT_BEFORE", "UNWRITTEN", "PlannedCall", "ReplayBook", "ReplayState", "Sending"]
 
 SENT_BEFORE: Final = "it was sent before and may have run; again= sends it once more"
-UNWRITTEN: Final = "sent, and what came of it was not written down"
-TAKEN: Final = "another replay has sent it again meanwhile; make a new plan to send it once more"
+UNWRITTEN: Final = "sent, but the outcome was not recorded"
+TAKEN: Final = (
+    "another replay has sent it again in the meantime; make a new plan to send it once more"
+)
 
 _TABLE: Final = (
     "create table if not exists replays (run_id varchar, digest varchar, place integer,"

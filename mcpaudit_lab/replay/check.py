@@ -122,7 +122,7 @@ def _lines(found: Comparison) -> Iterator[str]:
         yield from found.describe(changes_max=_SHOWN_CHANGES).splitlines()[3:]
     elif found.verdict is Verdict.UNKNOWN:
         paths = ", ".join(map(format_path, found.unknown[:_SHOWN_CHANGES]))
-        yield f"nothing can be said of {paths}"
+        yield f"not comparable: {paths}"
 
 
 def junit_xml(results: Iterable[CaseResult], *, target: str) -> str:

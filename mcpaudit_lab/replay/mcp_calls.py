@@ -173,7 +173,7 @@ class McpCalls:
         except MCPError as error:
             return failed_answer(self._wire, error.error.code, error.error.message)
         except ValidationError:
-            return Answer(ReplayStatus.FAILED, error="the answer is no result of a tool")
+            return Answer(ReplayStatus.FAILED, error="the response is not a tool result")
         except TimeoutError:
             return Answer(ReplayStatus.UNCERTAIN, error="no answer in time")
         except Exception as error:  # noqa: BLE001 - whatever it was, it was after the sending

@@ -105,7 +105,7 @@ class McpTarget:
 def _url_name(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ReplayError("the target's URL begins with http:// or https://")
+        raise ReplayError("the target's URL must start with http:// or https://")
     # Neither user nor query: either may contain a key.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
 

@@ -67,7 +67,7 @@ class PlanItem:
             return str(self.refusal)
         notes = ["modified"] if self.outgoing.modified else []
         if self.unknown:
-            notes = [f"the target does not say: {', '.join(self.unknown)}; nobody vouches"]
+            notes = [f"the target does not say: {', '.join(self.unknown)}; sent unchecked"]
         if self.definition_changes:
             changed = ", ".join(map(visible, self.definition_changes))
             notes.append(f"the tool was redefined since the call: {changed}")

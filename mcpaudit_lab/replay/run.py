@@ -234,7 +234,7 @@ class ReplayRun:
         calls = counted(len(self._states), "call")
         lines = [f"{calls} to {visible(self.plan.target.name)}: {counts or 'none'}"]
         if self.stopped:
-            lines.append(f"  stopped: {visible(self.stopped)}; plan.run() goes on")
+            lines.append(f"  stopped: {visible(self.stopped)}; plan.run() continues")
         if self.uncertain:
             lines.append("  uncertain: sent, with no outcome known; they may have run")
         for state in self.states[:_SHOWN]:

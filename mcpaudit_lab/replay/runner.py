@@ -159,7 +159,7 @@ class _Runner:
             return _wait(future)
         except BaseException:
             # Nobody waits for the answer any more; it was sent anyway.
-            detail = "interrupted before the answer came"
+            detail = "interrupted before the response"
             self._note(state, item, Answer(ReplayStatus.UNCERTAIN, error=detail))
             raise
 

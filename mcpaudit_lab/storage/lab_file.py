@@ -54,7 +54,7 @@ class LabFile:
         if self.read_only:
             raise LabReadOnly(
                 f"the lab {str(self.path)!r} is open read-only, and {why}; nothing was changed."
-                " Open it without read_only, or a copy of it where it must stay as it is."
+                " Open it without read_only, or open a copy if it must stay unchanged."
             )
 
     @property

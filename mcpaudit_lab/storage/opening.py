@@ -28,7 +28,7 @@ __all__ = ["keep_private", "open_lab"]
 FORMAT = 1
 # Where a DuckDB file says that it is one: behind a checksum of eight bytes.
 _MAGIC = slice(8, 12)
-_NEEDS = "a lab needs a folder that is there, that you may write to, with space left"
+_NEEDS = "a lab needs an existing, writable folder with free space"
 # DuckDB's message about the lock holder, and that reading would be possible.
 _HOLDER = re.compile(r"is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)")
 _MAY_READ = "read-only mode"
@@ -50,7 +50,7 @@ def open_lab(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCo
 
     if path is None:
         if read_only:
-            raise LabError("a lab in memory begins empty: read_only needs the file of a lab")
+            raise LabError("a lab in memory starts empty: read_only needs a lab file")
         connection = duckdb.connect()
     else:
         connection = _connect(path, read_only=read_only)
@@ -189,7 +189,7 @@ def _in_use(path: Path, message: str) -> LabInUse:
     if _MAY_READ in message:
         told = "it only reads: open the lab with read_only=True (--read-only) to read beside it"
     else:
-        told = "it may write, and DuckDB lets nobody read meanwhile"
+        told = "it may write, and DuckDB allows no readers meanwhile"
     return LabInUse(
         f"the lab {str(path)!r} is open in another process{who}; {told}",
         pid=pid,

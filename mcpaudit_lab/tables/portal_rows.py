@@ -42,7 +42,7 @@ from mcpaudit_lab.tables.row_values import column_value
 __all__ = ["EXACT", "PortalRow", "PortalRows", "jsonb_text"]
 
 EXACT: Final = "exact"
-"""The column of ours, in both tables."""
+"""Our own column, in both tables."""
 
 _ZEROS: Final[dict[str, Any]] = {"text": "", "int": 0, "bool": False}
 _EMPTY: Final[tuple[Any, ...]] = (None, "", 0, False, {}, [])

@@ -118,11 +118,11 @@ def base_url(text: str) -> str:
         why = "it cannot be read"
     else:
         if url.scheme not in ("http", "https") or not url.host:
-            why = "it begins with http:// or https:// and a host, such as http://localhost:8080"
+            why = "it starts with http:// or https:// and a host, such as http://localhost:8080"
         elif url.userinfo:
             why = "a name and password in it would be seen by many; pass api_key= or bearer="
         elif url.query or url.fragment:
             why = "it ends before the first ? and #"
     if why:
-        raise PortalError(f"that is no URL of a portal: {why}", sent=False)
+        raise PortalError(f"not a portal's URL: {why}", sent=False)
     return str(url).rstrip("/")

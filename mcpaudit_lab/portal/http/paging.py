@@ -103,7 +103,7 @@ def read_page(value: Any) -> Page:
         return Page([Event(row) for row in rows], total, unreadable)
     except (RecordError, TypeError, AttributeError) as error:
         detail = visible(str(error))
-    raise BadAnswer(f"the portal lists what is no event: {detail}", status=200)
+    raise BadAnswer(f"the portal lists an item that is not an event: {detail}", status=200)
 
 
 def walk_back(

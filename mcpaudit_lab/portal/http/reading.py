@@ -185,7 +185,9 @@ class PortalReader:
         return f"{type(self).__name__}({self.url!r}, {self._credentials.kind})"
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        raise TypeError("a portal's client holds a key and connections: make a new one instead")
+        raise TypeError(
+            "a PortalClient has a key and connections and is not pickled: make a new one instead"
+        )
 
     # What it says of itself
 

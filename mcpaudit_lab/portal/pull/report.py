@@ -87,10 +87,10 @@ class PullReport:
         )
         lines += [f"  {counted(n, noun)} {_is(n)} {what}" for n, what, noun in extra if n]
         if self.resumed:
-            lines.append("  went on where an earlier pull was stopped")
+            lines.append("  continued where an earlier pull was stopped")
         if self.stopped:
             lines.append(f"  stopped: {self.stopped}")
-            lines.append("  what came is kept; pull again to go on")
+            lines.append("  everything received is kept; pull again to continue")
         elif self.missing:
             lines.append("  pull again: events that arrive late are looked for each time")
         return "\n".join(map(visible, lines))

@@ -245,7 +245,7 @@ class EventStream:
                     return
                 yield chunk
         except httpx2.ReadTimeout:
-            why = f"nothing came for {self._silence_s:g} s"
+            why = f"no data for {self._silence_s:g} s"
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             why = f"the connection broke: {visible(str(error))}"
         # stop() breaks the connection from this side, which is not a problem.

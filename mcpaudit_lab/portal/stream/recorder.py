@@ -194,7 +194,7 @@ class StreamRecorder:
         try:
             told()
         except Exception:
-            logger.exception("whoever listens to a stream failed")
+            logger.exception("a listener of the stream failed")
 
     def _put(self, event: Event) -> None:
         with self._changed:

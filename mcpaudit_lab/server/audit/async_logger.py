@@ -291,7 +291,7 @@ class AsyncLogger(AsyncReader):
 
     def note_late(self, event: Event) -> None:
         """For the queue: an event came after the end."""
-        self._reject(event, "it came after the end of the logger")
+        self._reject(event, "it came after the logger was closed")
 
     def note_dropped(self, event: Event) -> None:
         """For the queue: an event found no place."""

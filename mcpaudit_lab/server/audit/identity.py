@@ -70,7 +70,7 @@ class Identity:
 
 
 ANONYMOUS = Identity("anonymous", "anonymous")
-"""The caller where nobody asked for credentials."""
+"""The caller if no credentials are required."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
         if not (name and equals and key):
             raise ValueError(f"{source}, line {number}: write NAME=KEY")
         if name in keys:
-            raise ValueError(f"{source}, line {number}: this name stands twice")
+            raise ValueError(f"{source}, line {number}: this name occurs twice")
         keys[name] = key
     return keys
 
@@ -54,7 +54,7 @@ class ApiKeys:
         if not all(name and key for name, key in keys.items()):
             raise ValueError("an API key has a name and a text, neither empty")
         if len(set(keys.values())) < len(keys):
-            raise ValueError("two API keys are the same: whose call it was could not be told")
+            raise ValueError("two API keys are equal, so their callers could not be told apart")
         self._secret = secrets.token_bytes(32)
         self._digests = {name: self._digest(key.encode()) for name, key in keys.items()}
 

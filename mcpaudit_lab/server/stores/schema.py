@@ -194,7 +194,9 @@ def _found(connection: Connection, events: Table, payloads: Table) -> StoreTable
     exact = all(EXACT in columns for columns in names.values())
     numbered = COMMIT_NUMBER in names["audit_events"] and "audit_commits" in tables
     if not exact:
-        logger.warning("the tables may not be changed: what they cannot hold is stored with loss")
+        logger.warning(
+            "the tables may not be changed: values that they cannot hold are stored with loss"
+        )
     if not numbered:
         logger.warning("the tables may not be changed: there is no order of commit to resume from")
     ours = (EXACT,) if exact else ()

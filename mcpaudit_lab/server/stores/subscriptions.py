@@ -278,7 +278,7 @@ class Subscriptions:
             logger.debug("subscribers wait: %s", error)
         except Exception:
             # What was stored must not look as if it were not.
-            logger.exception("subscribers wait: what was stored cannot be read")
+            logger.exception("subscribers wait: stored events cannot be read")
 
     def _hand_out(self, rows: Sequence[Stored]) -> None:
         for row in rows:

@@ -102,8 +102,8 @@ def choose_reader(sample: bytes, *, whole: bool, name: str, wanted: str | None) 
     formats = "; ".join(title for _, kind, title in what_there_is() if kind == "format")
     raise UnknownFormat(
         f"{name} is of no format that can be read: {looks_like(sample)}. Formats: {formats}. "
-        "Any of them may stand in Docker, Kubernetes or journald logs, event streams, text "
-        "sequences and ZIP archives, and be compressed. format= says which it is."
+        "Any of them may be inside Docker, Kubernetes or journald logs, event streams, text "
+        "sequences and ZIP archives, and be compressed. format= names the format."
     )
 
 

@@ -53,7 +53,7 @@ def write_events(
             f"{path.name!r}: write .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson), or .parquet"
         )
     if path.exists() and not overwrite:
-        raise LabError(f"{str(path)!r} is there already; pass overwrite=True to replace it")
+        raise LabError(f"{str(path)!r} exists; pass overwrite=True to replace it")
     with _appearing(path) as unfinished:
         if suffix == ".parquet":
             return _write_parquet(cursor, unfinished, rows, params, advance)
