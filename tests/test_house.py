@@ -300,3 +300,24 @@ def test_every_file_that_the_guides_name_is_there() -> None:
         named = re.findall(r"`((?:mcpaudit_lab|tests|docs|benchmarks)/[\w/.-]+)`", text)
         missing = [name for name in named if not (ROOT / name).exists()]
         assert not missing, f"{guide} names {missing}"
+
+
+def test_the_walks_name_files_and_functions_that_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walks = page.partition("## Three walks")[2].partition("## Decisions")[0].split("\n\n**")
+    assert len(walks) == 4
+    for walk in walks[1:]:
+        steps = re.findall(r"^\d\. `([\w/]+\.py)`, `([\w.]+)`", walk, re.MULTILINE)
+        assert 3 <= len(steps) <= 6
+        assert len(steps) == len(re.findall(r"^\d\. ", walk, re.MULTILINE))
+        for file, name in steps:
+            tree: ast.AST = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            for part in name.split("."):
+                found = [
+                    node
+                    for node in ast.iter_child_nodes(tree)
+                    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+                    and node.name == part
+                ]
+                assert found, f"{file} has no {name}"
+                tree = found[0]

@@ -10,7 +10,7 @@ import pytest
 from browser import chromium, watched_page
 from portals import an_event
 
-from mcpaudit_lab.display.tail.table import TailTable
+from mcpaudit_lab.display.tail.view import TailTable
 from mcpaudit_lab.portal.tail.state import TailState
 
 if TYPE_CHECKING:
