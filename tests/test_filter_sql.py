@@ -22,11 +22,12 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filters.combined import contract_order
 from mcpaudit_lab.filters.event_filter import HAS_COLUMNS, EventFilter
 from mcpaudit_lab.filters.sql import Compiled, compile_filter, register_functions
+from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS
 from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
 from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, replace_surrogates
+from mcpaudit_lab.storage import CONTRACT_ORDER
 from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, row_of
 from mcpaudit_lab.storage.schema import duckdb_tables
-from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, event_order
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
@@ -35,7 +36,7 @@ ENGINES = ("duckdb", "sqlite", "postgresql")
 
 def selection(compiled: Compiled, what: str = "cast(e.id as varchar)", tail: str = "") -> str:
     """The statement around a condition; in the contract's order unless something else follows."""
-    tail = tail or f"order by {event_order()}"
+    tail = tail or CONTRACT_ORDER
     return f"select {what} from audit_events e where {compiled.where} {tail}"
 
 

@@ -15,9 +15,10 @@ from sqlalchemy import Engine, MetaData, Table, create_engine, delete, event, in
 from sqlalchemy.exc import IntegrityError
 
 from mcpaudit_lab.filters.dialects import sqlite_moment
+from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS
 from mcpaudit_lab.record.jsontext import loads, same
+from mcpaudit_lab.storage import CONTRACT_ORDER
 from mcpaudit_lab.storage.schema import duckdb_tables
-from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS, event_order
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"
@@ -81,7 +82,11 @@ def test_ids_and_times_order_as_the_contract_says() -> None:
         "insert into audit_events values (?, '2026-01-01 00:00:00+00')", [[id_] for id_ in ids]
     )
     connection.execute("insert into audit_events values (uuid(), '2026-01-02 00:00:00+00')")
-    ordered = connection.table("audit_events").set_alias("e").order(event_order())
+    ordered = (
+        connection.table("audit_events")
+        .set_alias("e")
+        .order(CONTRACT_ORDER.removeprefix("order by "))
+    )
     rows = ordered.project("cast(id as varchar)").fetchall()
     assert [row[0] for row in rows][1:] == sorted(ids)
     connection.close()
@@ -201,7 +206,7 @@ def test_sqlite_keeps_a_time_with_six_decimals_always() -> None:
 
 def test_the_filter_and_the_labs_tables_need_no_sqlalchemy() -> None:
     code = (
-        "import sys, mcpaudit_lab.tables.schema, mcpaudit_lab.filters.sql;"
+        "import sys, mcpaudit_lab.tables, mcpaudit_lab.filters.sql;"
         "print(sorted({'sqlalchemy', 'duckdb', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from mcpaudit_lab.record.captured import VERBATIM, CapturedCall, CapturePolicy, outcome_of
     from mcpaudit_lab.record.events import Event, Notification, Payload
     from mcpaudit_lab.record.fields import (
+        EVENT_COLUMNS,
         EVENT_FIELDS,
+        PAYLOAD_COLUMNS,
         PAYLOAD_FIELDS,
         Field,
         format_time,
@@ -66,7 +68,9 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_DIALECTS",
     "DEFAULT_REDACT_KEYS",
+    "EVENT_COLUMNS",
     "EVENT_FIELDS",
+    "PAYLOAD_COLUMNS",
     "PAYLOAD_FIELDS",
     "REDACTED",
     "VERBATIM",
@@ -129,6 +133,8 @@ __getattr__, __dir__ = lazy_names(
         "captured": ("CapturePolicy", "CapturedCall", "VERBATIM", "outcome_of"),
         "events": ("Event", "Notification", "Payload"),
         "fields": (
+            "EVENT_COLUMNS",
+            "PAYLOAD_COLUMNS",
             "EVENT_FIELDS",
             "Field",
             "PAYLOAD_FIELDS",

@@ -16,7 +16,9 @@ from typing import Any, Literal, TypeAlias
 from mcpaudit_lab.errors import RecordError, RejectReason
 
 __all__ = [
+    "EVENT_COLUMNS",
     "EVENT_FIELDS",
+    "PAYLOAD_COLUMNS",
     "PAYLOAD_FIELDS",
     "Field",
     "Kind",
@@ -96,6 +98,10 @@ PAYLOAD_FIELDS: tuple[Field, ...] = (
     Field("replayed_from", "id"),
     Field("captured_at", "time"),
 )
+
+# The columns of the two tables in every engine, in the contract's order.
+EVENT_COLUMNS: tuple[str, ...] = tuple(field.column for field in EVENT_FIELDS)
+PAYLOAD_COLUMNS: tuple[str, ...] = ("event_id", *(field.column for field in PAYLOAD_FIELDS))
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     )
     from mcpaudit_lab.tables.portal_rows import EXACT, PortalRow, PortalRows, jsonb_text
     from mcpaudit_lab.tables.row_values import column_value, raw_columns, tolerant_text
-    from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS
     from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, Moment, portal_tables
     from mcpaudit_lab.tables.suspects import (
         OWN_PAYLOAD_FIELDS,
@@ -41,12 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINE_OPTIONS",
-    "EVENT_COLUMNS",
     "EXACT",
     "NOTIFICATION_KEYS",
     "OPEN_CALLS",
     "OWN_PAYLOAD_FIELDS",
-    "PAYLOAD_COLUMNS",
     "TOOL_TABLES",
     "CallRecovery",
     "Execute",
@@ -90,7 +87,6 @@ __getattr__, __dir__ = lazy_names(
         "portal_rows": ("EXACT", "PortalRow", "PortalRows", "jsonb_text"),
         "sqlalchemy_tables": ("ENGINE_OPTIONS", "Moment", "portal_tables"),
         "row_values": ("column_value", "raw_columns", "tolerant_text"),
-        "schema": ("EVENT_COLUMNS", "PAYLOAD_COLUMNS"),
         "suspects": ("OWN_PAYLOAD_FIELDS", "Suspects", "mistyped_columns", "suspects_of"),
     },
 )

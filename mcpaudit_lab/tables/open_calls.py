@@ -27,9 +27,8 @@ from uuid import uuid4
 
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.filters import sqlite_moment
-from mcpaudit_lab.record import Event
+from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS, Event
 from mcpaudit_lab.tables.portal_rows import EXACT, PortalRow, PortalRows
-from mcpaudit_lab.tables.schema import EVENT_COLUMNS, PAYLOAD_COLUMNS
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

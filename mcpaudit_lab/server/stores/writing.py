@@ -11,9 +11,16 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, bindparam, select, text
 
 from mcpaudit_lab.filters import sqlite_moment
-from mcpaudit_lab.record import PAYLOAD_FIELDS, dumps, format_time, loads
+from mcpaudit_lab.record import (
+    EVENT_COLUMNS,
+    PAYLOAD_COLUMNS,
+    PAYLOAD_FIELDS,
+    dumps,
+    format_time,
+    loads,
+)
 from mcpaudit_lab.server.stores.schema import COMMIT_NUMBER, StoreTables
-from mcpaudit_lab.tables import EVENT_COLUMNS, EXACT, PAYLOAD_COLUMNS, PortalRow, jsonb_text
+from mcpaudit_lab.tables import EXACT, PortalRow, jsonb_text
 
 __all__ = ["LOSSY_METHOD", "RowWriter"]
 

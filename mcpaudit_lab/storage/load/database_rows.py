@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.errors import RecordError, RejectReason
 from mcpaudit_lab.filters import sqlite_moment
 from mcpaudit_lab.record import (
+    EVENT_COLUMNS,
     EVENT_FIELDS,
+    PAYLOAD_COLUMNS,
     PAYLOAD_FIELDS,
     Event,
     Field,
@@ -30,11 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "RawRow", "UnreadRow", "raw_reading", "sqlite_time", "with_unknown"]
 
-_EVENT_COLUMNS: Final = tuple(field.column for field in EVENT_FIELDS)
-_PAYLOAD_COLUMNS: Final = ("event_id", *(field.column for field in PAYLOAD_FIELDS))
 TABLES: Final[Mapping[str, tuple[str, ...]]] = {
-    "audit_events": _EVENT_COLUMNS,
-    "audit_payloads": _PAYLOAD_COLUMNS,
+    "audit_events": EVENT_COLUMNS,
+    "audit_payloads": PAYLOAD_COLUMNS,
 }
 """The tables, and the columns that are read."""
 
