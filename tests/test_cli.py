@@ -231,7 +231,7 @@ def test_nothing_to_write_writes_no_file(case: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_an_error(case: Path, tmp_path: Path) -> None:
-    result = run("write", tmp_path / "a.csv", "--lab", case)
+    result = run("write", tmp_path / "a.xlsx", "--lab", case)
     assert result.exit_code == 2
     assert ".parquet" in result.stderr
 

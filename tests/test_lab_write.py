@@ -90,7 +90,7 @@ def test_a_file_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert lab.write(path, overwrite=True) == 322
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a", "a.parquet.gz", "a.gz"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a", "a.parquet.gz", "a.gz"])
 def test_a_name_that_says_no_format_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(LabError, match=r"\.jsonl"):
         Lab().write(tmp_path / name)

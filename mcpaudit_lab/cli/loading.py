@@ -211,15 +211,28 @@ def rejects(lab: Lab, as_json: bool) -> int:
 @lab_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @filter_options
+@click.option(
+    "--format",
+    "format_name",
+    metavar="NAME",
+    help="portal, otel, csv or mcpsnoop; by default the name of FILE decides.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @json_option
 def write(
-    *, lab: Lab, file: Path, filters: tuple[EventFilter, ...], overwrite: bool, as_json: bool
+    *,
+    lab: Lab,
+    file: Path,
+    filters: tuple[EventFilter, ...],
+    format_name: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> int:
-    """Write events into a file that loads back equal.
+    """Write events and their payloads into a file.
 
-    Payloads are written too. The name of FILE says the format: .jsonl, .jsonl.gz, .jsonl.zst or
-    .parquet.
+    The name of FILE selects the format: .jsonl and .parquet load back equal; .otlp.json has spans
+    of OpenTelemetry, .csv a table. All but .parquet may end in .gz or .zst. What a format cannot
+    carry is reported.
 
     Exit status: 1 if no event matches; nothing is written then.
     """
@@ -227,14 +240,22 @@ def write(
         from mcpaudit_lab.record import visible
 
         raise Trouble(f"{visible(str(file))} exists; --overwrite replaces it")
+    from mcpaudit_lab.formats import WriteReport
     from mcpaudit_lab.record import counted
 
     chosen = lab.events(*filters)
-    count = chosen.write(file, overwrite=overwrite) if chosen.count() else 0
+    report = WriteReport(0)
+    if chosen.count():
+        report = chosen.write(file, format=format_name, overwrite=overwrite)
     if as_json:
-        print_json({"file": str(file), "events": count})
-    elif count:
-        say(f"{counted(count, 'event')} {'is' if count == 1 else 'are'} in {file}.")
+        lost = {"lost": report.lost, "skipped": report.skipped}
+        print_json(
+            {"file": str(file), "events": int(report)} | {k: v for k, v in lost.items() if v}
+        )
+    elif report:
+        say(f"{counted(report, 'event')} {'is' if report == 1 else 'are'} in {file}.")
+        for line in report.describe().splitlines():
+            say(line)
     else:
         say(f"No event matches: {chosen.describe()}.")
-    return FOUND if count else LOOK
+    return FOUND if report else LOOK

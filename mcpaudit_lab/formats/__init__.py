@@ -28,14 +28,17 @@ from mcpaudit_lab.formats.recognise import (
     text_within,
     what_there_is,
 )
+from mcpaudit_lab.formats.writers import WRITERS, EventWriter, WriteReport
 
 __all__ = [
+    "WRITERS",
     "Bad",
     "Call",
     "CallFinished",
     "CallOpened",
     "Chosen",
     "Direction",
+    "EventWriter",
     "Found",
     "Item",
     "Line",
@@ -47,6 +50,7 @@ __all__ = [
     "Reader",
     "Tally",
     "ToolDefinitionsSeen",
+    "WriteReport",
     "choose",
     "looks_like",
     "read_lines",

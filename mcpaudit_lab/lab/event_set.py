@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import FilterError, LabError
 from mcpaudit_lab.filters import EventFilter, compile_filter
+from mcpaudit_lab.formats import WriteReport
 from mcpaudit_lab.lab.columns import column_list, decode_columns
 from mcpaudit_lab.record import Event, counted, render, render_html
 from mcpaudit_lab.storage import (
@@ -318,8 +319,13 @@ class EventSet:
     # Out
 
     def write(
-        self, path: str | os.PathLike[str], *, overwrite: bool = False, progress: bool | None = None
-    ) -> int:
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: str | None = None,  # noqa: A002 - the word that people look for
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> WriteReport:
         """Write the set into a file, as :meth:`Lab.write` does; returns how many events."""
         rows, params = self.rows()
         with progress_bar(progress, total=self.count(), unit="events", label="write") as advance:
@@ -330,6 +336,7 @@ class EventSet:
                 params,
                 overwrite=overwrite,
                 advance=advance,
+                format_name=format,
             )
 
     def describe(self) -> str:

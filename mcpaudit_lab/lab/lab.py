@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.formats import text_within
+from mcpaudit_lab.formats import WriteReport, text_within
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
 from mcpaudit_lab.record import Event, parse_id
@@ -320,20 +320,27 @@ class Lab(LabStore):
         path: str | os.PathLike[str],
         events: EventSet | None = None,
         *,
+        format: str | None = None,  # noqa: A002 - the word that people look for
         overwrite: bool = False,
         progress: bool | None = None,
-    ) -> int:
-        """Write events with their payloads into a file that loads back equal; returns how many.
+    ) -> WriteReport:
+        """Write events with their payloads into a file; returns how many.
+
+        JSON Lines and Parquet load back equal. The other formats cannot carry everything: the
+        report's ``lost`` and ``skipped`` count what is missing, ``describe()`` says it in words.
 
         Args:
-            path: ``.jsonl`` or ``.ndjson``, also with ``.gz`` or ``.zst`` behind; or ``.parquet``.
-                The file appears whole or not at all, readable by its owner only.
-            events: which events; None for all. They are written newest first.
+            path: ``.jsonl`` or ``.ndjson``, ``.otlp.json`` (spans of OpenTelemetry), ``.csv``, all
+                of them also with ``.gz`` or ``.zst`` behind; or ``.parquet``. The file appears
+                whole or not at all, readable by its owner only.
+            events: which events; None for all. JSON Lines and Parquet start with the newest event,
+                the other formats with the oldest.
+            format: ``portal``, ``otel``, ``csv`` or ``mcpsnoop``; None decides by the path.
             overwrite: replace an existing file.
             progress: show a progress bar; None shows it in a terminal or notebook.
 
         Raises:
-            LabError: an unknown file name suffix, or the file exists.
+            LabError: an unknown format or file name suffix, or the file exists.
         """
         chosen = self.events() if events is None else events
-        return chosen.write(path, overwrite=overwrite, progress=progress)
+        return chosen.write(path, format=format, overwrite=overwrite, progress=progress)

@@ -51,10 +51,14 @@ def row_select(rows: str) -> str:
 
 
 def read_events(
-    cursor: duckdb.DuckDBPyConnection, rows: str, params: Mapping[str, Any]
+    cursor: duckdb.DuckDBPyConnection,
+    rows: str,
+    params: Mapping[str, Any],
+    *,
+    order: str = CONTRACT_ORDER,
 ) -> Iterator[Event]:
-    """The events of some ids with their payloads, in the contract's order."""
-    for batch in read_batches(cursor, f"{row_select(rows)} {CONTRACT_ORDER}", params):
+    """The events of some ids with their payloads, in the contract's order unless told otherwise."""
+    for batch in read_batches(cursor, f"{row_select(rows)} {order}", params):
         for row in batch.to_pylist():
             yield event_of(row)
 

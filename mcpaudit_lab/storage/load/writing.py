@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from mcpaudit_lab.errors import LabError
+from mcpaudit_lab.formats import WRITERS, EventWriter, WriteReport
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.storage import (
     CONTRACT_ORDER,
     line_select,
@@ -39,26 +41,61 @@ def write_events(
     *,
     overwrite: bool,
     advance: Callable[[int], object],
-) -> int:
-    """Write some events, payloads included, in the contract's order; returns how many.
+    format_name: str | None = None,
+) -> WriteReport:
+    """Write some events, payloads included; returns how many, and what the format cannot carry.
+
+    The package's own formats have the contract's order, newest first; others start with the oldest.
 
     The file appears whole or not at all, readable by its owner only.
 
     Raises:
         LabError: an unknown file name suffix, or the file exists.
     """
-    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
-    if suffix not in (*_LINES, ".parquet") or (suffix == ".parquet" and path.suffix in _PACKED):
+    name = path.name.removesuffix(path.suffix) if path.suffix in _PACKED else path.name
+    suffix = Path(name).suffix
+    writer = _writer_for(name, format_name)
+    own = suffix in _LINES or (suffix == ".parquet" and path.suffix not in _PACKED)
+    if writer is None and not own:
         raise LabError(
-            f"{path.name!r}: write .jsonl, .jsonl.gz, .jsonl.zst (or .ndjson), or .parquet"
+            f"{path.name!r}: write .jsonl (or .ndjson), .otlp.json or .csv, also with .gz or .zst;"
+            " .parquet; or name a format"
         )
     if path.exists() and not overwrite:
         raise LabError(f"{str(path)!r} exists; pass overwrite=True to replace it")
     with _appearing(path) as unfinished:
-        if suffix == ".parquet":
-            return _write_parquet(cursor, unfinished, rows, params, advance)
+        if writer is None and suffix == ".parquet":
+            return WriteReport(_write_parquet(cursor, unfinished, rows, params, advance))
         with _packing(unfinished, path.suffix) as file:
-            return _write_lines(cursor, file, rows, params, advance)
+            if writer is None:
+                return WriteReport(_write_lines(cursor, file, rows, params, advance))
+            return writer.write(_oldest_first(cursor, rows, params, advance), file)
+
+
+def _writer_for(name: str, format_name: str | None) -> EventWriter | None:
+    """The writer of a foreign format; None for the package's own.
+
+    Raises:
+        LabError: an unknown format; the message names the choices.
+    """
+    if format_name is None or format_name == "portal":
+        return next((w for w in WRITERS if w.suffix and name.endswith(w.suffix)), None)
+    for writer in WRITERS:
+        if writer.name == format_name:
+            return writer
+    choices = ", ".join(["portal", *(writer.name for writer in WRITERS)])
+    raise LabError(f"no format {format_name!r} can be written; the choices are {choices}")
+
+
+def _oldest_first(
+    cursor: duckdb.DuckDBPyConnection,
+    rows: str,
+    params: dict[str, Any],
+    advance: Callable[[int], object],
+) -> Iterator[Event]:
+    for event in read_events(cursor, rows, params, order="order by ts, id"):
+        yield event
+        advance(1)
 
 
 def _write_lines(
