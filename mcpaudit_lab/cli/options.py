@@ -90,7 +90,8 @@ _ONCE: Final = (
     ),
     ("to", "TIME", "Not after this moment; a day until its end."),
     ("q", "TEXT", "A part of tool, error message or user, in any case."),
-    ("min_duration_ms", "MS", "At least so long."),
+    ("min_duration_ms", "MS", "Minimum duration, in milliseconds."),
+    ("trace", "ID", "Only calls of this trace, 32 hex digits."),
 )
 _PATHS: Final = (
     ("param", "PATH=VALUE", "An argument, such as user.id=alice."),

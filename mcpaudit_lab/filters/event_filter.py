@@ -17,6 +17,7 @@ The rules, beyond the portal's contract:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -85,6 +86,7 @@ class EventFilter:
         headers: header name, in any case -> one of its values.
         extra: the same in what a record has beyond its columns, as other recorders' files do:
             ``{"server_name": "weather"}``.
+        trace: the call's trace id, 32 hex digits; short for ``extra={"trace_id": …}``.
         has: columns of the payload that must be present and not empty: one of :data:`HAS_COLUMNS`,
             or a list, all of them.
         limit: maximum number of events. ``limit`` and ``offset`` page a list; they decide no match.
@@ -137,6 +139,7 @@ class EventFilter:
         responses: Tests = None,
         headers: Tests = None,
         extra: Tests = None,
+        trace: str | None = None,
         has: Texts = None,
         limit: int | None = None,
         offset: int = 0,
@@ -153,6 +156,8 @@ class EventFilter:
             "headers": _tests("header", headers),
             "extra": _tests("extra", extra),
         }
+        if trace is not None:
+            tests["extra"] += _tests("extra", {"trace_id": _trace(trace)})
         for name, value in dotted.items():
             prefix, _, rest = name.partition(".")
             if prefix not in SOURCES or not rest:
@@ -355,6 +360,13 @@ def _count(name: str, value: Any) -> int | None:
 
 # The member of extra for a value that a column cannot hold exactly.
 _MEMBERS = {"payload", *(field.name for field in EVENT_FIELDS)}
+
+
+def _trace(value: Any) -> str:
+    text = _checked("trace", value, str, "a trace id")
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", text):
+        raise FilterError("trace: a trace id has 32 hexadecimal digits")
+    return str(text.lower())
 
 
 def _tests(source: str, value: Tests) -> tuple[PathTest, ...]:

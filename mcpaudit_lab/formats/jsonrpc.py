@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from mcpaudit_lab.record import CapturedCall, CapturePolicy, Event, Payload, dumps, parse_time_ns
+from mcpaudit_lab.record import (
+    CapturedCall,
+    CapturePolicy,
+    Event,
+    Payload,
+    dumps,
+    parse_time_ns,
+    parse_traceparent,
+)
 
 __all__ = [
     "NO_ANSWER",
@@ -41,7 +48,10 @@ NO_ANSWER = "no answer was recorded"
 
 _NAMESPACE = uuid.UUID("6f1d8d0c-8c56-5a3e-9d3b-2f6f0e1c7a10")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
+
+
+def _header(headers: Mapping[str, list[str]] | None) -> list[str]:
+    return [] if headers is None else headers.get("Traceparent", [])
 
 
 def event_id(*names: str) -> str:
@@ -256,9 +266,7 @@ class Call:
         if self._info is not None:
             known.update(self._info.extra())
         meta = self._meta if isinstance(self._meta, Mapping) else {}
-        parent = meta.get("traceparent")
-        if isinstance(parent, str) and (found := _TRACEPARENT.fullmatch(parent)):
-            known["trace_id"], known["span_id"] = found.groups()
+        known.update(parse_traceparent(meta.get("traceparent"), *_header(self.headers)))
         known.update(self.extra)
         return known
 

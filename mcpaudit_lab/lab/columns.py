@@ -18,9 +18,13 @@ __all__ = ["ChosenColumns", "column_list", "decode_columns"]
 
 _PATHS = {"param": "p.request_params", "response": "p.response_result", "extra": "e.extra"}
 _EVENTS = {field.column: f'e."{field.column}"' for field in EVENT_FIELDS} | {"extra": "e.extra"}
+# Also in labs made before these columns were generated.
+_EVENTS |= {
+    name: f"try(json_extract_string(e.extra, '$.{name}'))" for name in ("trace_id", "span_id")
+}
 # captured_at is known for rows from a database only, so that frames would depend on the way taken.
 _PAYLOADS = {field.name: f'p."{field.name}"' for field in PAYLOAD_FIELDS}
-_DEFAULT_EVENTS = tuple(name for name in _EVENTS if name != "extra")
+_DEFAULT_EVENTS = tuple(field.column for field in EVENT_FIELDS)
 _DEFAULT_PAYLOADS = tuple(name for name in _PAYLOADS if name != "captured_at")
 _JOIN = "left join audit_payloads p on p.event_id = e.id"
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         hidden_text,
         shown_text,
     )
+    from mcpaudit_lab.record.trace import parse_traceparent
     from mcpaudit_lab.record.version import VERSION
     from mcpaudit_lab.record.views import render, render_html
     from mcpaudit_lab.record.wiretext import wire_text
@@ -106,6 +107,7 @@ __all__ = [
     "parse_id",
     "parse_time",
     "parse_time_ns",
+    "parse_traceparent",
     "redacted_paths",
     "render",
     "render_html",
@@ -122,6 +124,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "trace": ("parse_traceparent",),
         "canonical": ("canonical_json", "canonical_sha256"),
         "tool_definitions": (
             "ToolDefinition",

@@ -6,6 +6,7 @@ unknown members and of values that their columns cannot reproduce exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Field
@@ -23,6 +24,13 @@ _DUCKDB_TYPES: Final = {
 }
 
 
+# The trace that a call belongs to, from ``extra``: computed when read, and no bytes on the disk.
+_TRACE_COLUMNS: Final = tuple(
+    f"{name} VARCHAR GENERATED ALWAYS AS (try(json_extract_string(extra, '$.{name}'))) VIRTUAL"
+    for name in ("trace_id", "span_id")
+)
+
+
 def duckdb_tables() -> tuple[str, str]:
     """The statements that make the lab's two tables.
 
@@ -30,7 +38,7 @@ def duckdb_tables() -> tuple[str, str]:
     ids itself. ``extra`` is text, since DuckDB's JSON type rejects lone surrogates.
     """
     return (
-        _create("audit_events", [_column(field) for field in EVENT_FIELDS]),
+        _create("audit_events", [_column(field) for field in EVENT_FIELDS], _TRACE_COLUMNS),
         _create(
             "audit_payloads",
             ["event_id UUID NOT NULL", *(_column(field) for field in PAYLOAD_FIELDS)],
@@ -43,8 +51,8 @@ def _column(field: Field) -> str:
     return f"{field.column} {_DUCKDB_TYPES[field.kind]}{required}"
 
 
-def _create(table: str, columns: list[str]) -> str:
-    return f"CREATE TABLE {table} ({', '.join([*columns, 'extra VARCHAR'])})"
+def _create(table: str, columns: list[str], generated: Sequence[str] = ()) -> str:
+    return f"CREATE TABLE {table} ({', '.join([*columns, 'extra VARCHAR', *generated])})"
 
 
 # Where a row stood: the source, the line's number from 1, and where the line starts and how long it

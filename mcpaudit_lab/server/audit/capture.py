@@ -35,6 +35,7 @@ class CallRequest:
         session_id: the MCP session; ``""`` without one.
         transport: ``http`` or ``stdio``.
         headers: of the HTTP request, name to values; None off HTTP.
+        trace: ``trace_id`` and ``span_id``, if the call belongs to a trace.
     """
 
     event_id: str
@@ -47,6 +48,7 @@ class CallRequest:
     session_id: str = ""
     transport: str = "http"
     headers: Mapping[str, list[str]] | None = field(default=None, repr=False)
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 class CallCapture(CapturedCall):
@@ -125,6 +127,7 @@ class CallCapture(CapturedCall):
             user_agent=self._user_agent(),
             payload=Payload.build(**self.sent(), **response),
             **outcome,
+            **request.trace,
         )
 
     def bare_event(self, duration_ms: int) -> Event:

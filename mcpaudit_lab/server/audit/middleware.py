@@ -22,7 +22,7 @@ from mcp_types import INTERNAL_ERROR, ErrorData, ServerNotification
 from pydantic import BaseModel, ValidationError
 
 from mcpaudit_lab.errors import AuditUnavailable, StoreUnavailable
-from mcpaudit_lab.record import ToolListPages
+from mcpaudit_lab.record import ToolListPages, parse_traceparent
 from mcpaudit_lab.server.audit.capture import CallCapture, CallRequest, CapturePolicy
 from mcpaudit_lab.server.audit.headers import read_headers
 from mcpaudit_lab.server.audit.identity import (
@@ -193,6 +193,7 @@ class AuditMiddleware:
         params = ctx.params or {}
         name = params.get("name")
         raw_headers = getattr(getattr(ctx.request, "headers", None), "raw", None)
+        headers = None if raw_headers is None else read_headers(raw_headers)
         return CallRequest(
             event_id=origin.event_id or str(uuid4()),
             request_id=str(uuid4()),
@@ -203,7 +204,10 @@ class AuditMiddleware:
             origin=origin,
             session_id=session_id,
             transport="http" if ctx.request is not None or origin.source != "mcp" else "stdio",
-            headers=None if raw_headers is None else read_headers(raw_headers),
+            headers=headers,
+            trace=parse_traceparent(
+                (ctx.meta or {}).get("traceparent"), *(headers or {}).get("Traceparent", [])
+            ),
         )
 
     async def _reserve(self, capture: CallCapture) -> Reservation:
