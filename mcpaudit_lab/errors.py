@@ -25,6 +25,7 @@
     │   ├── PortalUnavailable  it cannot be reached, or cannot answer now
     │   └── BadAnswer          what came is not what a portal says: cut off, HTML, not JSON
     ├── ReplayError        a replay cannot be planned or run as asked
+    ├── TamperError        evidence was changed since it was signed or loaded; carries the faults
     ├── IssuerUnavailable  the issuer of bearer tokens cannot be asked for its keys
     ├── KeyNameTaken       there is an API key of this name already
     ├── AuditUnavailable   the audit log has no place for a call, so the call must not run
@@ -34,6 +35,7 @@
 Whatever is not in this list (a full disk, an interrupt) comes through as Python raises it.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "SourceChanged",
     "SourceError",
     "StoreUnavailable",
+    "TamperError",
     "Unauthorized",
     "UnknownFormat",
     "UnreadableRow",
@@ -231,6 +234,18 @@ class BadAnswer(PortalError):  # noqa: N818 - reads as what happened
 
 class ReplayError(McpAuditError):
     """A replay cannot be planned or run as it was asked for."""
+
+
+class TamperError(McpAuditError):
+    """Evidence is not what was signed or loaded: changed, dropped, cut off, or replaced.
+
+    Attributes:
+        faults: one line for each thing that does not hold, with the event's id where it is known.
+    """
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([message, *(f"  {fault}" for fault in faults[:20])]))
+        self.faults = tuple(faults) or (message,)
 
 
 class IssuerUnavailable(McpAuditError):  # noqa: N818 - reads as what happened

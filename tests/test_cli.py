@@ -126,7 +126,13 @@ def test_every_command_explains_itself(name: str) -> None:
     assert result.exit_code == 0
     if name != "demo":
         assert "Exit status: " in result.stdout
-        assert "--lab FILE" in result.stdout or name in ("serve", "check", "wrap", "unwrap")
+        assert "--lab FILE" in result.stdout or name in (
+            "serve",
+            "check",
+            "wrap",
+            "unwrap",
+            "verify",
+        )
 
 
 def test_the_version_is_the_package_version() -> None:

@@ -7,5 +7,14 @@ from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.lab import Lab
 from mcpaudit_lab.lab.overview import Overview, bucket_width_s
 from mcpaudit_lab.lab.sandbox import Sandbox
+from mcpaudit_lab.lab.verification import Verification, verify_database
 
-__all__ = ["EventSet", "Lab", "Overview", "Sandbox", "bucket_width_s"]
+__all__ = [
+    "EventSet",
+    "Lab",
+    "Overview",
+    "Sandbox",
+    "Verification",
+    "bucket_width_s",
+    "verify_database",
+]

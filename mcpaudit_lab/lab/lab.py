@@ -11,6 +11,7 @@ from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.formats import WriteReport, text_within
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
+from mcpaudit_lab.lab.verification import Verification, verify_lab
 from mcpaudit_lab.record import Event, parse_id
 from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists
 from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
@@ -99,6 +100,15 @@ class Lab(LabStore):
             ``diff`` (the lines that differ). The first list of a server is no change.
         """
         return changes_frame(lab_tool_lists(self.connection.cursor()))
+
+    def verify(self) -> Verification:
+        """Check the lab against what is signed and hashed.
+
+        Every event that a portal's log covers is compared with its leaf, the leaves with the
+        signed checkpoint, every file that was loaded with its SHA-256. A lab without either says
+        ``nothing to verify with``.
+        """
+        return verify_lab(self)
 
     def sandbox(
         self,
@@ -221,6 +231,7 @@ class Lab(LabStore):
         since: Moment = None,
         payloads: bool = True,
         check_ids: bool | None = None,
+        log_key: str | None = None,
         progress: bool | None = None,
         **keywords: Any,
     ) -> PullReport:
@@ -240,11 +251,15 @@ class Lab(LabStore):
                 of an export without payloads. It finds late events that an equal number of
                 deletions hides from counts. None compares up to 100,000 events completely, and only
                 the recent ones of more; the report's ``compared`` says which.
+            log_key: the key of the portal's log; None trusts the key of the first pull from then
+                on.
             progress: show a progress bar; None shows it in a terminal or notebook.
             **keywords: a filter as keywords, as :class:`EventFilter` takes them.
 
         Raises:
             FilterError: a keyword or value no filter has; a limit.
+            TamperError: the portal does not match its own log, or the log that earlier pulls have
+                seen. What was fetched is kept.
             PortalError: the portal cannot be asked, of the kind that its answer means.
             LabError: the lab cannot be written.
         """
@@ -259,6 +274,7 @@ class Lab(LabStore):
             payloads=payloads,
             progress=progress,
             check_ids=check_ids,
+            log_key=log_key,
         )
 
     def plan_replay(

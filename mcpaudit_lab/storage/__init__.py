@@ -14,6 +14,7 @@ from mcpaudit_lab.storage.aggregates import (
 from mcpaudit_lab.storage.frames import json_values, records, to_frame
 from mcpaudit_lab.storage.lab_file import LabFile
 from mcpaudit_lab.storage.plain_lines import STAGED_COLUMNS, plain_parameters, plain_select
+from mcpaudit_lab.storage.portal_logs import KnownLog, PortalLogs
 from mcpaudit_lab.storage.progress import progress_bar
 from mcpaudit_lab.storage.queries import (
     CONTRACT_ORDER,
@@ -44,7 +45,9 @@ __all__ = [
     "PAYLOAD_PREFIX",
     "PLACE_COLUMNS",
     "STAGED_COLUMNS",
+    "KnownLog",
     "LabFile",
+    "PortalLogs",
     "SqlResult",
     "add_tool_list",
     "breakdown_sql",

@@ -223,6 +223,38 @@ class PortalReader:
         lists = map(ToolList.from_dict, found if isinstance(found, list) else ())
         return [item for item in lists if item is not None]
 
+    def checkpoint(self) -> tuple[str, str] | None:
+        """The newest signed checkpoint of the portal's log, and its key; None without a log.
+
+        Neither is verified here: :meth:`Lab.pull` does that.
+        """
+        target = f"{AUDIT_PATH}/checkpoint"
+        try:
+            answer = self._exchange.ask("GET", target)
+        except PortalNotFound:
+            return None
+        return answer.body.decode("utf-8", "replace"), answer.headers.get("x-log-key", "")
+
+    def log_leaves(self, start: int, end: int) -> Iterator[tuple[str, str]]:
+        """Event id and hash (hexadecimal) of leaves of the portal's log, in order.
+
+        Raises:
+            BadAnswer: the response is malformed.
+        """
+        while start < end:
+            target = f"{AUDIT_PATH}/leaves?from={start}&to={end}"
+            found = self._object(target).get("leaves")
+            if not isinstance(found, list) or not found:
+                raise BadAnswer(f"the response to {target} has no leaves", status=200)
+            for item in found:
+                yield str(item[0]), str(item[1])
+            start += len(found)
+
+    def log_consistency(self, first: int, second: int) -> list[str]:
+        """The proof (hexadecimal) that the portal's log at one size extends that at another."""
+        found = self._object(f"{AUDIT_PATH}/consistency?from={first}&to={second}").get("path")
+        return [str(item) for item in found] if isinstance(found, list) else []
+
     def dashboard(self) -> dict[str, Any]:
         """Figures over the last hour, and the newest events."""
         return self._object(f"{_PORTAL}/dashboard")

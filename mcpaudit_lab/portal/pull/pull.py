@@ -50,6 +50,7 @@ from mcpaudit_lab.portal.pull.listed_ids import (
 )
 from mcpaudit_lab.portal.pull.pull_log import PullLog
 from mcpaudit_lab.portal.pull.report import PullReport
+from mcpaudit_lab.portal.pull.verification import verify_pull
 from mcpaudit_lab.storage import progress_bar
 
 if TYPE_CHECKING:
@@ -380,6 +381,7 @@ def pull_events(
     payloads: bool,
     progress: bool | None,
     check_ids: bool | None = None,
+    log_key: str | None = None,
 ) -> PullReport:
     """Pull events and tool lists into a lab. The arguments are those of :meth:`Lab.pull`."""
     text = request_key(filters, reference=portal.is_reference)
@@ -389,5 +391,9 @@ def pull_events(
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         report = pull.run(advance)
-    lab.add_tool_lists(portal.tool_lists() if report.complete else ())
-    return report
+    if not report.complete:
+        return report
+    lab.add_tool_lists(portal.tool_lists())
+    every = all(item == EventFilter() for item in filters)
+    verified = verify_pull(lab, portal, text if every else None, log_key)
+    return report if verified is None else report.with_verified(*verified)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mcpaudit_lab.record import counted, visible
 
@@ -33,6 +33,9 @@ class PullReport:
             ids``, ids of recent calls and counts of older ones; or ``counts``.
         resumed: whether an earlier pull of the same question had been stopped before its end.
         stopped: why this one stopped before its end, or an empty text.
+        verified: events that equal their leaf in the portal's log; None if it keeps no log.
+        unverified: events that could not be compared with their leaf, because the lab has no
+            payload of them.
         seconds: how long it took.
     """
 
@@ -53,7 +56,13 @@ class PullReport:
     compared: str = "counts"
     resumed: bool = False
     stopped: str = ""
+    verified: int | None = None
+    unverified: int = 0
     seconds: float = 0.0
+
+    def with_verified(self, matched: int, unchecked: int) -> PullReport:
+        """The report with the result of the verification."""
+        return replace(self, verified=matched, unverified=unchecked)
 
     @property
     def complete(self) -> bool:
@@ -86,6 +95,9 @@ class PullReport:
             (self.gone, "gone from the portal and kept in the lab", "event"),
         )
         lines += [f"  {counted(n, noun)} {_is(n)} {what}" for n, what, noun in extra if n]
+        if self.verified is not None:
+            total = self.verified + self.unverified
+            lines.append(f"  verified {self.verified:,} of {total:,} in the portal's log")
         if self.resumed:
             lines.append("  continued where an earlier pull was stopped")
         if self.stopped:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -15,6 +17,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
 from mcpaudit_lab.calls import RateLimiter, TokenBuckets
+from mcpaudit_lab.errors import StoreUnavailable
+from mcpaudit_lab.proof import LogSigner
 from mcpaudit_lab.record import CapturePolicy
 from mcpaudit_lab.server.audit import AsyncLogger, AuditMiddleware, add_audit, open_in_process
 from mcpaudit_lab.server.auth import ApiKeys, Authenticator, OidcConfig, OidcVerifier
@@ -22,10 +26,11 @@ from mcpaudit_lab.server.http import about as http_about
 from mcpaudit_lab.server.http import calls as http_calls
 from mcpaudit_lab.server.http import events as http_events
 from mcpaudit_lab.server.http import keys as http_keys
-from mcpaudit_lab.server.http import stream
+from mcpaudit_lab.server.http import proofs, stream
 from mcpaudit_lab.server.http.gate import CorsHeaders, HostCheck
 from mcpaudit_lab.server.http.mcp_endpoint import McpEndpoint
 from mcpaudit_lab.server.http.portal import Handler, Portal, PortalOptions
+from mcpaudit_lab.server.stores import EventLog, SqlLogger, log_key_path
 
 if TYPE_CHECKING:
     from mcpaudit_lab.server.auth import KeyStore
@@ -52,12 +57,21 @@ _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", f"{_PORTAL}/audit/export", http_events.export_events),
     ("GET", f"{_PORTAL}/audit/timeseries", http_events.show_timeseries),
     ("GET", f"{_PORTAL}/audit/breakdown", http_events.show_breakdown),
+    ("GET", f"{_PORTAL}/audit/checkpoint", proofs.show_checkpoint),
+    ("GET", f"{_PORTAL}/audit/proof", proofs.show_inclusion),
+    ("GET", f"{_PORTAL}/audit/consistency", proofs.show_consistency),
+    ("GET", f"{_PORTAL}/audit/leaves", proofs.list_leaves),
     ("GET", f"{_PORTAL}/audit/stream", stream.open_stream),
     ("POST", f"{_ADMIN}/tryit/{{name}}", http_calls.try_tool),
     ("GET", f"{_ADMIN}/keys", http_keys.list_keys),
     ("POST", f"{_ADMIN}/keys", http_keys.mint_key),
     ("DELETE", f"{_ADMIN}/keys/{{name}}", http_keys.revoke_key),
 )
+
+
+_messages = logging.getLogger(__name__)
+
+_CHECKPOINT_S: Final = 0.5
 
 
 def portal_app(
@@ -125,6 +139,7 @@ def portal_app(
         tool_groups=(policy or audit.policy).tool_groups,
         now=now,
     )
+    portal.log = _open_log(audit_logger.store, options)
     portal.server_name = low.name
     portal.server_version = low.version or ""
     portal.instructions = (
@@ -163,6 +178,27 @@ def _middleware(options: PortalOptions) -> list[Middleware]:
     return found
 
 
+async def _keep_log(log: EventLog) -> None:
+    """Sign a checkpoint within a second after each commit."""
+    while True:
+        try:
+            # anyio waits for the thread when cancelled: no connection may outlive the store.
+            await anyio.to_thread.run_sync(log.sync)
+        except StoreUnavailable as error:
+            _messages.warning("the log could not be extended: %s", error)
+        await anyio.sleep(_CHECKPOINT_S)
+
+
+def _open_log(store: object, options: PortalOptions) -> EventLog | None:
+    """The Merkle log of a store in a database; None for others, or if it is switched off."""
+    if not isinstance(store, SqlLogger) or not store.tables.numbered or not options.log:
+        return None
+    path = options.log_key or log_key_path(store.engine)
+    if path is None:
+        return None
+    return EventLog(store, LogSigner.from_file(Path(path)))
+
+
 @asynccontextmanager
 async def _run(
     portal: Portal, server: Server[Any], endpoint: McpEndpoint, owned: AsyncLogger | None
@@ -175,6 +211,8 @@ async def _run(
         await stack.enter_async_context(manager.run())
         watchers = await stack.enter_async_context(anyio.create_task_group())
         watchers.start_soon(portal.drain.watch_signals)
+        if portal.log is not None:
+            watchers.start_soon(_keep_log, portal.log)
         endpoint.use(manager)
         try:
             yield

@@ -29,11 +29,14 @@ from mcpaudit_lab.server.http.drain import Drain
 from mcpaudit_lab.server.http.gate import LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
     from starlette.responses import Response
 
     from mcpaudit_lab.calls import RateLimiter
     from mcpaudit_lab.server.audit import AsyncLogger, InProcessCaller
+    from mcpaudit_lab.server.stores import EventLog
 
 __all__ = ["Handler", "Portal", "PortalOptions", "Refused", "read_body"]
 
@@ -54,6 +57,9 @@ class PortalOptions:
         keepalive_s: how often a quiet live stream says that it is alive.
         stream_buffer: how many events wait for one slow reader of the stream.
         max_body_bytes: maximum size of an API request's body, in bytes.
+        log: keep a Merkle log of a store in a database, with signed checkpoints.
+        log_key: the file of the log's private key, made if it does not exist; None: beside a
+            SQLite database, else in the user's data folder.
         instructions: what the portal says of its server; None: what the MCP server says.
         tool_summaries: tool name to one line about it, in the order of the portal's list; tools
             that are not named here come after them, described as the MCP server does.
@@ -69,6 +75,8 @@ class PortalOptions:
     max_body_bytes: int = 1024 * 1024
     instructions: str | None = None
     tool_summaries: Mapping[str, str] = field(default_factory=dict)
+    log: bool = True
+    log_key: Path | None = None
 
 
 class Refused(Exception):  # noqa: N818 - reads as what happened
@@ -114,6 +122,7 @@ class Portal:
         self.drain = Drain()
         self.caller: InProcessCaller | None = None
         self.frames = Frames()
+        self.log: EventLog | None = None
         self.server_name = ""
         self.server_version = ""
         self.instructions = ""

@@ -13,6 +13,7 @@ from mcpaudit_lab.record.lazy import lazy_names
 if TYPE_CHECKING:
     from mcpaudit_lab.server.stores.aggregates import Point, Share, Stats
     from mcpaudit_lab.server.stores.engine import open_engine
+    from mcpaudit_lab.server.stores.event_log import EventLog, log_key_path
     from mcpaudit_lab.server.stores.memory import MemoryLogger
     from mcpaudit_lab.server.stores.schema import bring_up_to_date
     from mcpaudit_lab.server.stores.sql_logger import SqlLogger
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuditLogger",
+    "EventLog",
     "EventStore",
     "Gap",
     "MemoryLogger",
@@ -42,12 +44,14 @@ __all__ = [
     "Subscription",
     "Unreadable",
     "bring_up_to_date",
+    "log_key_path",
     "open_engine",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "event_log": ("EventLog", "log_key_path"),
         "aggregates": (
             "Point",
             "Share",

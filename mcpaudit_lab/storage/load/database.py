@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
+    from mcpaudit_lab.proof import Leaf
     from mcpaudit_lab.record import ToolList
 
 __all__ = ["DatabaseSource", "open_database"]
@@ -124,6 +125,19 @@ class DatabaseSource:
                     lambda query, values: connection.execute(text(query), values).fetchall()
                 )
             )
+
+    def log(self) -> tuple[list[Leaf], list[str]]:
+        """The leaves of the database's Merkle log and its signed checkpoints; empty without one."""
+        from sqlalchemy import inspect, text
+
+        from mcpaudit_lab.proof import TreeLog
+
+        with self._reading() as connection:
+            if not inspect(connection).has_table("audit_tree_leaves"):
+                return [], []
+            execute = connection.execute
+            log = TreeLog(lambda query, values: execute(text(query), values).fetchall())
+            return list(log.leaves(0, log.size())), log.checkpoints()
 
     def _reading(self) -> Any:
         return _Reading(self._engine, self.name)

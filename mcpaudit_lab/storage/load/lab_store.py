@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.filters import EventFilter, filters_of
 from mcpaudit_lab.record import Event, ToolList
-from mcpaudit_lab.storage import LabFile, add_tool_list, progress_bar
+from mcpaudit_lab.storage import LabFile, add_tool_list, progress_bar, read_events
 from mcpaudit_lab.storage.load.inputs import Inputs, bytes_bar, find_inputs
 from mcpaudit_lab.storage.load.loader import Loader
 from mcpaudit_lab.storage.load.report import FileReport, LoadReport
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mcpaudit_lab.proof import Leaf
 
 __all__ = ["LabStore"]
 
@@ -197,6 +199,21 @@ class LabStore(LabFile):
             files = tuple(load(loader))
         seconds = time.monotonic() - started
         return LoadReport(files, seconds, dict(loader.reasons), tuple(loader.skipped))
+
+    def load_log(self, url: str) -> tuple[list[Leaf], list[str]]:
+        """The leaves and signed checkpoints in a portal's database; empty without a log.
+
+        Raises:
+            SourceError: the database is missing, refuses the connection, or is not a portal's.
+        """
+        from mcpaudit_lab.storage.load.database import open_database
+
+        with closing(open_database(url, ())) as source:
+            return source.log()
+
+    def all_events(self) -> Iterator[Event]:
+        """Every event with its payload, in the contract's order."""
+        yield from read_events(self.connection.cursor(), "(select id from audit_events)", {})
 
     def sources(self) -> pd.DataFrame:
         """What was loaded: one row for each source that brought something new.

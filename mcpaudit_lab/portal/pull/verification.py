@@ -1,0 +1,134 @@
+"""Verifies a pull against the portal's log, and remembers the log for the next pull."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcpaudit_lab.errors import TamperError
+from mcpaudit_lab.proof import Checkpoint, LogKey, leaf_of, open_checkpoint, root_of
+from mcpaudit_lab.proof import verify_consistency as is_consistent
+from mcpaudit_lab.storage import KnownLog, PortalLogs
+
+if TYPE_CHECKING:
+    from mcpaudit_lab.portal.http import PortalReader
+    from mcpaudit_lab.record import Event
+    from mcpaudit_lab.storage import LabFile
+
+__all__ = ["Verified", "changed_events", "verify_pull"]
+
+
+class Verified(NamedTuple):
+    """How many events of a portal's log were compared with their leaves.
+
+    Attributes:
+        matched: events that equal their leaf.
+        unchecked: events without their payload here, which the leaf covers.
+    """
+
+    matched: int
+    unchecked: int
+
+
+def verify_pull(
+    lab: LabFile, portal: PortalReader, question: str | None, pinned: str | None
+) -> Verified | None:
+    """Check the portal's log and the lab's new events against it; None if the portal has no log.
+
+    Args:
+        lab: the lab; it remembers the key (trust on first use) and the newest checkpoint.
+        portal: the portal.
+        question: the pull's question, if it asked for every event; then dropped rows are found.
+        pinned: the key that the portal must have; None trusts the first one.
+
+    Raises:
+        TamperError: another key, a tree that does not extend the known one, a changed or dropped
+            event.
+    """
+    logs = PortalLogs(lab.connection.cursor())
+    known = logs.of(portal.url)
+    found = portal.checkpoint()
+    if found is None:
+        if known is not None:
+            raise TamperError(f"{portal.url} had a log of {known.size:,} events and has none now")
+        return None
+    note, told = found
+    key = LogKey.parse(pinned or (known.key if known else told))
+    checkpoint = open_checkpoint(note, key)
+    start = known.size if known else 0
+    if known is not None:
+        _check_extends(portal, open_checkpoint(known.note, key), checkpoint)
+    leaves = list(portal.log_leaves(start, checkpoint.size))
+    _check_root(logs, portal.url, leaves, checkpoint, first=known is None)
+    with lab.writing() as connection:
+        newest = KnownLog(portal.url, str(key), checkpoint.size, note)
+        PortalLogs(connection).add(newest, start, leaves)
+    changed, matched, unchecked = changed_events(
+        logs.events(portal.url, start), logs.leaves(portal.url, start)
+    )
+    faults = [f"changed: {event_id}" for event_id in changed]
+    if question is not None:
+        faults += _dropped(logs, portal.url, question)
+    if faults:
+        raise TamperError(f"{portal.url} does not match its own log", faults)
+    return Verified(matched, unchecked)
+
+
+def changed_events(
+    events: Iterable[Event], leaves: dict[str, tuple[int, str]]
+) -> tuple[list[str], int, int]:
+    """Compare events with leaves: ids that differ, how many match, how many cannot be compared."""
+    changed, matched, unchecked = [], 0, 0
+    for event in events:
+        _, value = leaves[event.id]
+        if leaf_of(event).value.hex() == value:
+            matched += 1
+        elif event.payload is None:
+            unchecked += 1
+        else:
+            changed.append(event.id)
+    return changed, matched, unchecked
+
+
+def _check_extends(portal: PortalReader, known: Checkpoint, found: Checkpoint) -> None:
+    if found.origin != known.origin:
+        raise TamperError(f"{portal.url} has another log: {found.origin}, not {known.origin}")
+    if found.size < known.size:
+        raise TamperError(
+            f"{portal.url} was cut off: its log had {known.size:,} events and has {found.size:,}"
+        )
+    path = [bytes.fromhex(item) for item in portal.log_consistency(known.size, found.size)]
+    if not is_consistent(known.size, found.size, known.root, found.root, path):
+        raise TamperError(
+            f"{portal.url} has replaced its log: the tree of {found.size:,} events does not extend"
+            f" the known one of {known.size:,}"
+        )
+
+
+def _check_root(
+    logs: PortalLogs,
+    portal: str,
+    leaves: list[tuple[str, str]],
+    checkpoint: Checkpoint,
+    *,
+    first: bool,
+) -> None:
+    hashes = [] if first else logs.hashes(portal)
+    hashes += [bytes.fromhex(value) for _, value in leaves]
+    if len(hashes) != checkpoint.size or root_of(hashes) != checkpoint.root:
+        raise TamperError(f"{portal}: the leaves of its log do not make its signed root")
+
+
+def _dropped(logs: PortalLogs, portal: str, question: str) -> list[str]:
+    """Events in the log that the portal does not list, newer than one that it does list.
+
+    Retention removes the oldest events; only those are allowed to be missing.
+    """
+    leaves, listed = logs.leaves(portal), logs.listed(portal, question)
+    present = [leaves[event_id][0] for event_id in listed if event_id in leaves]
+    oldest = min(present, default=0)
+    return [
+        f"dropped: {event_id}"
+        for event_id, (place, _) in leaves.items()
+        if event_id not in listed and place > oldest
+    ]

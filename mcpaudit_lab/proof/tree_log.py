@@ -1,0 +1,96 @@
+"""A Merkle tree in the tables of a store: nodes, the leaves' events, signed checkpoints.
+
+Leaf ``n`` belongs to the event with commit number ``n + 1``. Nodes are the complete subtrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from mcpaudit_lab.proof.leaves import Leaf
+from mcpaudit_lab.proof.merkle import Tree
+from mcpaudit_lab.tables import Execute
+
+__all__ = ["LOG_TABLES", "TreeLog"]
+
+LOG_TABLES: Final = (
+    (
+        "create table if not exists audit_tree_nodes (height integer not null,"
+        " place bigint not null, hash varchar(64) not null, primary key (height, place))"
+    ),
+    (
+        "create table if not exists audit_tree_leaves (place bigint primary key,"
+        " event_id varchar(128) not null)"
+    ),
+    ("create table if not exists audit_checkpoints (size bigint primary key, note text not null)"),
+)
+_NODE: Final = "select hash from audit_tree_nodes where height = :height and place = :place"
+_ADD_NODE: Final = (
+    "insert into audit_tree_nodes (height, place, hash) values (:height, :place, :hash)"
+)
+_ADD_LEAF: Final = "insert into audit_tree_leaves (place, event_id) values (:place, :event_id)"
+_PAGE: Final = 10_000
+
+
+class TreeLog:
+    """The tree of one store.
+
+    Args:
+        execute: runs a statement; the caller holds the transaction.
+    """
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+        self._fresh: dict[tuple[int, int], bytes] = {}
+        self.tree = Tree(self._node)
+
+    def _node(self, height: int, place: int) -> bytes:
+        if (known := self._fresh.get((height, place))) is not None:
+            return known
+        rows = self._execute(_NODE, {"height": height, "place": place})
+        return bytes.fromhex(str(rows[0][0])) if rows else b""
+
+    def size(self) -> int:
+        """The number of leaves."""
+        ((size,),) = self._execute("select coalesce(max(place) + 1, 0) from audit_tree_leaves", {})
+        return int(size)
+
+    def append(self, size: int, leaves: Iterable[Leaf]) -> int:
+        """Add leaves after the first ``size``; returns the new number of leaves."""
+        for leaf in leaves:
+            self._execute(_ADD_LEAF, {"place": size, "event_id": leaf.event_id})
+            for height, place, value in self.tree.append(size, leaf.value):
+                self._fresh[height, place] = value
+                node = {"height": height, "place": place, "hash": value.hex()}
+                self._execute(_ADD_NODE, node)
+            size += 1
+        return size
+
+    def leaves(self, start: int, end: int) -> Iterator[Leaf]:
+        """The leaves of a range, in order."""
+        query = (
+            "select l.event_id, n.hash from audit_tree_leaves l join audit_tree_nodes n"
+            " on n.height = 0 and n.place = l.place"
+            " where l.place >= :start and l.place < :end order by l.place"
+        )
+        for low in range(start, end, _PAGE):
+            page = {"start": low, "end": min(low + _PAGE, end)}
+            for event_id, value in self._execute(query, page):
+                yield Leaf(str(event_id), bytes.fromhex(str(value)))
+
+    def place_of(self, event_id: str) -> int | None:
+        """The leaf of an event, or None."""
+        query = "select max(place) from audit_tree_leaves where event_id = :event_id"
+        ((place,),) = self._execute(query, {"event_id": event_id})
+        return None if place is None else int(place)
+
+    def checkpoints(self) -> list[str]:
+        """The stored checkpoints, the smallest tree first."""
+        rows = self._execute("select note from audit_checkpoints order by size", {})
+        return [str(note) for (note,) in rows]
+
+    def keep_checkpoint(self, size: int, note: str) -> None:
+        """Store a checkpoint; one over the same tree stays."""
+        query = "insert into audit_checkpoints (size, note) values (:size, :note)"
+        self._execute(f"{query} on conflict do nothing", {"size": size, "note": note})

@@ -1,0 +1,118 @@
+"""The routes of the Merkle log: the newest checkpoint, leaves, inclusion, consistency."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from starlette.responses import Response
+
+from mcpaudit_lab.errors import RecordError
+from mcpaudit_lab.record import parse_id
+from mcpaudit_lab.server.http.answers import answer_json
+from mcpaudit_lab.server.http.portal import Refused
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from mcpaudit_lab.server.auth import Access
+    from mcpaudit_lab.server.http.portal import Portal
+    from mcpaudit_lab.server.stores import EventLog
+
+__all__ = ["list_leaves", "show_checkpoint", "show_consistency", "show_inclusion"]
+
+_MOST_LEAVES = 10_000
+
+
+async def show_checkpoint(portal: Portal, request: Request, access: Access) -> Response:
+    """``GET /audit/checkpoint``: a signed note over every event committed so far.
+
+    The header ``X-Log-Key`` has the key that verifies it.
+    """
+    del request, access
+    log = _log(portal)
+    note = await anyio.to_thread.run_sync(log.sync)
+    headers = {"x-log-key": str(log.signer.key), "cache-control": "no-store"}
+    return Response(note, media_type="text/plain; charset=utf-8", headers=headers)
+
+
+async def show_inclusion(portal: Portal, request: Request, access: Access) -> Response:
+    """``GET /audit/proof?id=``: that an event is in the tree of the newest checkpoint."""
+    del access
+    log = _log(portal)
+    try:
+        event_id = parse_id(request.query_params.get("id", ""))
+    except RecordError:
+        raise Refused(400, "event id is not a valid uuid") from None
+
+    def prove() -> dict[str, Any] | None:
+        note = log.sync()
+        with log.reading() as tree:
+            size, place = _size(note), tree.place_of(event_id)
+            if place is None or place >= size:
+                return None
+            (leaf,) = tree.leaves(place, place + 1)
+            path = tree.tree.inclusion(place, size)
+        return {
+            "id": event_id,
+            "index": place,
+            "size": size,
+            "leaf": leaf.value.hex(),
+            "path": [item.hex() for item in path],
+            "checkpoint": note,
+        }
+
+    found = await anyio.to_thread.run_sync(prove)
+    if found is None:
+        raise Refused(404, "event not found")
+    return answer_json(found)
+
+
+async def show_consistency(portal: Portal, request: Request, access: Access) -> Response:
+    """``GET /audit/consistency?from=&to=``: that a tree extends an earlier one; by sizes."""
+    del access
+    log = _log(portal)
+    first, second = _number(request, "from"), _number(request, "to")
+
+    def prove() -> list[str] | None:
+        size = _size(log.sync())
+        if not first <= second <= size:
+            return None
+        with log.reading() as tree:
+            return [item.hex() for item in tree.tree.consistency(first, second)]
+
+    path = await anyio.to_thread.run_sync(prove)
+    if path is None:
+        raise Refused(400, "from and to are sizes of the tree: from <= to <= its size")
+    return answer_json({"from": first, "to": second, "path": path})
+
+
+async def list_leaves(portal: Portal, request: Request, access: Access) -> Response:
+    """``GET /audit/leaves?from=&to=``: event ids and hashes of leaves; 10,000 at most."""
+    del access
+    log = _log(portal)
+    first, second = _number(request, "from"), _number(request, "to")
+    second = min(second, first + _MOST_LEAVES)
+
+    def read() -> list[list[str]]:
+        with log.reading() as tree:
+            return [[leaf.event_id, leaf.value.hex()] for leaf in tree.leaves(first, second)]
+
+    return answer_json({"from": first, "leaves": await anyio.to_thread.run_sync(read)})
+
+
+def _log(portal: Portal) -> EventLog:
+    if portal.log is None:
+        raise Refused(404, "this portal keeps no log")
+    return portal.log
+
+
+def _size(note: str) -> int:
+    return int(note.split("\n", 2)[1])
+
+
+def _number(request: Request, name: str) -> int:
+    text = request.query_params.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise Refused(400, f"{name} is a number of leaves")
+    return int(text)

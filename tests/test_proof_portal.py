@@ -1,0 +1,247 @@
+"""A portal's log: proofs over HTTP, pulls that remember, and tampering that is found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import create_engine, text
+
+from mcpaudit_lab import Event, Lab, PortalClient
+from mcpaudit_lab.cli import commands
+from mcpaudit_lab.errors import TamperError
+from mcpaudit_lab.proof import (
+    LogKey,
+    leaf_of,
+    open_checkpoint,
+    verify_consistency,
+    verify_inclusion,
+)
+from mcpaudit_lab.server import MemoryLogger, SqlLogger, background_portal
+
+AUDIT = "/api/v1/portal/audit"
+
+
+def made(number: int) -> Event:
+    return Event.from_json(
+        json.dumps(
+            {
+                "id": str(UUID(int=(4 << 76) | (8 << 60) | number)),
+                "timestamp": f"2026-11-24T00:00:{number % 60:02d}.{number:06d}Z",
+                "duration_ms": number,
+                "tool_name": "echo",
+                "parameters": {"n": number, "exact": 1.10},
+                "success": True,
+                "transport": "http",
+                "source": "mcp",
+                "payload": {
+                    "jsonrpc_method": "tools/call",
+                    "request_params": {"n": number},
+                    "response_result": {"content": []},
+                },
+            }
+        )
+    )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'audit.db'}"
+        return
+    # The key of a log in PostgreSQL is in the user's data folder.
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    yield request.getfixturevalue("postgres_database")
+
+
+@contextmanager
+def portal_on(database: str, *events: Event) -> Iterator[tuple[SqlLogger, PortalClient]]:
+    with SqlLogger(database) as store:
+        if events:
+            store.log(list(events))
+        with (
+            background_portal(None, store, {"me": "key"}) as running,
+            PortalClient(running.url, api_key="key") as portal,
+        ):
+            # Always the same name, as a portal behind one address has it.
+            portal.url = "http://portal.test"
+            yield store, portal
+
+
+def ask(portal: PortalClient, path: str) -> Any:
+    return portal._exchange.ask("GET", f"{AUDIT}/{path}")
+
+
+def change(database: str, statement: str, **values: Any) -> None:
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(text(statement), values)
+    engine.dispose()
+
+
+def test_an_event_is_proven_by_its_own_hash_and_a_signed_root(database: str) -> None:
+    events = [made(number) for number in range(1, 8)]
+    with portal_on(database, *events) as (_, portal):
+        note, told = portal.checkpoint() or ("", "")
+        key = LogKey.parse(told)
+        checkpoint = open_checkpoint(note, key)
+        assert checkpoint.size == 7
+        for event in events:
+            proof = ask(portal, f"proof?id={event.id}").json("proof")
+            whole = portal.event(event.id)
+            assert leaf_of(whole).value.hex() == proof["leaf"]
+            path = [bytes.fromhex(item) for item in proof["path"]]
+            assert verify_inclusion(leaf_of(whole).value, proof["index"], 7, path, checkpoint.root)
+        first = open_checkpoint(note, key)
+        portal_event = made(8)
+        _.log([portal_event])
+        second = open_checkpoint((portal.checkpoint() or ("", ""))[0], key)
+        found = ask(portal, f"consistency?from={first.size}&to={second.size}").json("c")
+        steps = [bytes.fromhex(item) for item in found["path"]]
+        assert verify_consistency(first.size, second.size, first.root, second.root, steps)
+
+
+@pytest.mark.parametrize("query", ["proof?id=x", "consistency?from=9&to=1", "leaves?from=a&to=1"])
+def test_a_malformed_request_is_refused(tmp_path: Path, query: str) -> None:
+    with (
+        SqlLogger(f"sqlite:///{tmp_path / 'a.db'}") as store,
+        background_portal(None, store, {"me": "key"}) as running,
+    ):
+        found = httpx2.get(f"{running.url}{AUDIT}/{query}", headers={"X-API-Key": "key"})
+        assert found.status_code == 400
+
+
+def test_a_pull_verifies_what_it_fetched_and_a_lab_can_do_so_later(database: str) -> None:
+    with portal_on(database, *map(made, range(1, 21))) as (store, portal), Lab() as lab:
+        report = lab.pull(portal, progress=False)
+        assert (report.verified, report.unverified) == (20, 0)
+        assert "verified 20 of 20 in the portal's log" in str(report)
+        store.log([made(21)])
+        again = lab.pull(portal, progress=False)
+        assert (again.new, again.verified) == (1, 1)
+        found = lab.verify()
+        assert (found.matched, found.faults, found.holds) == (21, (), True)
+        with lab.writing() as connection:
+            connection.execute("update audit_events set duration_ms = 99 where duration_ms = 5")
+        assert lab.verify().faults == (f"changed: {made(5).id} of http://portal.test",)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("update audit_events set duration_ms = 99 where id = :id", "changed"),
+        ("update audit_events set tool_name = 'other' where id = :id", "changed"),
+        ("update audit_payloads set response_result = null where event_id = :id", "changed"),
+        ("delete from audit_events where id = :id", "dropped"),
+    ],
+)
+def test_a_row_that_was_changed_or_dropped_is_named(
+    database: str, statement: str, told: str
+) -> None:
+    wrong = made(7).id
+    with portal_on(database, *map(made, range(1, 12))) as (_, portal), Lab() as first:
+        first.pull(portal, progress=False)
+    change(database, "delete from audit_payloads where event_id = :id", id=wrong) if (
+        told == "dropped"
+    ) else None
+    change(database, statement, id=wrong)
+    with portal_on(database) as (_, portal), Lab() as lab:
+        with pytest.raises(TamperError) as caught:
+            lab.pull(portal, progress=False)
+        assert caught.value.faults == (f"{told}: {wrong}",)
+
+
+def test_what_retention_removes_is_no_alarm(database: str) -> None:
+    with portal_on(database, *map(made, range(1, 12))) as (_, portal), Lab() as lab:
+        lab.pull(portal, progress=False)
+        change(database, "delete from audit_payloads where event_id = :id", id=made(1).id)
+        change(database, "delete from audit_events where id = :id", id=made(1).id)
+        assert lab.pull(portal, progress=False).complete
+        assert lab.verify().holds
+
+
+def test_an_old_copy_a_new_tree_and_a_new_key_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "audit.db"
+    database, key = f"sqlite:///{path}", Path(f"{path}.log-key")
+    with portal_on(database, *map(made, range(1, 6))) as (_, portal):
+        portal.checkpoint()
+    shutil.copy(path, tmp_path / "old.db")
+    with Lab() as lab:
+        with portal_on(database, *map(made, range(6, 9))) as (_, portal):
+            lab.pull(portal, progress=False)
+        shutil.copy(path, tmp_path / "new.db")
+        shutil.copy(tmp_path / "old.db", path)
+        with portal_on(database) as (_, portal), pytest.raises(TamperError, match="cut off"):
+            lab.pull(portal, progress=False)
+        more = map(made, range(20, 30))
+        with (
+            portal_on(database, *more) as (_, portal),
+            pytest.raises(TamperError, match="replaced"),
+        ):
+            lab.pull(portal, progress=False)
+        shutil.copy(tmp_path / "new.db", path)
+        key.unlink()
+        with portal_on(database) as (_, portal), pytest.raises(TamperError, match="known key"):
+            lab.pull(portal, progress=False)
+
+
+def test_two_portals_on_one_database_make_one_tree(database: str) -> None:
+    with portal_on(database) as (one, portal), SqlLogger(database) as two:
+        for number in range(1, 21, 2):
+            one.log([made(number)])
+            two.log([made(number + 1)])
+            portal.checkpoint()
+        with Lab() as lab:
+            assert lab.pull(portal, progress=False).verified == 20
+
+
+def test_a_portal_without_a_log_has_nothing_to_verify_with() -> None:
+    with (
+        background_portal(None, MemoryLogger(), {"me": "key"}) as running,
+        PortalClient(running.url, api_key="key") as portal,
+        Lab() as lab,
+    ):
+        assert portal.checkpoint() is None
+        report = lab.pull(portal, progress=False)
+        assert report.verified is None
+        assert str(lab.verify()).startswith("nothing to verify with")
+        assert not lab.verify().holds
+
+
+def verify(*args: object, **env: str) -> Result:
+    return CliRunner(env=env).invoke(commands, ["verify", *map(str, args)])
+
+
+def test_the_command_line_verifies_a_database_a_portal_and_a_lab(tmp_path: Path) -> None:
+    path, lab_path = tmp_path / "audit.db", tmp_path / "case.duckdb"
+    database = f"sqlite:///{path}"
+    with SqlLogger(database) as store:
+        store.log([made(number) for number in range(1, 12)])
+        with background_portal(None, store, {"me": "key"}) as running:
+            assert verify(running.url, MCPAUDIT_API_KEY="key").exit_code == 0
+            with PortalClient(running.url, api_key="key") as portal, Lab(lab_path) as lab:
+                lab.pull(portal, progress=False)
+    assert verify(lab_path).exit_code == 0
+    assert verify(path).exit_code == 0, verify(path).output
+    assert "verified 11 of 11 events" in verify(path).output
+    change(database, "update audit_events set success = 0 where id = :id", id=made(3).id)
+    found = verify(path)
+    assert found.exit_code == 1
+    assert f"changed: {made(3).id}" in found.output
+    Path(f"{path}.log-key").unlink()
+    assert verify(path).exit_code == 2
+    with contextlib.closing(sqlite3.connect(tmp_path / "empty.db")) as connection:
+        connection.execute("create table t (x)")
+    assert verify(tmp_path / "empty.db").exit_code == 2
