@@ -1,7 +1,7 @@
-"""JSON with comments, read with the place of every value, so that a text can be edited in place.
+"""Parses JSON with comments and keeps the position of every value, for edits in place.
 
-Comments (``//``, ``/* */``) and commas before a closing bracket are taken, as the editors that read
-such files do. Nothing is written anew: whoever edits replaces pieces of the text.
+Comments (``//``, ``/* */``) and trailing commas are accepted, as editors do. There is no writer:
+callers replace slices of the text.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _MAX_DEPTH: Final = 200
 
 
 class JsoncError(ValueError):
-    """A text is not JSON with comments. The message gives the line."""
+    """A text is not valid JSON with comments. The message gives the line."""
 
 
 @dataclass(slots=True)
 class Node:
-    """A value and where it stands.
+    """A value and its position in the text.
 
     Attributes:
-        start: of its first character.
-        end: behind its last character.
-        value: of a string or scalar; None of a container.
-        members: of an object, by name; of a name that comes twice, the last.
-        items: of a list; None of anything else.
+        start: index of the first character.
+        end: index after the last character.
+        value: the value of a string or scalar; None for a container.
+        members: name to value of an object, the last of duplicates; None for other kinds.
+        items: items of a list; None for other kinds.
     """
 
     start: int
@@ -46,15 +46,15 @@ class Node:
 
 
 def parse_jsonc(text: str) -> Node:
-    """Read a whole text.
+    """Parse a whole text.
 
     Raises:
-        JsoncError: it is no JSON with comments.
+        JsoncError: the text is not valid JSON with comments.
     """
     start = 1 if text.startswith("\ufeff") else 0
     node = _value(text, _skip(text, start), 0)
     if _skip(text, node.end) != len(text):
-        raise _error(text, node.end, "something follows the JSON")
+        raise _error(text, node.end, "unexpected text after the JSON value")
     return node
 
 
@@ -118,7 +118,7 @@ def _list(text: str, start: int, depth: int) -> Node:
 
 
 def _next(text: str, pos: int, closing: str) -> int:
-    """Where the next member begins, or the closing bracket stands."""
+    """The index of the next member or of the closing bracket."""
     pos = _skip(text, pos)
     if text[pos : pos + 1] == ",":
         return _skip(text, pos + 1)

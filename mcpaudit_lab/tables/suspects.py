@@ -2,7 +2,7 @@
 
 The tables hold what others wrote and what a disk or a person damaged. A *suspect* is a row whose
 columns are not as a store writes them; whether it can be read all the same is for Python to say
-(:mod:`mcpaudit_lab.server.stores.unreadable`). A partial index over the suspects makes it cheap to
+(:mod:`mcpaudit_lab.server.stores.bad_rows`). A partial index over the suspects makes it cheap to
 ask for them with every question, however many rows there are and whoever changes one.
 
 In a PostgreSQL whose columns have other types than the portal's, a question is asked of a
