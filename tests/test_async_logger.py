@@ -578,7 +578,7 @@ async def test_what_is_left_after_the_time_limit_is_reported_and_spilled(
     assert await log.aclose(timeout_s=0.01) == 0, "a second time there is nothing left"
     go_on.set()
     lock.release()
-    assert "4 audit events are not stored" in caplog.text
+    assert "4 audit events were not stored" in caplog.text
     assert all(event.id in caplog.text for event in events)
     assert log.status().rejected == 5
     assert [Event.from_json(line) for line in spill.read_text().splitlines()] == events
