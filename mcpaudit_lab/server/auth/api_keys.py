@@ -85,11 +85,11 @@ class ApiKeys:
 
     def name_of(self, key: bytes) -> str | None:
         """The name of a key; None if unknown. Takes the same time for valid and invalid keys."""
-        asked = self._digest(key)
+        digest_of_key = self._digest(key)
         found = None
         for name, digest in self._digests.items():
             # No early exit, and no comparison of the keys themselves.
-            if hmac.compare_digest(digest, asked):
+            if hmac.compare_digest(digest, digest_of_key):
                 found = name
         return found
 

@@ -38,11 +38,11 @@ async def try_tool(portal: Portal, request: Request, access: Access) -> Response
     caller = _caller(portal)
     body = await read_body(portal, request)
     try:
-        asked: Any = loads(body) if body.strip() else {}
+        parsed: Any = loads(body) if body.strip() else {}
     except RecordError as error:
         raise HttpError(400, f"the body is not JSON: {error.detail}") from None
-    arguments = asked.get("arguments") if isinstance(asked, dict) else asked
-    if not isinstance(arguments, dict | None) or not isinstance(asked, dict):
+    arguments = parsed.get("arguments") if isinstance(parsed, dict) else parsed
+    if not isinstance(arguments, dict | None) or not isinstance(parsed, dict):
         raise HttpError(400, 'the body must have the form {"arguments": {…}}')
     origin = _origin(request, access, "portal-tryit")
     outcome = await _call(portal, caller, request.path_params["name"], arguments, origin)

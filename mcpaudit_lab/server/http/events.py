@@ -74,7 +74,7 @@ async def list_events(portal: Portal, request: Request, _: Access) -> Response:
     limit = min(wanted.limit or _DEFAULT_LIMIT, _MAX_LIMIT)
     page = replace_limit(wanted, limit)
     events = await portal.logger.query(page)
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "events": [event.wire for event in events],
         "limit": limit,
         "offset": wanted.offset,
@@ -82,19 +82,19 @@ async def list_events(portal: Portal, request: Request, _: Access) -> Response:
     }
     # Not in the recordings; present only if there are unreadable rows.
     if unreadable := (await portal.logger.unreadable()).count:
-        answer["unreadable"] = unreadable
-    return json_response(answer)
+        body["unreadable"] = unreadable
+    return json_response(body)
 
 
 async def show_event(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /audit/events/{id}``."""
-    asked = request.path_params["event_id"]
+    event_id = request.path_params["event_id"]
     try:
-        event = await portal.logger.event(asked)
+        event = await portal.logger.event(event_id)
     except RecordError:
         return error_response(400, "event id is not a valid uuid")
     if event is None:
-        return error_response(404, f"event {go_quote(parse_id(asked))} not found")
+        return error_response(404, f"event {go_quote(parse_id(event_id))} not found")
     return json_response(event.wire)
 
 
@@ -198,7 +198,7 @@ async def show_meta(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /audit/meta``: filters and limits for clients."""
     del request
     limiter = portal.limiter
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "export": {"max_rows": portal.options.export_max_rows},
         "has_keys": list(HAS_COLUMNS),
         "json_sources": ["param", "response", "header"],
@@ -210,8 +210,8 @@ async def show_meta(portal: Portal, request: Request, _: Access) -> Response:
     }
     unreadable = await portal.logger.unreadable()
     if unreadable.count:
-        answer |= {"unreadable": unreadable.count, "unreadable_ids": list(unreadable.ids)}
-    return json_response(answer)
+        body |= {"unreadable": unreadable.count, "unreadable_ids": list(unreadable.ids)}
+    return json_response(body)
 
 
 def plain_number(number: float) -> float:

@@ -43,10 +43,10 @@ class _MintRequest:
 async def mint_key(portal: Portal, request: Request, access: Access) -> Response:
     """``POST /admin/keys``: 201 with the key, which is shown only this once."""
     _check_rights(portal, access)
-    asked = _read(await read_body(portal, request), portal.now())
+    parsed = _read(await read_body(portal, request), portal.now())
     try:
         key, text = await portal.auth.mint(
-            asked.name, asked.description, access.identity.subject, asked.expires_at
+            parsed.name, parsed.description, access.identity.subject, parsed.expires_at
         )
     except KeyNameTaken as error:
         raise HttpError(409, str(error)) from None
@@ -59,12 +59,12 @@ def _read(body: bytes, now: datetime) -> _MintRequest:
     if not body.strip():
         raise HttpError(400, "EOF")
     try:
-        asked: Any = loads(body)
+        parsed: Any = loads(body)
     except RecordError as error:
         raise HttpError(400, f"the body is not JSON: {error.detail}") from None
-    members = asked if isinstance(asked, dict) else {}
+    members = parsed if isinstance(parsed, dict) else {}
     values = [members.get(name) or "" for name in ("name", "description", "expires_at")]
-    if not isinstance(asked, dict) or not all(isinstance(value, str) for value in values):
+    if not isinstance(parsed, dict) or not all(isinstance(value, str) for value in values):
         raise HttpError(
             400, "the body must be an object; name, description and expires_at must be strings"
         )

@@ -109,8 +109,8 @@ class CorsHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = Headers(scope=scope)
-        origin = asked.get("origin", "")
+        request_headers = Headers(scope=scope)
+        origin = request_headers.get("origin", "")
         allowed = "*" if "*" in self._origins else origin if origin in self._origins else ""
 
         async def send_with_headers(message: Message) -> None:
@@ -122,7 +122,7 @@ class CorsHeaders:
                     headers.update({**_CORS, "access-control-allow-origin": allowed})
             await send(message)
 
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in asked:
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in request_headers:
             await Response(status_code=204)(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)

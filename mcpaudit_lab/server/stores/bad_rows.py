@@ -381,11 +381,11 @@ class BadRowTracker:
                 raw.text_factory = str
 
     def _log_once(self, table: str, key: Any, row: BadRow) -> None:
-        told = (table, key, row.reason)
-        if told not in self._logged:
+        entry = (table, key, row.reason)
+        if entry not in self._logged:
             if len(self._logged) > _MANY * 100:
                 self._logged.clear()
-            self._logged.add(told)
+            self._logged.add(entry)
             logger.warning("%s: the row with id %r is unreadable: %s", table, row.id, row.reason)
 
 

@@ -64,7 +64,7 @@ _FIRST_PAGE_ROWS: Final = 500
 _ATTEMPTS: Final = 8
 _ID_CHARS: Final = 36
 _Decode = Callable[[Sequence[Any]], Any]
-_AnswerT = TypeVar("_AnswerT")
+_ResultT = TypeVar("_ResultT")
 
 
 class RowReader:
@@ -85,12 +85,12 @@ class RowReader:
         self._tables = tables
         self._rows = rows
         self._check = check
-        self._e = self._source_of(tables.events, "e")
-        self._p = self._source_of(tables.payloads, "payload")
-        self._summary = self._columns(self._e, EVENT_FIELDS)
+        self._events = self._source_of(tables.events, "e")
+        self._payloads = self._source_of(tables.payloads, "payload")
+        self._summary = self._columns(self._events, EVENT_FIELDS)
         self._payload = [
-            self._p.c.event_id,
-            *self._columns(self._p, PAYLOAD_FIELDS[:-1]),
+            self._payloads.c.event_id,
+            *self._columns(self._payloads, PAYLOAD_FIELDS[:-1]),
         ]
 
     def _source_of(self, table: Table, alias: str) -> FromClause:
@@ -126,19 +126,19 @@ class RowReader:
         """Compile a filter to SQL for this database; the condition excludes unreadable rows."""
         return self._check.compile(wanted)[0]
 
-    def without_bad_rows(self, ask: Callable[[], _AnswerT]) -> _AnswerT:
+    def without_bad_rows(self, query: Callable[[], _ResultT]) -> _ResultT:
         """Run a query; if it hits unreadable rows, retry without them."""
         for _ in range(_ATTEMPTS):
             before = self._check.version
             try:
-                answer = ask()
+                result = query()
             except (StoreUnavailable, DBAPIError) as error:
                 if not self._check.may_retry(error):
                     raise
                 continue
             if self._check.version == before:
-                return answer
-        return ask()
+                return result
+        return query()
 
     def query(self, wanted: EventFilter, *, payloads: bool) -> list[Event]:
         """Matching events, newest first; honours ``limit`` and ``offset``."""
@@ -172,7 +172,7 @@ class RowReader:
         compiled, joined = self._check.compile(EventFilter())
         stored_id = self._check.current().stored_ids.get(event_id, event_id)
         statement = self._from(select(*self._event_columns(payloads=True)), True, joined)
-        statement = statement.where(text(compiled.where), self._e.c.id == stored_id)
+        statement = statement.where(text(compiled.where), self._events.c.id == stored_id)
         with self._reading() as connection:
             row = connection.execute(statement, compiled.params).first()
         return None if row is None else self._decoder(payloads=True)(row)
@@ -184,7 +184,7 @@ class RowReader:
     def _by_ids(self, ids: Sequence[str]) -> dict[str, Event | None]:
         compiled, joined = self._check.compile(EventFilter())
         statement = self._from(select(*self._event_columns(payloads=True)), True, joined)
-        statement = statement.where(text(compiled.where), self._e.c.id.in_(ids))
+        statement = statement.where(text(compiled.where), self._events.c.id.in_(ids))
         there = self._tables.events.c.id
         with self._reading() as connection:
             found = dict.fromkeys(connection.execute(select(there).where(there.in_(ids))).scalars())
@@ -230,7 +230,7 @@ class RowReader:
             return None
         statement = self._from(select(*self._event_columns(payloads)), payloads)
         with self._reading() as connection:
-            found = connection.execute(statement.where(self._e.c.id == event_id)).first()
+            found = connection.execute(statement.where(self._events.c.id == event_id)).first()
         event = None if found is None else self._decoder(payloads)(found)
         return None if event is None else event.to_json().encode()
 
@@ -241,21 +241,21 @@ class RowReader:
         wanted = wanted or EventFilter()
         found: list[Stored] = []
         while len(found) < limit:
-            ask = partial(self._next, number, min(limit, MAX_PAGE_ROWS), wanted, payloads)
-            events, reached = self.without_bad_rows(ask)
+            query = partial(self._page_after, number, min(limit, MAX_PAGE_ROWS), wanted, payloads)
+            events, reached = self.without_bad_rows(query)
             found += events
             if reached is None:
                 break
             number = reached
         return found[:limit]
 
-    def _next(
+    def _page_after(
         self, number: int, size: int, wanted: EventFilter, payloads: bool
     ) -> tuple[list[Stored], int | None]:
         """A page after ``number`` and the number that it reaches; None after the last page."""
         compiled, joined = self._check.compile(wanted)
         with_payload = payloads or (compiled.residual and needs_payload(wanted))
-        number_column = self._e.c[COMMIT_NUMBER]
+        number_column = self._events.c[COMMIT_NUMBER]
         columns = [*self._event_columns(with_payload), number_column]
         page = self._from(select(*columns), with_payload, joined).where(text(compiled.where))
         page = page.where(number_column > number).order_by(number_column).limit(size)
@@ -307,7 +307,7 @@ class RowReader:
     ) -> tuple[Iterator[list[Any]], RunningQuery]:
         """Pages of matching rows by keyset paging, and the query to cancel."""
         running = RunningQuery(self._engine)
-        key = (type_coerce(self._e.c.ts, _raw_time(self._sqlite)), self._e.c.id)
+        key = (type_coerce(self._events.c.ts, _raw_time(self._sqlite)), self._events.c.id)
 
         def page(last: Sequence[Any] | None, size: int) -> tuple[Sequence[Any], list[Any]]:
             compiled, joined = self._check.compile(wanted)
@@ -315,7 +315,7 @@ class RowReader:
             if last is None:
                 statement = statement.offset(offset or None)
             else:
-                statement = statement.where(self._beyond(last))
+                statement = statement.where(self._after_row(last))
             rows = running.run(partial(fetch_rows, statement, compiled.params))
             return rows, not_none(map(decode, rows))
 
@@ -335,19 +335,19 @@ class RowReader:
         self, compiled: Compiled, columns: Sequence[ColumnElement[Any]], payloads: bool, joined: str
     ) -> Select[Any]:
         statement = self._from(select(*columns), payloads, joined).where(text(compiled.where))
-        return statement.order_by(self._e.c.ts.desc(), self._id)
+        return statement.order_by(self._events.c.ts.desc(), self._id)
 
-    def _beyond(self, row: Sequence[Any]) -> ColumnElement[bool]:
+    def _after_row(self, row: Sequence[Any]) -> ColumnElement[bool]:
         """Condition: after ``row`` in the contract's order."""
         ts, event_id = row[-2:]
-        column = type_coerce(self._e.c.ts, _raw_time(self._sqlite))
+        column = type_coerce(self._events.c.ts, _raw_time(self._sqlite))
         # The first term is redundant but lets the database use the index.
         return and_(column <= ts, or_(column < ts, self._id > event_id))
 
     @property
     def _id(self) -> ColumnElement[str]:
         # PostgreSQL may sort by a locale; the contract orders by code point.
-        column: ColumnElement[str] = self._e.c.id
+        column: ColumnElement[str] = self._events.c.id
         return column if self._sqlite else column.collate("C")
 
     def _event_columns(self, payloads: bool) -> list[ColumnElement[Any]]:
@@ -355,11 +355,11 @@ class RowReader:
 
     def _from(self, statement: Select[Any], payloads: bool, joined: str = "") -> Select[Any]:
         if not payloads:
-            return statement.select_from(self._e)
-        same: ColumnElement[bool] = self._p.c.event_id == self._e.c.id
+            return statement.select_from(self._events)
+        same: ColumnElement[bool] = self._payloads.c.event_id == self._events.c.id
         if joined:
             same = and_(same, text(joined))
-        return statement.select_from(self._e.outerjoin(self._p, same))
+        return statement.select_from(self._events.outerjoin(self._payloads, same))
 
     def _decoder(self, payloads: bool) -> Callable[[Sequence[Any]], Event | None]:
         """A function that decodes a row.

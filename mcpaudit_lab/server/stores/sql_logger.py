@@ -226,14 +226,14 @@ class SqlLogger:
             FilterError: the bucket width is not positive.
         """
 
-        def ask() -> list[TimeBucket]:
+        def run() -> list[TimeBucket]:
             compiled = self._reader.compile(wanted)
             if compiled.residual:
                 return compute_timeseries(self._reader.matching(wanted), bucket)
             with self._reading() as connection:
                 return timeseries_sql(connection, compiled, bucket)
 
-        return self._reader.without_bad_rows(ask)
+        return self._reader.without_bad_rows(run)
 
     def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[BreakdownRow]:
         """Matching events counted by a field, most frequent first, ties by key.
@@ -242,26 +242,26 @@ class SqlLogger:
             FilterError: ``by`` is unknown; the message lists the choices.
         """
 
-        def ask() -> list[BreakdownRow]:
+        def run() -> list[BreakdownRow]:
             compiled = self._reader.compile(wanted)
             if compiled.residual:
                 return compute_breakdown(self._reader.matching(wanted), by, limit)
             with self._reading() as connection:
                 return breakdown_sql(connection, compiled, by, limit)
 
-        return self._reader.without_bad_rows(ask)
+        return self._reader.without_bad_rows(run)
 
     def stats(self, wanted: EventFilter) -> Stats:
         """Statistics over matching events."""
 
-        def ask() -> Stats:
+        def run() -> Stats:
             compiled = self._reader.compile(wanted)
             if compiled.residual:
                 return compute_stats(self._reader.matching(wanted))
             with self._reading() as connection:
                 return stats_sql(connection, compiled)
 
-        return self._reader.without_bad_rows(ask)
+        return self._reader.without_bad_rows(run)
 
     def subscribe(
         self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64
