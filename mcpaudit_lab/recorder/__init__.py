@@ -46,10 +46,10 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "call_tracker": ("CallTracker",),
-        "command": ("bare_url", "find_command", "masked_command"),
-        "client_config": ("Change", "Outcome", "unwrap_text", "wrap_text"),
-        "jsonc": ("JsoncError",),
         "call_writer": ("CallWriter", "OnFailure"),
+        "client_config": ("Change", "Outcome", "unwrap_text", "wrap_text"),
+        "command": ("bare_url", "find_command", "masked_command"),
+        "jsonc": ("JsoncError",),
         "jsonl_store": ("JsonlCallStore",),
         "serving": ("serve_recorder",),
         "stdio": ("StdioRecorder", "end_as"),

@@ -66,7 +66,7 @@ class HttpRecorder:
     ) -> None:
         self._origin = httpx2.URL(url)
         self._client = client
-        self._tracker = tracker
+        self.tracker = tracker
         self._writer = writer
         self._storing = anyio.Lock()
         self._exchanges = count(1)
@@ -104,17 +104,12 @@ class HttpRecorder:
 
     async def open(self, calls: Sequence[Call]) -> bool:
         """Store open calls; returns whether they may be forwarded."""
-        events = list(map(self._tracker.pending_event, calls))
+        events = list(map(self.tracker.pending_event, calls))
         return not calls or await self._write(lambda: self._writer.open(events))
 
     async def complete(self, events: Sequence[Any]) -> bool:
         """Store completed calls; returns whether the client may get the responses."""
         return not events or await self._write(lambda: self._writer.complete(events))
-
-    @property
-    def tracker(self) -> CallTracker:
-        """Turns messages into events."""
-        return self._tracker
 
 
 class _CallRefusedError(Exception):

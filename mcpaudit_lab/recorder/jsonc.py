@@ -7,7 +7,7 @@ callers replace slices of the text.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from mcpaudit_lab.errors import RecordError
@@ -42,7 +42,6 @@ class Node:
     value: Json = None
     members: dict[str, Node] | None = None
     items: list[Node] | None = None
-    keys: dict[str, int] = field(default_factory=dict)
 
 
 def parse_jsonc(text: str) -> Node:
@@ -99,7 +98,6 @@ def _object(text: str, start: int, depth: int) -> Node:
         child = _value(text, _skip(text, colon + 1), depth + 1)
         if node.members is not None:
             node.members[name] = child
-        node.keys[name] = pos
         pos = _next(text, child.end, "}")
     node.end = pos + 1
     return node
