@@ -23,7 +23,7 @@ from mcpaudit_lab.server import (
     demo_tool_groups,
     use_origin,
 )
-from mcpaudit_lab.server.http.bodies import MendBodies
+from mcpaudit_lab.server.http.body_repair import RepairBodies
 
 if TYPE_CHECKING:
     import socket
@@ -67,7 +67,7 @@ class _Uvicorn(uvicorn.Server):
 @asynccontextmanager
 async def run_http(server: Server[Any]) -> AsyncIterator[str]:
     """Serve over HTTP while the block runs; yields the URL of the MCP endpoint."""
-    app = AskForKey(MendBodies(server.streamable_http_app()))
+    app = AskForKey(RepairBodies(server.streamable_http_app()))
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=2
     )

@@ -215,7 +215,7 @@ async def test_a_call_is_refused_when_no_place_comes_free_in_time(path: Path) ->
     lock = Lock(path)
     await commit(log, *events[:2])
     place = await log.reserve(1)
-    with pytest.raises(AuditUnavailable, match=r"no place for 0\.02 s"):
+    with pytest.raises(AuditUnavailable, match=r"was full for 0\.02 s"):
         await log.reserve(1)
     place.commit(events[2])
     with pytest.raises(AuditUnavailable):
@@ -330,7 +330,7 @@ async def test_an_event_that_the_database_refuses_stands_alone_in_the_end(
         await log.flush()
     status = log.status()
     assert (status.stored, status.rejected) == (100, 1)
-    assert f"{there.id} is not stored: RecordError conflict" in caplog.text
+    assert f"{there.id} was not stored: RecordError conflict" in caplog.text
     assert secret not in caplog.text
     assert await log.aclose() == 0
     assert stored(path) == contract_order([there, *events])
@@ -345,9 +345,9 @@ async def test_an_event_that_is_no_json_disturbs_nobody(
         await commit(log, bad, an_event(id=""), good)
         await log.flush()
         assert (log.status().stored, log.status().rejected, log.status().reserved) == (1, 2, 0)
-    assert f"{bad.id} is not stored: TypeError" in caplog.text
-    assert f"{bad.id} could not be spilled" in caplog.text
-    assert "without id is not stored: RecordError no_id" in caplog.text
+    assert f"{bad.id} was not stored: TypeError" in caplog.text
+    assert f"{bad.id} could not be written to the spill file" in caplog.text
+    assert "without id was not stored: RecordError no_id" in caplog.text
     assert stored(path) == [good]
 
 
@@ -451,8 +451,8 @@ async def test_events_wait_while_the_database_is_away_and_are_stored_when_it_is_
             assert numbers(await heard(reader, 64)) == list(range(1, 65))
     assert waits[:7] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
     assert set(waits[6:]) == {2.0}
-    assert sum("is away" in record.message for record in caplog.records) == 1
-    assert "is back after 21.1 s" in caplog.text
+    assert sum("is unavailable" in record.message for record in caplog.records) == 1
+    assert "is available again after 21.1 s" in caplog.text
     assert (log.status().stored, log.status().away_s) == (100, None)
     assert await log.aclose() == 0
     assert stored(path) == contract_order(events)
@@ -578,7 +578,7 @@ async def test_what_is_left_after_the_time_limit_is_reported_and_spilled(
     assert await log.aclose(timeout_s=0.01) == 0, "a second time there is nothing left"
     go_on.set()
     lock.release()
-    assert "4 audit events are not stored" in caplog.text
+    assert "4 audit events were not stored" in caplog.text
     assert all(event.id in caplog.text for event in events)
     assert log.status().rejected == 5
     assert [Event.from_json(line) for line in spill.read_text().splitlines()] == events

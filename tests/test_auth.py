@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from mcpaudit_lab.errors import IssuerUnavailable
 from mcpaudit_lab.server import MemoryLogger
-from mcpaudit_lab.server.auth.keys import MemoryKeyStore
+from mcpaudit_lab.server.auth.minted_keys import MemoryKeyStore
 from mcpaudit_lab.server.auth.oidc import OidcConfig, OidcVerifier, fetch_json
 from mcpaudit_lab.server.background import serve_in_thread
 from mcpaudit_lab.server.http.portal import PortalOptions
@@ -340,9 +340,12 @@ async def test_minted_keys_live_and_end_over_http() -> None:
         (b"", "EOF"),
         (b"{}", "name is required"),
         (b'{"name":" "}', "name is required"),
-        (b'{"name":7}', "the body is an object; name, description, expires_at are strings"),
-        (b"[]", "the body is an object; name, description, expires_at are strings"),
-        (b'{"name":"x","expires_at":"2001-01-01T00:00:00Z"}', "expires_at is not in the future"),
+        (
+            b'{"name":7}',
+            "the body must be an object; name, description and expires_at must be strings",
+        ),
+        (b"[]", "the body must be an object; name, description and expires_at must be strings"),
+        (b'{"name":"x","expires_at":"2001-01-01T00:00:00Z"}', "expires_at must be in the future"),
         (
             b'{"name":"x","expires_at":"2030-13-01T00:00:00Z"}',
             'parsing time "2030-13-01T00:00:00Z": out of range',

@@ -22,7 +22,7 @@ from recordings import MINTED, UPSTREAM, Answer, Recording, recordings, seed_pos
 
 from mcpaudit_lab.calls.ratelimit import TokenBuckets
 from mcpaudit_lab.record.jsontext import loads, same
-from mcpaudit_lab.server.auth.keys import MemoryKeyStore, MintedKey, digest_key
+from mcpaudit_lab.server.auth.minted_keys import MemoryKeyStore, MintedKey, digest_key
 from mcpaudit_lab.server.background import BackgroundPortal, background_portal
 from mcpaudit_lab.server.http.portal import PortalOptions
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger

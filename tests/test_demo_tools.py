@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcpaudit_lab.record.jsontext import same
 from mcpaudit_lab.server import MemoryLogger, add_audit, demo_server, demo_tool_groups
 from mcpaudit_lab.server.tools import demo_tools
-from mcpaudit_lab.server.tools.tool import ToolFailure, check_arguments, object_schema
+from mcpaudit_lab.server.tools.tool import ToolError, check_arguments, object_schema
 
 pytestmark = pytest.mark.anyio
 
@@ -263,7 +263,7 @@ async def test_arguments_that_are_no_object_are_a_failure_of_the_call(arguments:
 def test_refusals_use_the_recorded_words(
     schema: dict[str, Any], arguments: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(ToolFailure) as refusal:
+    with pytest.raises(ToolError) as refusal:
         check_arguments(schema, arguments)
     assert str(refusal.value) == f'validating "arguments": validating root: {text}'
 
@@ -285,11 +285,11 @@ def test_arguments_have_the_type_of_their_schema(
     for value in fits:
         check_arguments(schema, {"value": value})
     for value in does_not:
-        with pytest.raises(ToolFailure, match=f'want "{wanted}"'):
+        with pytest.raises(ToolError, match=f'want "{wanted}"'):
             check_arguments(schema, {"value": value})
 
 
 def test_a_number_that_json_does_not_have_is_refused() -> None:
     schema = object_schema(extras={"type": "object"})
-    with pytest.raises(ToolFailure, match="out of range"):
+    with pytest.raises(ToolError, match="out of range"):
         check_arguments(schema, {"extras": {"a": [1, {"b": float("inf")}]}})

@@ -17,7 +17,7 @@ from mcpaudit_lab.server import (
     current_identity,
     use_origin,
 )
-from mcpaudit_lab.server.audit.identity import ANONYMOUS, identify
+from mcpaudit_lab.server.audit.identity import ANONYMOUS, resolve_identity
 
 if TYPE_CHECKING:
     import mcp_types as types
@@ -50,14 +50,14 @@ def test_the_sdk_s_own_authentication_names_the_caller() -> None:
         claims={"email": "alice@example.org", "name": 5},
     )
     request = Request({"type": "http", "headers": [], "user": AuthenticatedUser(token)})
-    who = identify(Origin(), request, ANONYMOUS)
+    who = resolve_identity(Origin(), request, ANONYMOUS)
     assert who == Identity("alice", "oidc", email="alice@example.org", claims=token.claims or {})
     assert "t0ken" not in repr(who)
     assert "example" in repr(who)
-    assert identify(Origin(identity=DEV), request, ANONYMOUS) is DEV
+    assert resolve_identity(Origin(identity=DEV), request, ANONYMOUS) is DEV
     anonymous = Request({"type": "http", "headers": []})
-    assert identify(Origin(), anonymous, ANONYMOUS) is ANONYMOUS
-    assert identify(Origin(), None, DEV) is DEV
+    assert resolve_identity(Origin(), anonymous, ANONYMOUS) is ANONYMOUS
+    assert resolve_identity(Origin(), None, DEV) is DEV
 
 
 def test_an_identity_is_hashable_and_keeps_its_claims_to_itself() -> None:

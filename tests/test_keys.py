@@ -14,12 +14,12 @@ from sqlalchemy import create_engine, text
 from mcpaudit_lab.errors import KeyNameTaken
 from mcpaudit_lab.server.auth.api_keys import ENVIRONMENT, ApiKeys, parse_keys
 from mcpaudit_lab.server.auth.authentication import Access, Authenticator, Denial
-from mcpaudit_lab.server.auth.keys import MemoryKeyStore, SqlKeyStore, looks_minted, mint_key
+from mcpaudit_lab.server.auth.minted_keys import MemoryKeyStore, SqlKeyStore, looks_minted, mint_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mcpaudit_lab.server.auth.keys import KeyStore
+    from mcpaudit_lab.server.auth.minted_keys import KeyStore
 
 pytestmark = pytest.mark.anyio
 
@@ -103,12 +103,12 @@ async def test_a_revoked_key_is_wrong_at_once_and_for_its_open_streams(store: Ke
     ended = anyio.Event()
 
     async def watch() -> None:
-        await auth.until_invalid(access)
+        await auth.wait_until_invalid(access)
         ended.set()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(auth.until_invalid, kept)
+            group.start_soon(auth.wait_until_invalid, kept)
             group.start_soon(watch)
             await anyio.wait_all_tasks_blocked()
             assert await auth.revoke("ci")
@@ -132,7 +132,7 @@ async def test_a_key_that_another_portal_revoked_lives_for_the_recheck_only(
     clock.now += timedelta(seconds=2)
     assert await here.authenticate(header(key)) is Denial.INVALID
     with anyio.fail_after(5):
-        await here.until_invalid(access)
+        await here.wait_until_invalid(access)
 
 
 async def test_a_key_ends_when_it_expires(store: KeyStore) -> None:
@@ -148,7 +148,7 @@ async def test_a_key_ends_when_it_expires(store: KeyStore) -> None:
     clock.now = end
     assert await auth.authenticate(header(key)) is Denial.INVALID
     with anyio.fail_after(5):
-        await auth.until_invalid(access)
+        await auth.wait_until_invalid(access)
 
 
 async def test_two_keys_do_not_share_a_name(store: KeyStore) -> None:
@@ -231,11 +231,11 @@ def test_keys_come_from_options_a_file_and_the_environment(tmp_path: Path) -> No
 
 def test_faulty_lines_are_told_without_what_is_in_them() -> None:
     for line in ("justakey", "name=", "=s3cret"):
-        with pytest.raises(ValueError, match=r"^f, line 2: write NAME=KEY$"):
+        with pytest.raises(ValueError, match=r"^f, line 2: not of the form NAME=KEY$"):
             parse_keys(["a=b", line], "f")
-    with pytest.raises(ValueError, match=r"^f, line 2: this name occurs twice$"):
+    with pytest.raises(ValueError, match=r"^f, line 2: duplicate name$"):
         parse_keys(["a=b", "a=c"], "f")
-    with pytest.raises(ValueError, match="'a' comes with two"):
+    with pytest.raises(ValueError, match="'a' has two different keys"):
         ApiKeys.collect({"a": "1"}, environ={ENVIRONMENT: "a=2"})
     with pytest.raises(ValueError, match="are equal"):
         ApiKeys({"a": "1", "b": "1"})

@@ -45,9 +45,9 @@ async def test_it_is_full_counting_what_is_reserved() -> None:
     log = MemoryLogger(max_events=2)
     log.log([an_event()])
     place = await log.reserve(0)
-    with pytest.raises(AuditUnavailable, match="it takes 2 events"):
+    with pytest.raises(AuditUnavailable, match="it holds 2 events"):
         await log.reserve(0)
-    with pytest.raises(AuditUnavailable, match="it takes 2 events"):
+    with pytest.raises(AuditUnavailable, match="it holds 2 events"):
         log.log([an_event()])
     place.commit(an_event())
     assert log.count(ALL) == 2

@@ -277,7 +277,7 @@ async def test_a_server_is_audited_once() -> None:
         (None, True, ""),
         (types.CallToolResult(content=[]), True, ""),
         (types.ErrorData(code=-32000, message="vetoed"), False, "vetoed"),
-        (["no result"], False, "a tool call was answered with list"),
+        (["no result"], False, "a tool call returned an unsupported type: list"),
     ],
 )
 async def test_what_another_middleware_answers_is_recorded(

@@ -13,7 +13,7 @@ from recording import text_of
 
 from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
 from mcpaudit_lab.record.sanitize import Sanitizer
-from mcpaudit_lab.recorder.calls import CallTracker
+from mcpaudit_lab.recorder.call_tracker import CallTracker
 from mcpaudit_lab.recorder.command import bare_url, masked_command
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -36,15 +36,15 @@ def answer(rpc_id: Any, text: str = "") -> dict[str, Any]:
 
 def test_an_answer_belongs_to_the_id_of_its_own_type_and_scope(tracker: CallTracker) -> None:
     for scope, rpc_id in (("a", 2), ("a", "2"), ("b", 2)):
-        tracker.from_client(scope, call(rpc_id, f"{scope}{rpc_id!r}"))
-    assert tracker.from_server("c", answer(2)) == []
+        tracker.on_client_message(scope, call(rpc_id, f"{scope}{rpc_id!r}"))
+    assert tracker.on_server_message("c", answer(2)) == []
     names = [
         event.tool_name
         for scope, rpc_id in (("a", "2"), ("b", 2), ("a", 2))
-        for event in tracker.from_server(scope, answer(rpc_id))
+        for event in tracker.on_server_message(scope, answer(rpc_id))
     ]
     assert names == ["a'2'", "b2", "a2"]
-    assert tracker.from_server("a", answer(2)) == []
+    assert tracker.on_server_message("a", answer(2)) == []
 
 
 @given(st.permutations(range(6)), st.sets(st.integers(0, 5)))
@@ -52,11 +52,11 @@ def test_answers_in_any_order_give_the_same_events(order: list[int], missing: se
     tracker = CallTracker("stdio")
     ids = [1, "1", 2, "2", 3, "x"]
     for place, rpc_id in enumerate(ids):
-        tracker.from_client("s", call(rpc_id, f"tool {place}"))
+        tracker.on_client_message("s", call(rpc_id, f"tool {place}"))
     events = []
     for place in order:
         if place not in missing:
-            events += tracker.from_server("s", answer(ids[place], f"tool {place}"))
+            events += tracker.on_server_message("s", answer(ids[place], f"tool {place}"))
     assert all(text_of(event) == event.tool_name for event in events)
     rest = tracker.finish()
     assert {event.tool_name for event in rest} == {f"tool {place}" for place in missing}
@@ -64,13 +64,13 @@ def test_answers_in_any_order_give_the_same_events(order: list[int], missing: se
 
 
 def test_a_cancelled_call_ends_and_a_late_answer_is_of_no_call(tracker: CallTracker) -> None:
-    tracker.from_client("s", call(1))
+    tracker.on_client_message("s", call(1))
     cancelled = {"method": "notifications/cancelled", "params": {"requestId": 1}}
-    _, (event,) = tracker.from_client("s", cancelled)
+    _, (event,) = tracker.on_client_message("s", cancelled)
     assert (event.success, event.error_category) == (False, "tool")
     assert text_of(event) == "context canceled"
-    assert tracker.from_server("s", answer(1)) == []
-    assert tracker.from_client("s", cancelled) == (None, [])
+    assert tracker.on_server_message("s", answer(1)) == []
+    assert tracker.on_client_message("s", cancelled) == (None, [])
 
 
 def test_notifications_go_to_the_call_they_name_or_the_only_one(tracker: CallTracker) -> None:
@@ -78,13 +78,13 @@ def test_notifications_go_to_the_call_they_name_or_the_only_one(tracker: CallTra
         return {"method": "notifications/progress", "params": {"progressToken": token}}
 
     log = {"method": "notifications/message", "params": {"data": "x"}}
-    tracker.from_client("s", call(1, _meta={"progressToken": 1}))
-    tracker.from_server("s", log)
-    tracker.from_client("s", call(2, _meta={"progressToken": "1"}))
+    tracker.on_client_message("s", call(1, _meta={"progressToken": 1}))
+    tracker.on_server_message("s", log)
+    tracker.on_client_message("s", call(2, _meta={"progressToken": "1"}))
     for message in (log, progress(1), progress("1"), progress(3), progress(1)):
-        tracker.from_server("s", message)
-    (first,) = tracker.from_server("s", answer(1))
-    (second,) = tracker.from_server("s", answer(2))
+        tracker.on_server_message("s", message)
+    (first,) = tracker.on_server_message("s", answer(1))
+    (second,) = tracker.on_server_message("s", answer(2))
     assert first.payload is not None
     assert second.payload is not None
     names = [item.method.split("/")[1] for item in first.payload.notifications]
@@ -93,20 +93,20 @@ def test_notifications_go_to_the_call_they_name_or_the_only_one(tracker: CallTra
 
 
 def test_a_request_of_the_server_is_no_answer(tracker: CallTracker) -> None:
-    tracker.from_client("s", call(1))
-    assert tracker.from_server("s", {"id": 1, "method": "sampling/createMessage"}) == []
-    assert tracker.from_client("s", {"id": 1, "result": {}}) == (None, [])
-    assert len(tracker.from_server("s", answer(1))) == 1
+    tracker.on_client_message("s", call(1))
+    assert tracker.on_server_message("s", {"id": 1, "method": "sampling/createMessage"}) == []
+    assert tracker.on_client_message("s", {"id": 1, "result": {}}) == (None, [])
+    assert len(tracker.on_server_message("s", answer(1))) == 1
 
 
 def test_the_open_event_is_the_call_without_an_answer(tracker: CallTracker) -> None:
-    opened, _ = tracker.from_client("s", call(1, "t", arguments={"password": "x", "a": 1}))
+    opened, _ = tracker.on_client_message("s", call(1, "t", arguments={"password": "x", "a": 1}))
     assert opened is not None
-    event = tracker.unanswered(opened)
+    event = tracker.pending_event(opened)
     assert (event.success, event.error_category) == (False, "handler")
     assert event.error_message == NO_ANSWER
     assert event.parameters == {"password": "[redacted]", "a": 1}
-    (done,) = tracker.from_server("s", answer(1))
+    (done,) = tracker.on_server_message("s", answer(1))
     assert (done.id, done.success, done.error_message) == (event.id, True, "")
     assert (done.timestamp, done.duration_ms) == (NOON, 1)
 
@@ -116,10 +116,10 @@ def test_the_open_event_is_the_call_without_an_answer(tracker: CallTracker) -> N
     [None, 1, "x", [], {}, {"method": 1}, {"id": None}, {"id": {}, "method": "tools/call"}],
 )
 def test_messages_of_any_form_raise_nothing(tracker: CallTracker, message: Any) -> None:
-    tracker.from_client("s", message)
-    tracker.from_server("s", message)
-    tracker.from_client("s", call(1, name={}))  # type: ignore[arg-type]  # whatever is sent
-    (event,) = tracker.from_server("s", {"id": 1, "error": 7})
+    tracker.on_client_message("s", message)
+    tracker.on_server_message("s", message)
+    tracker.on_client_message("s", call(1, name={}))  # type: ignore[arg-type]  # whatever is sent
+    (event,) = tracker.on_server_message("s", {"id": 1, "error": 7})
     assert (event.tool_name, event.error_message) == ("", "7")
 
 

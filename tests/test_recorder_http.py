@@ -24,10 +24,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
-from mcpaudit_lab.recorder.calls import CallTracker
-from mcpaudit_lab.recorder.keeping import Keeper
+from mcpaudit_lab.recorder.call_tracker import CallTracker
+from mcpaudit_lab.recorder.call_writer import CallWriter
 from mcpaudit_lab.recorder.serving import open_client, recorder_app
-from mcpaudit_lab.recorder.stores import SqliteCalls
+from mcpaudit_lab.recorder.stores import SqliteCallStore
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -80,16 +80,16 @@ async def record_app(app: ASGIApp, database: Path, **settings: Any) -> AsyncIter
 
 @asynccontextmanager
 async def record_url(url: str, database: Path) -> AsyncIterator[str]:
-    keeper = Keeper(SqliteCalls(database))
+    writer = CallWriter(SqliteCallStore(database))
     tracker = CallTracker("http")
     try:
         async with open_client() as client:
-            app = recorder_app(f"{url}/mcp", client, tracker, keeper, ["127.0.0.1"])
+            app = recorder_app(f"{url}/mcp", client, tracker, writer, ["127.0.0.1"])
             async with run_app(app, lifespan="off") as recorder:
                 yield recorder
-        keeper.complete(tracker.finish())
+        writer.complete(tracker.finish())
     finally:
-        keeper.close()
+        writer.close()
 
 
 def scripted(handler: Handler) -> Starlette:
@@ -360,11 +360,11 @@ async def test_a_call_that_cannot_be_stored_never_reaches_the_server(database: P
             connection.execute("alter table audit_open_calls rename to gone")
         answer = await client.post(f"{url}/mcp", json=CALL)
         assert answer.json()["id"] == 7
-        assert "not sent on" in answer.json()["error"]["message"]
+        assert "not forwarded" in answer.json()["error"]["message"]
         batch = await client.post(f"{url}/mcp", json=[CALL, {**CALL, "id": "b"}])
         assert [item["id"] for item in batch.json()] == [7, "b"]
         large = {**CALL, "params": {"name": "t", "arguments": {"x": "y" * (3 << 20)}}}
-        assert "not sent on" in (await client.post(f"{url}/mcp", json=large)).text
+        assert "not forwarded" in (await client.post(f"{url}/mcp", json=large)).text
         await client.post(f"{url}/mcp", json={"method": "ping"})
     # Of the large one a part may have been on its way, and was torn off.
     assert [body for body in reached if b"tools/call" in body] == []

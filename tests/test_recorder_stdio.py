@@ -198,7 +198,7 @@ def test_a_call_that_cannot_be_stored_is_refused_and_not_sent_on(database: Path)
         recorder.send(call_line(2, "exit", status=9))
         answer = recorder.answer()
         assert answer["id"] == 2
-        assert "not sent on" in answer["error"]["message"]
+        assert "not forwarded" in answer["error"]["message"]
         recorder.send(b'{"id":3,"method":"stderr"}\n')
         assert recorder.answer()["id"] == 3
         status, _, said = recorder.end()

@@ -19,8 +19,8 @@ from mcpaudit_lab import Lab
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
 from mcpaudit_lab.record.events import Event, Payload
-from mcpaudit_lab.recorder.lines import LineCalls
-from mcpaudit_lab.recorder.stores import CallStore, SqliteCalls
+from mcpaudit_lab.recorder.jsonl_store import JsonlCallStore
+from mcpaudit_lab.recorder.stores import CallStore, SqliteCallStore
 from mcpaudit_lab.server import SqlLogger, Stored
 from mcpaudit_lab.tables.open_calls import recover_calls
 
@@ -42,7 +42,9 @@ def event(*, answered: bool = True, event_id: str = "") -> Event:
 
 @pytest.fixture(params=["sqlite", "lines"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CallStore]:
-    made: CallStore = (SqliteCalls if request.param == "sqlite" else LineCalls)(tmp_path / "calls")
+    made: CallStore = (SqliteCallStore if request.param == "sqlite" else JsonlCallStore)(
+        tmp_path / "calls"
+    )
     yield made
     made.close()
 
@@ -61,17 +63,17 @@ store.complete([done])
 print(done.id, under_way.id, flush=True)
 os.kill(os.getpid(), 9)
 """
-    for module, name in (("stores", "SqliteCalls"), ("lines", "LineCalls")):
+    for module, name in (("stores", "SqliteCallStore"), ("jsonl_store", "JsonlCallStore")):
         path = tmp_path / module
         script = code.format(path=sys.path, module=module, name=name)
         killed = subprocess.run(
             [sys.executable, "-c", script, str(path)], capture_output=True, check=False
         )
         done, under_way = killed.stdout.decode().split()
-        if module == "lines":
-            LineCalls(path).close()
+        if module == "jsonl_store":
+            JsonlCallStore(path).close()
         with Lab() as lab:
-            if module == "lines":
+            if module == "jsonl_store":
                 lab.load(path)
             else:
                 lab.load_database(f"sqlite:///{path}")
@@ -82,7 +84,7 @@ os.kill(os.getpid(), 9)
 def test_a_torn_line_of_a_killed_recorder_costs_no_other(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_bytes(b'{"id":"torn')
-    store = LineCalls(path)
+    store = JsonlCallStore(path)
     store.complete([event()])
     store.close()
     with Lab() as lab:
@@ -95,7 +97,7 @@ def test_completed_calls_leave_nothing_open(store: CallStore, tmp_path: Path) ->
         done = event()
         store.open([event(answered=False, event_id=done.id)])
         store.complete([done])
-    if isinstance(store, SqliteCalls):
+    if isinstance(store, SqliteCallStore):
         with closing(sqlite3.connect(tmp_path / "calls")) as connection:
             while connection.execute("select 1 from audit_open_calls").fetchone():
                 pass  # a thread moves them; the test has a time limit
@@ -108,9 +110,9 @@ def test_completed_calls_leave_nothing_open(store: CallStore, tmp_path: Path) ->
 def test_a_store_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"no database, but long enough to be looked at" * 100)
     with pytest.raises(StoreUnavailable):
-        SqliteCalls(tmp_path / "file")
+        SqliteCallStore(tmp_path / "file")
     with pytest.raises(StoreUnavailable):
-        LineCalls(tmp_path / "file" / "below")
+        JsonlCallStore(tmp_path / "file" / "below")
 
 
 def test_many_recorders_write_one_database(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_many_recorders_write_one_database(tmp_path: Path) -> None:
 
 def test_a_portal_shows_calls_of_recorders_once_and_whole_as_they_end(tmp_path: Path) -> None:
     database = tmp_path / "live.db"
-    store = SqliteCalls(database)
+    store = SqliteCallStore(database)
 
     async def follow() -> list[Stored]:
         with SqlLogger(f"sqlite:///{database}", poll_s=0.05) as portal:
@@ -157,7 +159,7 @@ def test_a_portal_shows_calls_of_recorders_once_and_whole_as_they_end(tmp_path: 
 
 def test_a_name_of_a_recorder_is_made_into_no_path(tmp_path: Path) -> None:
     database = tmp_path / "calls.db"
-    SqliteCalls(database).close()
+    SqliteCallStore(database).close()
     victim = tmp_path / "victim.lock"
     victim.write_text("mine", encoding="ascii")
     under_way = event(answered=False)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from recording import ECHO, call_line, recorded
 
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.recorder.configuration import Outcome, unwrap_text, wrap_text
+from mcpaudit_lab.recorder.client_config import Outcome, unwrap_text, wrap_text
 from mcpaudit_lab.recorder.jsonc import JsoncError, parse_jsonc
 
 RECORDER = ["/opt/bin/mcpaudit-lab"]
@@ -135,7 +135,7 @@ def test_any_configuration_is_the_same_after_both(before: str) -> None:
         ("[]", "neither mcpServers nor servers"),
         ('{"mcpServers": {"a": }}', "line 1: a value is missing"),
         ('{\n"mcpServers" 1}', "line 2: a colon is missing"),
-        ('{"a": 1} 2', "line 1: something follows the JSON"),
+        ('{"a": 1} 2', "line 1: unexpected text after the JSON value"),
         ("[" * 300, "line 1: nested too deeply"),
         ('{"a": "x', "line 1: a value is missing"),
     ],

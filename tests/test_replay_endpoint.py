@@ -19,7 +19,7 @@ from mcpaudit_lab.server import CapturePolicy, MemoryLogger
 from mcpaudit_lab.server.audit.async_logger import AsyncLogger
 from mcpaudit_lab.server.audit.identity import Identity
 from mcpaudit_lab.server.auth.authentication import Access, Authenticator
-from mcpaudit_lab.server.auth.keys import MemoryKeyStore
+from mcpaudit_lab.server.auth.minted_keys import MemoryKeyStore
 from mcpaudit_lab.server.auth.sql_buckets import SqlTokenBuckets
 from mcpaudit_lab.server.http.app import portal_app
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger

@@ -36,10 +36,10 @@ from mcpaudit_lab.errors import FilterError, StoreUnavailable
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.record.events import Event, format_time, parse_time
 from mcpaudit_lab.record.jsontext import loads
+from mcpaudit_lab.server.stores.row_writer import LOSSY_METHOD
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 from mcpaudit_lab.server.stores.store import EventStore
 from mcpaudit_lab.server.stores.subscriptions import Stored
-from mcpaudit_lab.server.stores.writing import LOSSY_METHOD
 
 # The tables of the reference server: texts may be null, some integers have 32 bits.
 REFERENCE_TABLES = """
@@ -577,7 +577,7 @@ async def test_tables_that_may_not_be_changed_are_used_and_lossy_rows_marked(
         assert (mark.method, mark.params) == (LOSSY_METHOD, {"lost": ["event", "payload"]})
         assert lines_of(store.export(EventFilter(tool="e\ufffdf")))[0].id == bare.id
         assert store.latest() == 3
-        with pytest.raises(StoreUnavailable, match="no order of commit"):
+        with pytest.raises(StoreUnavailable, match="no commit numbers"):
             store.after(0, 5)
 
 
@@ -586,7 +586,7 @@ def test_without_tables_and_rights_there_is_no_store(guest: str, postgres_databa
     with owner.connect() as connection:
         connection.execute(text("drop table audit_payloads"))
     owner.dispose()
-    with pytest.raises(StoreUnavailable, match="may not make them"):
+    with pytest.raises(StoreUnavailable, match="may not create them"):
         SqlLogger(guest)
 
 

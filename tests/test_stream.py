@@ -18,7 +18,7 @@ from recordings import UPSTREAM, seed_postgres
 from mcpaudit_lab.record.jsontext import same
 from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.audit.async_logger import AsyncLogger
-from mcpaudit_lab.server.auth.keys import MemoryKeyStore
+from mcpaudit_lab.server.auth.minted_keys import MemoryKeyStore
 from mcpaudit_lab.server.http.portal import PortalOptions
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 

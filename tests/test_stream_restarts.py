@@ -20,8 +20,8 @@ from mcpaudit_lab import Event, Lab, PortalClient, PortalError
 from mcpaudit_lab.portal.stream.event_stream import EventStream
 from mcpaudit_lab.portal.stream.items import Gap
 from mcpaudit_lab.portal.stream.recorder import StreamRecorder
-from mcpaudit_lab.server.running import PortalServer
-from mcpaudit_lab.server.setup import portal_on
+from mcpaudit_lab.server.serving import PortalServer
+from mcpaudit_lab.server.setup import database_portal_app
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 
 KEY = KEYS["dev-local"]
@@ -31,7 +31,7 @@ KEY = KEYS["dev-local"]
 def serving(database: str, port: int) -> Iterator[int]:
     """A portal on this port, or on a free one, in a thread."""
     started = threading.Event()
-    server = PortalServer(portal_on(database, None, KEYS), started.set, log_level="error")
+    server = PortalServer(database_portal_app(database, None, KEYS), started.set, log_level="error")
     with socket.create_server(("127.0.0.1", port)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
         thread.start()

@@ -16,8 +16,8 @@ from browser import chromium
 from jupyter_pages import JupyterServer, NotebookPage, jupyter_server, open_notebook
 
 from mcpaudit_lab import PortalClient
-from mcpaudit_lab.server.running import PortalServer
-from mcpaudit_lab.server.setup import portal_on
+from mcpaudit_lab.server.serving import PortalServer
+from mcpaudit_lab.server.setup import database_portal_app
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
@@ -40,7 +40,7 @@ class Portals:
     @contextmanager
     def run(self, port: int | None = None) -> Iterator[PortalClient]:
         """Serve while the block runs; on another port, 0, it is the same portal elsewhere."""
-        app = portal_on(self._database, None, {"tester": KEY}, burst=50)
+        app = database_portal_app(self._database, None, {"tester": KEY}, burst=50)
         started = threading.Event()
         server = PortalServer(app, started.set, log_level="warning")
         with socket.create_server(("127.0.0.1", self.port if port is None else port)) as listener:

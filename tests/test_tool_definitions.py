@@ -27,8 +27,8 @@ from mcpaudit_lab.record import (
     loads,
     shown_text,
 )
-from mcpaudit_lab.recorder.calls import CallTracker
-from mcpaudit_lab.recorder.stores import SqliteCalls
+from mcpaudit_lab.recorder.call_tracker import CallTracker
+from mcpaudit_lab.recorder.stores import SqliteCallStore
 from mcpaudit_lab.server import SqlLogger, background_portal
 from mcpaudit_lab.tables import TOOL_TABLES, Execute, read_tool_lists, store_tool_list
 
@@ -298,12 +298,12 @@ def test_a_portal_keeps_what_it_offered(stored: str, way: str, tmp_path: Path) -
 def test_a_recorder_keeps_what_it_sees(tmp_path: Path) -> None:
     path = tmp_path / "recorded.db"
     tracker = CallTracker("stdio")
-    store = SqliteCalls(path)
+    store = SqliteCallStore(path)
     tracker.on_tools = store.add_tools
 
     def ask(number: int, method: str, result: Any) -> None:
-        tracker.from_client("s", {"jsonrpc": "2.0", "id": number, "method": method})
-        tracker.from_server("s", {"jsonrpc": "2.0", "id": number, "result": result})
+        tracker.on_client_message("s", {"jsonrpc": "2.0", "id": number, "method": method})
+        tracker.on_server_message("s", {"jsonrpc": "2.0", "id": number, "result": result})
 
     info = {"protocolVersion": "2025-11-25", "serverInfo": {"name": "files", "version": "1"}}
     ask(1, "initialize", info)

@@ -13,7 +13,7 @@ from mcp import Client
 from mcpaudit_lab import EventFilter, FilterError, Lab, PortalClient
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.record import parse_traceparent
-from mcpaudit_lab.recorder.calls import CallTracker
+from mcpaudit_lab.recorder.call_tracker import CallTracker
 from mcpaudit_lab.server import SqlLogger, background_portal
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -100,8 +100,10 @@ def test_a_portal_keeps_the_trace_and_everybody_finds_it(stored: str, tmp_path: 
 def test_a_recorder_takes_it_from_the_header_too() -> None:
     tracker = CallTracker("http")
     request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo"}}
-    tracker.from_client("s", request, headers={"Traceparent": [PARENT]})
-    (event,) = tracker.from_server("s", {"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+    tracker.on_client_message("s", request, headers={"Traceparent": [PARENT]})
+    (event,) = tracker.on_server_message(
+        "s", {"jsonrpc": "2.0", "id": 1, "result": {"content": []}}
+    )
     assert (event.extra["trace_id"], event.extra["span_id"]) == (TRACE, SPAN)
 
 

@@ -12,7 +12,7 @@ from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 from mcpaudit_lab.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.recorder import CallStore, Keeper
+    from mcpaudit_lab.recorder import CallStore, CallWriter
 
 __all__ = ["database_path", "record"]
 
@@ -86,7 +86,7 @@ def record(
     if sum(item is not None for item in (database, lab_path, events_path)) > 1:
         raise Trouble("give one of --database, --lab and --events")
     from mcpaudit_lab.record import DEFAULT_REDACT_KEYS, CapturePolicy, Sanitizer
-    from mcpaudit_lab.recorder import CallTracker, Keeper, OnFailure, bare_url, masked_command
+    from mcpaudit_lab.recorder import CallTracker, CallWriter, OnFailure, bare_url, masked_command
 
     sanitizer = Sanitizer((*DEFAULT_REDACT_KEYS, *redact_keys))
     policy = CapturePolicy(sanitizer=sanitizer)
@@ -94,52 +94,52 @@ def record(
         store = _open_store(database, lab_path, events_path)
     except StoreUnavailable as error:
         raise Trouble(f"calls cannot be stored: {error}") from None
-    keeper = Keeper(store, OnFailure(on_store_failure), _say)
+    writer = CallWriter(store, OnFailure(on_store_failure), _report)
     try:
         if url is None:
             about = {"command": masked_command(command, sanitizer)}
             tracker = CallTracker("stdio", policy, about)
-            tracker.on_tools = keeper.add_tools
-            return _record_command(command, tracker, keeper)
+            tracker.on_tools = writer.add_tools
+            return _record_command(command, tracker, writer)
         from mcpaudit_lab.recorder import serve_recorder
 
         tracker = CallTracker("http", policy, {"url": bare_url(url)})
-        tracker.on_tools = keeper.add_tools
+        tracker.on_tools = writer.add_tools
         return serve_recorder(
             url,
             tracker,
-            keeper,
+            writer,
             host=host,
             port=port,
             allowed_hosts=allowed_hosts,
-            say=_say,
-        ) or (LOOK if keeper.lost or keeper.refused else FOUND)
+            report=_report,
+        ) or (LOOK if writer.lost or writer.refused else FOUND)
     except ValueError as error:
         raise Trouble(str(error)) from None
     finally:
-        keeper.close()
+        writer.close()
 
 
-def _record_command(command: Sequence[str], tracker: Any, keeper: Keeper) -> int:
+def _record_command(command: Sequence[str], tracker: Any, writer: CallWriter) -> int:
     from mcpaudit_lab.recorder import StdioRecorder, find_command
 
     try:
-        status = StdioRecorder(find_command(command), tracker, keeper).run()
+        status = StdioRecorder(find_command(command), tracker, writer).run()
     except FileNotFoundError:
-        _say(f"no such command: {command[0]}")
+        _report(f"no such command: {command[0]}")
         return 127
     except PermissionError:
-        _say(f"cannot be run: {command[0]}")
+        _report(f"cannot be run: {command[0]}")
         return 126
     if status < 0:
         from mcpaudit_lab.recorder import end_as
 
-        keeper.close()
+        writer.close()
         return end_as(status)
     return status
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     """Tell on standard error, where a client shows what a server says."""
     from mcpaudit_lab.record import visible
 
@@ -148,13 +148,13 @@ def _say(text: str) -> None:
 
 
 def _open_store(database: str | None, lab_path: Path | None, events_path: Path | None) -> CallStore:
-    from mcpaudit_lab.recorder import LabCalls, LineCalls, SqliteCalls
+    from mcpaudit_lab.recorder import JsonlCallStore, LabCallStore, SqliteCallStore
 
     if lab_path is not None:
-        return LabCalls(lab_path, _say)
+        return LabCallStore(lab_path, _report)
     if events_path is not None:
-        return LineCalls(events_path)
-    return SqliteCalls(database_path(database))
+        return JsonlCallStore(events_path)
+    return SqliteCallStore(database_path(database))
 
 
 def database_path(given: str | None) -> Path:

@@ -61,10 +61,10 @@ def wrap(
     changes = _change(file, edit, dry_run=dry_run)
     for change in changes:
         if change.port:
-            _say(f"for {change.name} run: {_http_command(change, options)}")
+            _report(f"for {change.name} run: {_http_command(change, options)}")
     wrapped = [change for change in changes if change.outcome == Outcome.WRAPPED]
     if wrapped:
-        _say(f"calls go into {path}; restart the client")
+        _report(f"calls go into {path}; restart the client")
     already = all(change.outcome == Outcome.ALREADY for change in changes)
     return FOUND if wrapped or already else LOOK
 
@@ -118,13 +118,13 @@ def _change(
     except JsoncError as error:
         raise Trouble(f"{file}: {error}") from None
     for change in changes:
-        _say(f"{change.name}: {change.outcome}")
+        _report(f"{change.name}: {change.outcome}")
     if after == text:
         return changes
     if dry_run:
         _show(file, text, after)
         return changes
-    _say(f"the file as it was: {_back_up(file, before)}")
+    _report(f"the file as it was: {_back_up(file, before)}")
     # Its own target, so that a link stays a link.
     target = file.resolve()
     new = target.with_name(f"{target.name}.mcpaudit-new")
@@ -156,10 +156,10 @@ def _show(file: Path, before: str, after: str) -> None:
         before.splitlines(), after.splitlines(), str(file), str(file), lineterm=""
     )
     for line in lines:
-        _say(line)
+        _report(line)
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     from mcpaudit_lab.record import visible
 
     click.echo(visible(text))

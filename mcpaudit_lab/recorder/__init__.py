@@ -1,7 +1,7 @@
-"""The recorder: a proxy between an MCP client and any server that stores each tool call.
+"""The recorder: a proxy between an MCP client and any MCP server that stores each tool call.
 
-It passes every byte unchanged, reads along, and stores a call before it is sent on. Input: the
-bytes of both sides. Output: the same bytes, and events in SQLite, JSON lines or a lab.
+It forwards every byte unchanged, decodes the messages, and stores a call before forwarding it.
+Input: the bytes of both sides. Output: the same bytes, and events in SQLite, JSON lines or a lab.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 from mcpaudit_lab.record.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.recorder.calls import CallTracker
+    from mcpaudit_lab.recorder.call_tracker import CallTracker
+    from mcpaudit_lab.recorder.call_writer import CallWriter, OnFailure
+    from mcpaudit_lab.recorder.client_config import Change, Outcome, unwrap_text, wrap_text
     from mcpaudit_lab.recorder.command import bare_url, find_command, masked_command
-    from mcpaudit_lab.recorder.configuration import Change, Outcome, unwrap_text, wrap_text
     from mcpaudit_lab.recorder.jsonc import JsoncError
-    from mcpaudit_lab.recorder.keeping import Keeper, OnFailure
-    from mcpaudit_lab.recorder.lines import LineCalls
+    from mcpaudit_lab.recorder.jsonl_store import JsonlCallStore
     from mcpaudit_lab.recorder.serving import serve_recorder
     from mcpaudit_lab.recorder.stdio import StdioRecorder, end_as
-    from mcpaudit_lab.recorder.stores import CallStore, LabCalls, SqliteCalls
+    from mcpaudit_lab.recorder.stores import CallStore, LabCallStore, SqliteCallStore
 
 __all__ = [
     "CallStore",
     "CallTracker",
+    "CallWriter",
     "Change",
     "JsoncError",
-    "Keeper",
-    "LabCalls",
-    "LineCalls",
+    "JsonlCallStore",
+    "LabCallStore",
     "OnFailure",
     "Outcome",
-    "SqliteCalls",
+    "SqliteCallStore",
     "StdioRecorder",
     "bare_url",
     "end_as",
@@ -45,14 +45,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "calls": ("CallTracker",),
+        "call_tracker": ("CallTracker",),
+        "call_writer": ("CallWriter", "OnFailure"),
+        "client_config": ("Change", "Outcome", "unwrap_text", "wrap_text"),
         "command": ("bare_url", "find_command", "masked_command"),
-        "configuration": ("Change", "Outcome", "unwrap_text", "wrap_text"),
         "jsonc": ("JsoncError",),
-        "keeping": ("Keeper", "OnFailure"),
-        "lines": ("LineCalls",),
+        "jsonl_store": ("JsonlCallStore",),
         "serving": ("serve_recorder",),
         "stdio": ("StdioRecorder", "end_as"),
-        "stores": ("CallStore", "LabCalls", "SqliteCalls"),
+        "stores": ("CallStore", "LabCallStore", "SqliteCallStore"),
     },
 )

@@ -1,4 +1,4 @@
-"""The command of a server: how it is found, and how it is shown without its secrets."""
+"""Finds a server's executable, and masks secrets in commands and URLs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["bare_url", "find_command", "masked_command"]
 
 
 def find_command(command: Sequence[str]) -> list[str]:
-    """The command as a process is started with it.
+    """Resolve a command for ``subprocess``.
 
-    On Windows programs such as ``npx`` are scripts, which must be named with their ending.
+    On Windows, programs such as ``npx`` are scripts, which start only by a name with an extension.
     """
     if sys.platform == "win32":
         return [shutil.which(command[0]) or command[0], *command[1:]]
@@ -23,7 +23,7 @@ def find_command(command: Sequence[str]) -> list[str]:
 
 
 def masked_command(command: Sequence[str], sanitizer: Sanitizer) -> list[str]:
-    """The command with the values of secret options taken out: ``--token X``, ``API_KEY=X``."""
+    """Mask the values of secret options, such as ``--token X`` and ``API_KEY=X``, and URLs."""
     masked: list[str] = []
     hidden = False
     for part in command:
@@ -34,7 +34,7 @@ def masked_command(command: Sequence[str], sanitizer: Sanitizer) -> list[str]:
         elif equals and "://" not in name and sanitizer.is_secret(name.lstrip("-")):
             masked.append(f"{name}={REDACTED}")
         elif "://" in part:
-            # Of an option with a URL the name stays: --url=https://…
+            # Keep the name of an option whose value is a URL: --url=https://…
             start = f"{name}=" if equals and "://" not in name else ""
             masked.append(start + bare_url(part.removeprefix(start)))
         else:
@@ -44,7 +44,7 @@ def masked_command(command: Sequence[str], sanitizer: Sanitizer) -> list[str]:
 
 
 def bare_url(url: str) -> str:
-    """A URL without user, password, query and fragment, which may contain secrets."""
+    """Strip user, password, query and fragment from a URL: any of them may hold a secret."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,9 +1,9 @@
-"""A recorder between a client and a server that speaks streamable HTTP, as an ASGI application.
+"""An ASGI reverse proxy that records the calls to a server over streamable HTTP.
 
-Every request goes to the server at the same path with the client's headers and body, and every
-response comes back unchanged, except for headers of a single connection (RFC 9110 section 7.6.1).
-Credentials pass and are never stored. Responses are requested uncompressed, so that they can be
-read while they pass.
+Requests are forwarded to the same path with the client's headers and body, and responses are
+returned as the server sent them, except for hop-by-hop headers (RFC 9110 section 7.6.1).
+Credentials are forwarded and never stored. The proxy requests uncompressed responses, so that it
+can decode them on the way.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import anyio
 import anyio.to_thread
 import httpx2
 
-from mcpaudit_lab.recorder.calls import CallTracker, OpenCall
-from mcpaudit_lab.recorder.keeping import Keeper, refusal
-from mcpaudit_lab.recorder.reading import BodyReader, Piece, Reader, SseReader
+from mcpaudit_lab.formats import Call
+from mcpaudit_lab.recorder.call_tracker import CallTracker
+from mcpaudit_lab.recorder.call_writer import CallWriter, refusal
+from mcpaudit_lab.recorder.decoders import BodyDecoder, Decoder, Piece, SseDecoder
 from mcpaudit_lab.server.audit import read_headers
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ __all__ = ["HttpRecorder"]
 
 _Headers = list[tuple[bytes, bytes]]
 
-_ONE_HOP: Final = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -51,22 +52,22 @@ _REFUSED: Final = (401, 403)
 
 
 class HttpRecorder:
-    """Passes requests to one server.
+    """Forwards requests to one server and records their calls.
 
     Args:
-        url: of the server; its path plays no part, since requests bring theirs.
-        client: asks the server; it follows no redirects and keeps no cookies.
-        tracker: makes events of messages. Used from the event loop alone.
-        keeper: stores them.
+        url: the server's URL; its path is ignored, since each request has its own.
+        client: sends the requests; must follow no redirects and keep no cookies.
+        tracker: turns messages into events. Used only from the event loop.
+        writer: stores the events.
     """
 
     def __init__(
-        self, url: str, client: httpx2.AsyncClient, tracker: CallTracker, keeper: Keeper
+        self, url: str, client: httpx2.AsyncClient, tracker: CallTracker, writer: CallWriter
     ) -> None:
         self._origin = httpx2.URL(url)
         self._client = client
-        self._tracker = tracker
-        self._keeper = keeper
+        self.tracker = tracker
+        self._writer = writer
         self._storing = anyio.Lock()
         self._exchanges = count(1)
 
@@ -76,11 +77,11 @@ class HttpRecorder:
             await _Exchange(self, scope, next(self._exchanges)).run(receive, send)
 
     def request(self, scope: Scope, headers: _Headers, content: Any) -> httpx2.Request:
-        """The request to the server: only what the client sent, and the server's name."""
+        """Build the upstream request: what the client sent, with the server's host name."""
         target = scope.get("raw_path") or scope["path"].encode()
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
-        # The target as it came: a URL would be spelled anew.
+        # Pass the raw target: httpx would normalize a URL.
         return httpx2.Request(
             scope["method"],
             self._origin,
@@ -90,38 +91,33 @@ class HttpRecorder:
         )
 
     async def send(self, request: httpx2.Request) -> httpx2.Response:
-        """Ask the server."""
+        """Send a request to the server; the response body is streamed."""
         return await self._client.send(request, stream=True, auth=None, follow_redirects=False)
 
-    async def keep(self, keep: Callable[[], bool]) -> bool:
-        """Store something from another thread, in the order of asking."""
-        kept = False
+    async def _write(self, write: Callable[[], bool]) -> bool:
+        """Run one store write in a worker thread; writes run in the order of the calls."""
+        written = False
         with anyio.CancelScope(shield=True):
             async with self._storing:
-                kept = await anyio.to_thread.run_sync(keep)
-        return kept
+                written = await anyio.to_thread.run_sync(write)
+        return written
 
-    async def open(self, calls: Sequence[OpenCall]) -> bool:
-        """Store calls; returns whether they may be sent on."""
-        events = list(map(self._tracker.unanswered, calls))
-        return not calls or await self.keep(lambda: self._keeper.open(events))
+    async def open(self, calls: Sequence[Call]) -> bool:
+        """Store open calls; returns whether they may be forwarded."""
+        events = list(map(self.tracker.pending_event, calls))
+        return not calls or await self._write(lambda: self._writer.open(events))
 
     async def complete(self, events: Sequence[Any]) -> bool:
-        """Store finished calls; returns whether the client may have the responses."""
-        return not events or await self.keep(lambda: self._keeper.complete(events))
-
-    @property
-    def tracker(self) -> CallTracker:
-        """Makes events of messages."""
-        return self._tracker
+        """Store completed calls; returns whether the client may get the responses."""
+        return not events or await self._write(lambda: self._writer.complete(events))
 
 
-class _RefusedError(Exception):
-    """A call in a body that passes already cannot be stored."""
+class _CallRefusedError(Exception):
+    """A call cannot be stored, and a part of its request body was forwarded already."""
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, recorder: HttpRecorder, scope: Scope, number: int) -> None:
         self._recorder = recorder
@@ -130,7 +126,7 @@ class _Exchange:
         self._headers: _Headers = scope["headers"]
         self._session = _header(self._headers, _SESSION).decode("latin-1")
         self._own_scope = f"exchange {number}"
-        self._calls: list[OpenCall] = []
+        self._calls: list[Call] = []
         self._started = False
 
     @property
@@ -138,7 +134,7 @@ class _Exchange:
         return f"session {self._session}" if self._session else self._own_scope
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Serve it; the client may leave at any time."""
+        """Serve the request; stops when the client disconnects."""
         async with anyio.create_task_group() as group:
             body_read = anyio.Event()
 
@@ -152,43 +148,44 @@ class _Exchange:
             try:
                 await self._serve(receive, send, body_read)
             except anyio.get_cancelled_exc_class():
-                await self._left()
+                await self._on_disconnect()
                 raise
             group.cancel_scope.cancel()
 
-    async def _left(self) -> None:
-        """The client is gone. In a session it may come back for the answer."""
+    async def _on_disconnect(self) -> None:
+        """Handle a disconnect. In a session the client may still come back for the response."""
         if not self._session:
             await self._recorder.complete(self._tracker.cancel(self._calls))
 
-    async def _serve(  # noqa: C901 - the course of one request, read best in one place
+    async def _serve(  # noqa: C901 - the steps of one request read best in one place
         self, receive: Receive, send: Send, body_read: anyio.Event
     ) -> None:
         if self._scope["method"] == "POST" and _header(self._headers, b"content-encoding"):
             body_read.set()
-            await self._answer(send, 415, [], b"a recorder reads requests that are not compressed")
+            message = b"the recorder cannot read compressed requests: send the body uncompressed"
+            await self._respond(send, 415, [], message)
             return
         body = _body(receive, body_read)
-        reader = BodyReader()
+        decoder = BodyDecoder()
         first: list[Piece] = []
         ended = False
-        # As much as is held, so that a refusal finds nothing sent yet.
+        # Decode before forwarding anything, so that a call can still be refused.
         while not first and not ended:
             chunk = await anext(body, None)
             ended = chunk is None
-            first = reader.end() if chunk is None else reader.feed(chunk)
+            first = decoder.end() if chunk is None else decoder.feed(chunk)
         errors = await self._open(first)
         if errors is not None:
-            await self._answer(send, 200, [_JSON], errors)
+            await self._respond(send, 200, [_JSON], errors)
             return
 
         async def content() -> AsyncIterator[bytes]:
             for piece in first:
                 yield piece.data
             async for chunk in body:
-                pieces = reader.feed(chunk)
+                pieces = decoder.feed(chunk)
                 if await self._open(pieces) is not None:
-                    raise _RefusedError
+                    raise _CallRefusedError
                 for piece in pieces:
                     yield piece.data
 
@@ -200,14 +197,14 @@ class _Exchange:
         )
         try:
             response = await self._recorder.send(request)
-        except _RefusedError:
-            errors = _errors(self._calls, answered=False, batch=False)
-            await self._answer(send, 200, [_JSON], errors)
+        except _CallRefusedError:
+            errors = _errors(self._calls, batch=False)
+            await self._respond(send, 200, [_JSON], errors)
             return
         except httpx2.HTTPError as error:
             why = f"the server cannot be reached: {type(error).__name__}"
-            await self._recorder.complete(self._tracker.give_up(self._calls, why))
-            await self._answer(send, 502, [], why.encode())
+            await self._recorder.complete(self._tracker.fail_calls(self._calls, why))
+            await self._respond(send, 502, [], why.encode())
             return
         try:
             await self._pass(response, send)
@@ -217,13 +214,13 @@ class _Exchange:
 
     async def _open(self, pieces: list[Piece]) -> bytes | None:
         """Store the calls in some pieces; returns the errors for the client if that fails."""
-        opened: list[OpenCall] = []
+        opened: list[Call] = []
         for piece in pieces:
-            for read in piece.messages:
-                call, done = self._tracker.from_client(
+            for decoded in piece.messages:
+                call, done = self._tracker.on_client_message(
                     self._where,
-                    read.message,
-                    sizes=read.sizes,
+                    decoded.message,
+                    sizes=decoded.sizes,
                     headers=read_headers(self._headers),
                     session_id=self._session,
                 )
@@ -234,47 +231,49 @@ class _Exchange:
         if await self._recorder.open(opened):
             return None
         for call in opened:
-            self._tracker.forget(call)
-        return _errors(opened, answered=False, batch=any(piece.batch for piece in pieces))
+            self._tracker.discard(call)
+        return _errors(opened, batch=any(piece.batch for piece in pieces))
 
-    # --- the answer -------------------------------------------------------------------------------
+    # --- the response -----------------------------------------------------------------------------
 
     async def _pass(self, response: httpx2.Response, send: Send) -> None:
         headers: _Headers = [(name.lower(), value) for name, value in response.headers.raw]
         given = _header(headers, _SESSION).decode("latin-1")
         if given and not self._session:
-            # The response to initialize: it describes the session.
+            # The response to initialize: the handshake belongs to the new session.
             where = self._where
             self._session = given
-            self._tracker.rename(where, self._where)
+            self._tracker.adopt_session(where, self._where)
         kind = _header(headers, b"content-type").partition(b";")[0].strip().lower()
-        reader = _reader(kind, _header(headers, b"content-encoding"))
+        decoder = _decoder_for(kind, _header(headers, b"content-encoding"))
         status = response.status_code
-        # The content length would be wrong if a response in the stream is withheld.
+        # The length of a stream changes when one of its responses is withheld.
         streams = kind == b"text/event-stream"
         passing = _passing(response.headers.raw, (b"content-length",) if streams else ())
         start: Message = {"type": "http.response.start", "status": status, "headers": passing}
         if streams:
             await self._start(send, start)
         async for chunk in response.aiter_raw():
-            pieces = [Piece(chunk)] if reader is None else reader.feed(chunk)
-            await self._hand_over(pieces, send, start)
-        await self._hand_over([] if reader is None else reader.end(), send, start)
-        await self._end(status, readable=reader is not None)
+            pieces = [Piece(chunk)] if decoder is None else decoder.feed(chunk)
+            await self._send_pieces(pieces, send, start)
+        await self._send_pieces([] if decoder is None else decoder.end(), send, start)
+        await self._end(status, readable=decoder is not None)
         await self._start(send, start)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _hand_over(self, pieces: list[Piece], send: Send, start: Message) -> None:
+    async def _send_pieces(self, pieces: list[Piece], send: Send, start: Message) -> None:
         for piece in pieces:
             done = [
-                (read.message.get("id"), event)
-                for read in piece.messages
-                for event in self._tracker.from_server(self._where, read.message, sizes=read.sizes)
+                (decoded.message.get("id"), event)
+                for decoded in piece.messages
+                for event in self._tracker.on_server_message(
+                    self._where, decoded.message, sizes=decoded.sizes
+                )
             ]
             data = piece.data
             if not await self._recorder.complete([event for _, event in done]):
                 if not piece.whole:
-                    raise RuntimeError("an answer cannot be stored, and a part of it has passed")
+                    raise RuntimeError("a response cannot be stored, but a part of it was sent")
                 errors = [refusal(rpc_id, answered=True) for rpc_id, _ in done]
                 data = b"[" + b",".join(errors) + b"]" if piece.batch else errors[0]
                 if self._started:
@@ -291,26 +290,26 @@ class _Exchange:
             await send(start)
 
     async def _end(self, status: int, *, readable: bool) -> None:
-        """The answer is over: calls that it did not answer get none, or later in their session."""
+        """Close the calls that the response left open, unless their session may answer later."""
         tracker = self._tracker
         if status >= _BAD_REQUEST:
             category = "auth" if status in _REFUSED else "handler"
-            events = tracker.give_up(self._calls, f"HTTP {status}", category)
+            events = tracker.fail_calls(self._calls, f"HTTP {status}", category)
         elif not readable and status != _ACCEPTED:
-            why = "the response has a content encoding that the recorder does not support"
-            events = tracker.give_up(self._calls, why)
+            why = "the response has a content encoding that the recorder cannot read"
+            events = tracker.fail_calls(self._calls, why)
         elif not self._session:
-            events = tracker.drop(self._own_scope)
+            events = tracker.close_scope(self._own_scope)
         else:
             events = []
         if self._scope["method"] == "DELETE" and self._session and status < _BAD_REQUEST:
-            events += tracker.drop(self._where)
+            events += tracker.close_scope(self._where)
         await self._recorder.complete(events)
         if not self._session:
-            tracker.drop(self._own_scope)
+            tracker.close_scope(self._own_scope)
 
-    async def _answer(self, send: Send, status: int, headers: _Headers, body: bytes) -> None:
-        """Answer in the server's place."""
+    async def _respond(self, send: Send, status: int, headers: _Headers, body: bytes) -> None:
+        """Send a response of the recorder's own."""
         length = (b"content-length", str(len(body)).encode())
         plain = [] if headers else [(b"content-type", b"text/plain; charset=utf-8")]
         start: Message = {
@@ -323,7 +322,7 @@ class _Exchange:
 
 
 async def _body(receive: Receive, read: anyio.Event) -> AsyncIterator[bytes]:
-    """The client's body as it comes; ``read`` is set at its end."""
+    """The chunks of the client's body; sets ``read`` at its end."""
     more = True
     while more:
         message = await receive()
@@ -337,15 +336,15 @@ async def _body(receive: Receive, read: anyio.Event) -> AsyncIterator[bytes]:
             yield message["body"]
 
 
-def _reader(kind: bytes, encoding: bytes) -> Reader | None:
-    """What reads an answer; None for one that cannot be read."""
+def _decoder_for(kind: bytes, encoding: bytes) -> Decoder | None:
+    """The decoder for a response; None for a content encoding that cannot be decoded."""
     if encoding.lower() not in (b"", b"identity"):
         return None
-    return SseReader() if kind == b"text/event-stream" else BodyReader()
+    return SseDecoder() if kind == b"text/event-stream" else BodyDecoder()
 
 
-def _errors(calls: Sequence[OpenCall], *, answered: bool, batch: bool) -> bytes:
-    errors = [refusal(call.jsonrpc_id, answered=answered) for call in calls]
+def _errors(calls: Sequence[Call], *, batch: bool) -> bytes:
+    errors = [refusal(call.jsonrpc_id, answered=False) for call in calls]
     return b"[" + b",".join(errors) + b"]" if batch else errors[0]
 
 
@@ -354,12 +353,12 @@ def _header(headers: _Headers, name: bytes) -> bytes:
 
 
 def _passing(headers: _Headers, without: tuple[bytes, ...] = ()) -> _Headers:
-    """The headers that are not of one connection only."""
+    """The end-to-end headers: without hop-by-hop ones and those in ``without``."""
     named = {
         token.strip().lower()
         for key, value in headers
         if key.lower() == b"connection"
         for token in value.split(b",")
     }
-    left_out = _ONE_HOP | named | set(without)
-    return [(key, value) for key, value in headers if key.lower() not in left_out]
+    dropped = _HOP_BY_HOP | named | set(without)
+    return [(key, value) for key, value in headers if key.lower() not in dropped]

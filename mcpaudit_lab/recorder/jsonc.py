@@ -1,13 +1,13 @@
-"""JSON with comments, read with the place of every value, so that a text can be edited in place.
+"""Parses JSON with comments and keeps the position of every value, for edits in place.
 
-Comments (``//``, ``/* */``) and commas before a closing bracket are accepted, as editors of such
-files do. Nothing is rewritten: callers replace pieces of the text.
+Comments (``//``, ``/* */``) and trailing commas are accepted, as editors do. There is no writer:
+callers replace slices of the text.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from mcpaudit_lab.errors import RecordError
@@ -22,7 +22,7 @@ _MAX_DEPTH: Final = 200
 
 
 class JsoncError(ValueError):
-    """A text is not JSON with comments. The message contains the line number."""
+    """A text is not valid JSON with comments. The message gives the line."""
 
 
 @dataclass(slots=True)
@@ -30,11 +30,11 @@ class Node:
     """A value and its position in the text.
 
     Attributes:
-        start: of its first character.
-        end: behind its last character.
-        value: of a string or scalar; None of a container.
-        members: of an object, by name; of a name that comes twice, the last.
-        items: of a list; None of anything else.
+        start: index of the first character.
+        end: index after the last character.
+        value: the value of a string or scalar; None for a container.
+        members: name to value of an object, the last of duplicates; None for other kinds.
+        items: items of a list; None for other kinds.
     """
 
     start: int
@@ -42,19 +42,18 @@ class Node:
     value: Json = None
     members: dict[str, Node] | None = None
     items: list[Node] | None = None
-    keys: dict[str, int] = field(default_factory=dict)
 
 
 def parse_jsonc(text: str) -> Node:
-    """Read a whole text.
+    """Parse a whole text.
 
     Raises:
-        JsoncError: the text is not JSON with comments.
+        JsoncError: the text is not valid JSON with comments.
     """
     start = 1 if text.startswith("\ufeff") else 0
     node = _value(text, _skip(text, start), 0)
     if _skip(text, node.end) != len(text):
-        raise _error(text, node.end, "something follows the JSON")
+        raise _error(text, node.end, "unexpected text after the JSON value")
     return node
 
 
@@ -99,7 +98,6 @@ def _object(text: str, start: int, depth: int) -> Node:
         child = _value(text, _skip(text, colon + 1), depth + 1)
         if node.members is not None:
             node.members[name] = child
-        node.keys[name] = pos
         pos = _next(text, child.end, "}")
     node.end = pos + 1
     return node
@@ -118,7 +116,7 @@ def _list(text: str, start: int, depth: int) -> Node:
 
 
 def _next(text: str, pos: int, closing: str) -> int:
-    """The start of the next member, or of the closing bracket."""
+    """The index of the next member or of the closing bracket."""
     pos = _skip(text, pos)
     if text[pos : pos + 1] == ",":
         return _skip(text, pos + 1)

@@ -1,4 +1,4 @@
-"""Running the HTTP recorder until the process receives a signal to end."""
+"""Runs the HTTP recorder under uvicorn until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mcpaudit_lab.server.http import HostCheck
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from mcpaudit_lab.recorder.calls import CallTracker
-    from mcpaudit_lab.recorder.keeping import Keeper
+    from mcpaudit_lab.recorder.call_tracker import CallTracker
+    from mcpaudit_lab.recorder.call_writer import CallWriter
 
 __all__ = ["open_client", "recorder_app", "serve_recorder"]
 
@@ -31,10 +31,10 @@ _GRACE_S: Final = 1
 
 @contextlib.asynccontextmanager
 async def open_client(**settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client that keeps no cookies, follows no redirects and waits for answers without end.
+    """A client without cookies, redirects or a read timeout.
 
     Args:
-        **settings: of ``httpx2.AsyncClient``.
+        **settings: for ``httpx2.AsyncClient``.
     """
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     async with httpx2.AsyncClient(
@@ -51,57 +51,57 @@ def recorder_app(
     url: str,
     client: httpx2.AsyncClient,
     tracker: CallTracker,
-    keeper: Keeper,
+    writer: CallWriter,
     hosts: Sequence[str],
 ) -> ASGIApp:
-    """The recorder behind the check of the Host header.
+    """The HTTP recorder behind a check of the Host header.
 
     Args:
-        url: of the server.
-        client: made by :func:`open_client`.
-        tracker: makes events of messages.
-        keeper: stores them.
-        hosts: names that requests may use.
+        url: the server's URL.
+        client: from :func:`open_client`.
+        tracker: turns messages into events.
+        writer: stores the events.
+        hosts: allowed host names.
     """
-    return HostCheck(HttpRecorder(url, client, tracker, keeper), hosts, unchecked=())
+    return HostCheck(HttpRecorder(url, client, tracker, writer), hosts, unchecked=())
 
 
 def serve_recorder(
     url: str,
     tracker: CallTracker,
-    keeper: Keeper,
+    writer: CallWriter,
     *,
     host: str,
     port: int,
     allowed_hosts: tuple[str, ...] = (),
-    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Record the server at ``url`` until SIGTERM or SIGINT. In the main thread.
+    """Record the server at ``url`` until SIGTERM or SIGINT. Runs in the main thread.
 
     Args:
-        url: of the server, with its path.
-        tracker: makes events of messages.
-        keeper: stores them; the caller closes it.
+        url: the server's URL, with its path.
+        tracker: turns messages into events.
+        writer: stores the events; the caller closes it.
         host: name or address to listen on.
-        port: 0 for a free one.
-        allowed_hosts: further names that requests may use; ``"*"`` for any.
-        say: called with the address for the client.
+        port: port to listen on; 0 for any free one.
+        allowed_hosts: more allowed host names; ``"*"`` for any.
+        report: called with a message that has the URL for the client.
 
     Returns:
-        0.
+        The exit status, 0.
 
     Raises:
-        ValueError: the URL is not an HTTP URL.
+        ValueError: the URL is not an HTTP URL, or contains a password.
         OSError: the address cannot be listened on.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("--url takes an address such as https://host/mcp")
+        raise ValueError("--url takes an HTTP URL such as https://host/mcp")
     if parts.username or parts.password:
-        raise ValueError("--url takes no password: the client sends its credentials itself")
+        raise ValueError("--url takes no password: the client sends its own credentials")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
-        # What is accepted inherits it; without it small pieces of a stream wait for each other.
+        # Accepted sockets inherit it. Without it, Nagle's algorithm delays small stream chunks.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound = listener.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
@@ -110,7 +110,7 @@ def serve_recorder(
             async with open_client() as client:
                 hosts = allowed_hosts_for(host, allowed_hosts)
                 config = uvicorn.Config(
-                    recorder_app(url, client, tracker, keeper, hosts),
+                    recorder_app(url, client, tracker, writer, hosts),
                     access_log=False,
                     server_header=False,
                     date_header=False,
@@ -124,9 +124,9 @@ def serve_recorder(
                     server.should_exit = True
 
                 with signals_call(end):
-                    say(f"listening on http://{shown}:{bound}{parts.path}")
+                    report(f"listening on http://{shown}:{bound}{parts.path}")
                     await server.serve([listener])
-            keeper.complete(tracker.finish())
+            writer.complete(tracker.finish())
 
         anyio.run(run)
     return 0

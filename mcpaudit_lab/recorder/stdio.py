@@ -1,8 +1,8 @@
-"""A recorder between a client and a server on stdio.
+"""Records the calls to a server over stdio.
 
-The client starts the recorder in the server's place; the recorder starts the server. Two threads
-hand bytes on, one for each direction, straight from and to the file descriptors; standard error is
-the server's own. Whatever ends the server ends the recorder with the same status or signal.
+The client starts the recorder in place of the server, and the recorder starts the server. Two
+threads copy bytes between the file descriptors, one for each direction; the server inherits
+standard error. The recorder ends with the server's exit status or signal.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from mcpaudit_lab.formats import Call
 from mcpaudit_lab.record import dumps
-from mcpaudit_lab.recorder.calls import CallTracker, OpenCall
-from mcpaudit_lab.recorder.keeping import Keeper, refusal
-from mcpaudit_lab.recorder.reading import LineReader, Piece
+from mcpaudit_lab.recorder.call_tracker import CallTracker
+from mcpaudit_lab.recorder.call_writer import CallWriter, refusal
+from mcpaudit_lab.recorder.decoders import LineDecoder, Piece
 
 __all__ = ["StdioRecorder"]
 
 _CHUNK: Final = 65_536
-# A child process that outlives the server may keep its output open: read while bytes arrive.
+# A child of the server may outlive it and hold its output open: stop after this long in silence.
 _QUIET_S: Final = 1.0
 _SCOPE: Final = "stdio"
-_HANDED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+_FORWARDED_SIGNALS: Final = (
+    *("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"),
+    *("SIGUSR1", "SIGUSR2", "SIGBREAK"),
+)
 
 
 class StdioRecorder:
@@ -35,18 +39,18 @@ class StdioRecorder:
 
     Args:
         command: the server's program and arguments.
-        tracker: makes events of messages.
-        keeper: stores them.
-        client_in: the descriptor that the client writes to.
-        client_out: the descriptor that the client reads from.
-        environment: of the server; None for this process's own.
+        tracker: turns messages into events.
+        writer: stores the events.
+        client_in: file descriptor that the client writes to.
+        client_out: file descriptor that the client reads from.
+        environment: the server's environment; None to inherit this process's.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         tracker: CallTracker,
-        keeper: Keeper,
+        writer: CallWriter,
         *,
         client_in: int = 0,
         client_out: int = 1,
@@ -54,23 +58,23 @@ class StdioRecorder:
     ) -> None:
         self._command = list(command)
         self._tracker = tracker
-        self._keeper = keeper
+        self._writer = writer
         self._client_in = client_in
         self._out = _ClientOutput(client_out)
         self._environment = environment
-        # Both threads change the open calls and write to the store.
+        # Guards the tracker and the writer, which both threads use.
         self._mutex = threading.Lock()
 
     def run(self) -> int:
-        """Run the server to its end, in the main thread.
+        """Run the server until it exits. Runs in the main thread.
 
         Returns:
-            Its exit status; the number of the signal that ended it, negative.
+            The server's exit status; the negative signal number if a signal ended it.
 
         Raises:
-            OSError: it cannot be started.
+            OSError: the server cannot be started.
         """
-        server = subprocess.Popen(  # noqa: S603 - the command is what the user asked for
+        server = subprocess.Popen(  # noqa: S603 - the user's own command
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -85,128 +89,134 @@ class StdioRecorder:
             threading.Thread(
                 target=self._forward_requests,
                 args=(to_server, server.stdin.close),
-                daemon=True,  # it may wait for a client that says nothing more
+                daemon=True,  # it may block on a silent client
             ).start()
-            answers = threading.Thread(
-                target=self._forward_answers, args=(from_server, server.stdout.close), daemon=True
+            responses = threading.Thread(
+                target=self._forward_responses,
+                args=(from_server, server.stdout.close),
+                daemon=True,
             )
-            answers.start()
+            responses.start()
             status = server.wait()
             moved = -1
-            while answers.is_alive() and moved != self._out.written:
+            while responses.is_alive() and moved != self._out.written:
                 moved = self._out.written
-                answers.join(_QUIET_S)
+                responses.join(_QUIET_S)
         with self._mutex:
-            self._keeper.complete(self._tracker.finish())
+            self._writer.complete(self._tracker.finish())
         return status
 
     # --- from the client to the server ------------------------------------------------------------
 
     def _forward_requests(self, to_server: int, close: Callable[[], None]) -> None:
-        reader = LineReader()
+        decoder = LineDecoder()
         try:
             while chunk := os.read(self._client_in, _CHUNK):
-                self._send_on(to_server, reader.feed(chunk))
-            self._send_on(to_server, reader.end())
+                self._forward_to_server(to_server, decoder.feed(chunk))
+            self._forward_to_server(to_server, decoder.end())
         except OSError:
-            # The server no longer reads; nobody receives what the client still sends.
+            # The server closed its input: the rest of the client's input is dropped.
             pass
         finally:
             with contextlib.suppress(OSError):
                 close()
 
-    def _send_on(self, to_server: int, pieces: list[Piece]) -> None:
+    def _forward_to_server(self, to_server: int, pieces: list[Piece]) -> None:
         with self._mutex:
-            opened: list[list[OpenCall]] = [self._open(piece) for piece in pieces]
+            opened: list[list[Call]] = [self._open(piece) for piece in pieces]
             calls = [call for found in opened for call in found]
-            if not self._keeper.open(list(map(self._tracker.unanswered, calls))):
+            if not self._writer.open(list(map(self._tracker.pending_event, calls))):
                 pieces = [
-                    self._refused(piece, found) if found else piece
+                    self._without_calls(piece, found) if found else piece
                     for piece, found in zip(pieces, opened, strict=True)
                 ]
         _write_all(to_server, b"".join([piece.data for piece in pieces]))
 
-    def _open(self, piece: Piece) -> list[OpenCall]:
+    def _open(self, piece: Piece) -> list[Call]:
         calls = []
-        for read in piece.messages:
-            call, done = self._tracker.from_client(_SCOPE, read.message, sizes=read.sizes)
-            # A call that was cancelled: its event may come later than the notice of it.
-            self._keeper.complete(done)
+        for decoded in piece.messages:
+            call, done = self._tracker.on_client_message(
+                _SCOPE, decoded.message, sizes=decoded.sizes
+            )
+            # Cancelled calls: the notification is forwarded even if their events cannot be stored.
+            self._writer.complete(done)
             if call is not None:
                 calls.append(call)
         return calls
 
-    def _refused(self, piece: Piece, calls: list[OpenCall]) -> Piece:
-        """The piece without its calls, for which the client gets errors."""
+    def _without_calls(self, piece: Piece, calls: list[Call]) -> Piece:
+        """The piece without its calls; the client gets an error for each."""
         for call in calls:
-            self._tracker.forget(call)
+            self._tracker.discard(call)
             if call.jsonrpc_id is not None:
                 self._out.insert(refusal(call.jsonrpc_id, answered=False) + b"\n")
         if not piece.whole:
-            # Its beginning has passed: what the server has of it must not become a call.
+            # A part was forwarded already: the newline keeps the server from reading a call.
             return Piece(b"\n")
         ids = [call.jsonrpc_id for call in calls]
         rest = [
-            read.message
-            for read in piece.messages
+            decoded.message
+            for decoded in piece.messages
             if not (
-                isinstance(read.message, dict)
-                and read.message.get("method") == "tools/call"
-                and read.message.get("id") in ids
+                isinstance(decoded.message, dict)
+                and decoded.message.get("method") == "tools/call"
+                and decoded.message.get("id") in ids
             )
         ]
         return Piece(dumps(rest).encode() + b"\n" if rest else b"")
 
     # --- from the server to the client ------------------------------------------------------------
 
-    def _forward_answers(self, from_server: int, close: Callable[[], None]) -> None:
-        reader = LineReader()
+    def _forward_responses(self, from_server: int, close: Callable[[], None]) -> None:
+        decoder = LineDecoder()
         try:
             while chunk := os.read(from_server, _CHUNK):
-                self._hand_over(reader.feed(chunk))
-            self._hand_over(reader.end())
+                self._forward_pieces(decoder.feed(chunk))
+            self._forward_pieces(decoder.end())
         except OSError:
-            # The client reads no more. Without a reader the server learns it when it writes.
+            # The client closed its end. Closing ours makes the server's next write fail.
             with contextlib.suppress(OSError):
                 close()
 
-    def _hand_over(self, pieces: list[Piece]) -> None:
+    def _forward_pieces(self, pieces: list[Piece]) -> None:
         with self._mutex:
             done = [
                 [
-                    (read.message.get("id"), event)
-                    for read in piece.messages
-                    for event in self._tracker.from_server(_SCOPE, read.message, sizes=read.sizes)
+                    (decoded.message.get("id"), event)
+                    for decoded in piece.messages
+                    for event in self._tracker.on_server_message(
+                        _SCOPE, decoded.message, sizes=decoded.sizes
+                    )
                 ]
                 for piece in pieces
             ]
             events = [event for found in done for _, event in found]
-            if not self._keeper.complete(events):
+            if not self._writer.complete(events):
                 pieces = [
-                    _withheld(piece, [rpc_id for rpc_id, _ in found]) if found else piece
+                    _with_errors(piece, [rpc_id for rpc_id, _ in found]) if found else piece
                     for piece, found in zip(pieces, done, strict=True)
                 ]
         self._out.write(b"".join([piece.data for piece in pieces]))
 
 
-def _withheld(piece: Piece, ids: list[Any]) -> Piece:
-    """Replace responses that cannot be stored by errors; the rest of the piece is unchanged."""
+def _with_errors(piece: Piece, ids: list[Any]) -> Piece:
+    """The piece with errors in place of the responses that cannot be stored."""
     errors = [refusal(rpc_id, answered=True) for rpc_id in ids]
     if not piece.whole:
-        # Its beginning has already passed; the newline makes it a line that is not a response.
+        # A part was forwarded already: the newline turns it into an invalid line.
         return Piece(b"\n" + b"".join(error + b"\n" for error in errors))
     if not piece.batch:
         return Piece(errors[0] + b"\n")
     rest = [
-        dumps(read.message).encode()
-        for read in piece.messages
-        if not (isinstance(read.message, dict) and read.message.get("id") in ids)
+        dumps(decoded.message).encode()
+        for decoded in piece.messages
+        if not (isinstance(decoded.message, dict) and decoded.message.get("id") in ids)
     ]
     return Piece(b"[" + b",".join([*rest, *errors]) + b"]\n")
 
 
 class _ClientOutput:
-    """The client's input: the server's bytes, and our lines between two of its lines."""
+    """The client's input: the server's bytes, with the recorder's own lines between its lines."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -216,7 +226,7 @@ class _ClientOutput:
         self.written = 0
 
     def write(self, data: bytes) -> None:
-        """Hand on what the server wrote."""
+        """Forward the server's output."""
         if not data:
             return
         with self._mutex:
@@ -228,7 +238,7 @@ class _ClientOutput:
                 _write_all(self._descriptor, waiting)
 
     def insert(self, line: bytes) -> None:
-        """Write a line of the recorder, now or after the line that the server is writing."""
+        """Write a line of the recorder, after any line that the server has begun."""
         with self._mutex:
             if self._in_line:
                 self._waiting += line
@@ -244,20 +254,20 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _signals_to(server: subprocess.Popen[bytes], *, terminal: bool) -> Iterator[None]:
-    """Hand signals on while the block runs. A terminal sends its own to the server as well."""
+    """Forward signals to the server while the block runs, except those a terminal sends to both."""
 
-    def hand_on(number: int, _: object) -> None:
+    def forward(number: int, _: object) -> None:
         if terminal and number in (signal.SIGINT, getattr(signal, "SIGQUIT", None)):
             return
         with contextlib.suppress(OSError, ValueError):
             server.send_signal(number)
 
     earlier: dict[int, Any] = {}
-    for name in _HANDED_ON:
+    for name in _FORWARDED_SIGNALS:
         number = getattr(signal, name, None)
-        # What the client had ignored stays ignored, by the server too.
+        # Signals that the client ignores stay ignored; the server inherits that.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            earlier[number] = signal.signal(number, hand_on)
+            earlier[number] = signal.signal(number, forward)
     try:
         yield
     finally:
@@ -266,11 +276,15 @@ def _signals_to(server: subprocess.Popen[bytes], *, terminal: bool) -> Iterator[
 
 
 def end_as(status: int) -> int:
-    """End this process as the server ended: return its exit status, or die of the same signal."""
+    """Return the server's exit status, or end this process by the signal that ended the server.
+
+    Args:
+        status: from :meth:`StdioRecorder.run`.
+    """
     if status >= 0 or sys.platform == "win32":
         return status
     with contextlib.suppress(OSError, ValueError):
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
-    # A signal whose default is to do nothing.
+    # The signal's default action is to do nothing.
     return 128 - status

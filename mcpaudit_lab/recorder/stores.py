@@ -1,12 +1,12 @@
-"""Where recorded calls go: SQLite, a file of JSON lines, a lab.
+"""Stores for recorded calls: the interface, SQLite, and a lab.
 
-A store receives a call before it is sent on (:meth:`CallStore.open`) and again when its response
-passes (:meth:`CallStore.complete`). After either returns, the process may be killed: completed
-calls are stored whole, open ones as events without a response. A power failure may lose the last
-moments: waiting for the disk twice per call would take longer than most calls.
+A store writes a call before it is forwarded (:meth:`CallStore.open`) and again before its response
+is (:meth:`CallStore.complete`). The data survives a kill of the process after either returns: a
+completed call whole, an open one as an event without a response. A power failure may lose the last
+writes: two disk syncs for each call would take longer than most calls.
 
-In SQLite both are one row of the journal (:mod:`.tables.open_calls`). A thread moves complete calls
-into the events' tables, several per transaction: those tables have ten indexes, which would cost
+In SQLite both writes go to one row of the journal (:mod:`.tables.open_calls`). A thread moves
+completed calls into the event tables in batches: these tables have ten indexes, which would cost
 each call more time than the recorder may take.
 """
 
@@ -37,72 +37,73 @@ from mcpaudit_lab.tables import (
 if TYPE_CHECKING:
     from mcpaudit_lab.storage.load import LoadReport
 
-__all__ = ["CallStore", "LabCalls", "SqliteCalls"]
+__all__ = ["CallStore", "LabCallStore", "SqliteCallStore"]
 
 _BUSY_S: Final = 5.0
-# A checkpoint waits for the disk; the default is one for every few dozen calls.
+# A checkpoint waits for the disk; SQLite's default means one for every few dozen calls.
 _CHECKPOINT_PAGES: Final = 4000
 _PRAGMAS: Final = (
     "page_size = 8192",
     "journal_mode = WAL",
-    # A commit is in the log when it returns, and the log outlives the process.
+    # A commit is in the WAL file when it returns, so it survives the process.
     "synchronous = NORMAL",
     "foreign_keys = ON",
     "cache_size = -4096",
     f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
 )
-_KEEP: Final = (
+_UPSERT: Final = (
     "insert or replace into audit_open_calls (event_id, recorder, event, whole) values (?, ?, ?, ?)"
 )
-_TAKE_OUT: Final = "delete from audit_open_calls where event_id = ? returning event"
-# How soon a call shows among the events, and how many are moved while others wait.
+_DELETE_OPEN: Final = "delete from audit_open_calls where event_id = ? returning event"
+# Delay before completed calls are moved, and calls moved in one transaction.
 _MOVE_S: Final = 0.02
 _MOVED_AT_ONCE: Final = 16
-# The pause after a failure, and the most events kept in memory meanwhile.
+# Delay after a failed move, and completed events held in memory; the rest is read back.
 _RETRY_S: Final = 1.0
-_MOST_EVENTS: Final = 256
-_TAKE: Final = "update audit_commits set last = last + ? returning last"
+_MAX_CACHED_EVENTS: Final = 256
+_TAKE_NUMBERS: Final = "update audit_commits set last = last + ? returning last"
 
 
 class CallStore(Protocol):
-    """Keeps calls. Any thread may use it."""
+    """Stores calls. Thread-safe."""
 
     def open(self, events: Sequence[Event]) -> None:
-        """Store calls that are about to be sent on, each as the event without an answer.
+        """Store calls before they are forwarded, each as an event without a response.
 
         Raises:
-            StoreUnavailable: they are not stored.
+            StoreUnavailable: nothing was stored.
         """
 
     def complete(self, events: Sequence[Event]) -> None:
-        """Store calls whole; they were opened before, or not.
+        """Store completed calls, whether opened before or not.
 
         Raises:
-            StoreUnavailable: they are not stored. Those that were opened stay as they are.
+            StoreUnavailable: nothing was stored. Open calls stay open.
         """
 
     def add_tools(self, found: ToolList) -> None:
         """Keep a list of tools that a server offered."""
 
     def close(self) -> None:
-        """Turn the calls that are still open into events, and close the file.
+        """Store the open calls as events without a response, and close the file.
 
         Raises:
-            StoreUnavailable: it cannot be; the next recorder or reader will.
+            StoreUnavailable: they were not stored; the next recorder or reader stores them.
         """
 
 
-class SqliteCalls:
-    """A portal's own database, which ``serve`` shows live and ``load-database`` reads.
+class SqliteCallStore:
+    """A :class:`CallStore` in a portal's SQLite database.
 
-    Any number of recorders and portals may use one file.
+    ``serve`` shows its calls live and ``load-database`` reads them. Any number of recorders and
+    portals may share one file.
 
     Args:
-        path: of the file; made if it is not there, for this user alone.
-        now: the time, with a zone, for ``captured_at``.
+        path: the file; created if missing, readable by this user only.
+        now: the current time, with a zone, for ``captured_at``.
 
     Raises:
-        StoreUnavailable: it cannot be opened, made or brought up to date.
+        StoreUnavailable: the file cannot be opened, created or migrated.
     """
 
     def __init__(
@@ -112,11 +113,11 @@ class SqliteCalls:
         self._now = now
         self._rows = PortalRows("sqlite")
         self._mutex = threading.Lock()
-        # Calls that are complete in the journal; None where the event is read from there.
+        # Ids of completed calls in the journal; None where the event must be read back from it.
         self._complete: dict[str, Event | None] = {}
         self._ends = threading.Event()
         self._wake = threading.Event()
-        with _translated():
+        with _translate_errors():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
@@ -126,83 +127,82 @@ class SqliteCalls:
             try:
                 for pragma in _PRAGMAS:
                     self._connection.execute(f"pragma {pragma}")
-                self._bring_up_to_date()
+                self._migrate()
                 recover_calls(self.path)
                 self._lock = RecorderLock(self.path)
             except BaseException:
                 self._connection.close()
                 raise
-        self._mover = threading.Thread(target=self._move_on, daemon=True)
+        self._mover = threading.Thread(target=self._run_mover, daemon=True)
         self._mover.start()
 
-    def _bring_up_to_date(self) -> None:
+    def _migrate(self) -> None:
         found = "select count(*) from sqlite_master where name in (?, ?, ?)"
         names = ("audit_open_calls", "audit_commits", "audit_tool_lists")
         if self._connection.execute(found, names).fetchone() == (3,):
             return
-        # Once for each file: SQLAlchemy takes longer to import than a server to start.
-        from mcpaudit_lab.server.stores import bring_up_to_date, open_engine
+        # Needed once for each file: importing SQLAlchemy takes longer than starting a server.
+        from mcpaudit_lab.server.stores import migrate, open_engine
 
         engine = open_engine(f"sqlite:///{self.path}", busy_timeout_s=_BUSY_S)
         try:
-            bring_up_to_date(engine)
+            migrate(engine)
         finally:
             engine.dispose()
         self._connection.execute(OPEN_CALLS)
 
     def open(self, events: Sequence[Event]) -> None:
-        """Store calls that are about to be sent on.
+        """Store calls before they are forwarded.
 
         Raises:
-            StoreUnavailable: they are not stored.
+            StoreUnavailable: nothing was stored.
         """
-        self._keep(events, whole=False)
+        self._upsert(events, whole=False)
 
     def complete(self, events: Sequence[Event]) -> None:
-        """Store calls whole. They are among the events a moment later.
+        """Store completed calls. They appear in the event tables a moment later.
 
         Raises:
-            StoreUnavailable: they are not stored.
+            StoreUnavailable: nothing was stored.
         """
-        self._keep(events, whole=True)
+        self._upsert(events, whole=True)
         for event in events:
-            full = len(self._complete) >= _MOST_EVENTS
+            full = len(self._complete) >= _MAX_CACHED_EVENTS
             self._complete[event.wire["id"]] = None if full else event
         self._wake.set()
 
     def add_tools(self, found: ToolList) -> None:
-        """Keep a list of tools that a server offered.
+        """Store a list of tools that a server offered.
 
         Raises:
-            StoreUnavailable: it is not kept.
+            StoreUnavailable: it is not stored.
         """
-        with self._mutex, _translated(), self._transaction():
-            store_tool_list(
-                lambda query, values: self._connection.execute(query, values).fetchall(), found
-            )
+        with self._mutex, _translate_errors(), self._transaction():
+            execute = self._connection.execute
+            store_tool_list(lambda query, values: execute(query, values).fetchall(), found)
 
-    def _keep(self, events: Sequence[Event], *, whole: bool) -> None:
+    def _upsert(self, events: Sequence[Event], *, whole: bool) -> None:
         name = self._lock.name
         rows = [(event.wire["id"], name, dumps(event.wire), whole) for event in events]
-        with self._mutex, _translated():
+        with self._mutex, _translate_errors():
             if len(rows) == 1:
-                self._connection.execute(_KEEP, rows[0])
+                self._connection.execute(_UPSERT, rows[0])
                 return
             with self._transaction():
-                self._connection.executemany(_KEEP, rows)
+                self._connection.executemany(_UPSERT, rows)
 
-    def _move_on(self) -> None:
-        """Move complete calls into the events' tables until the end."""
+    def _run_mover(self) -> None:
+        """Move completed calls into the event tables until the store is closed."""
         while not self._ends.is_set():
             self._wake.wait()
-            # What comes within a moment goes together.
+            # Wait, so that calls completed within this time share a transaction.
             self._ends.wait(_MOVE_S)
             self._wake.clear()
             try:
                 while self._complete and not self._ends.is_set():
                     self._move()
             except (sqlite3.Error, ValueError, TypeError):
-                # They are safe in the journal, and are moved when the store is closed.
+                # The calls are safe in the journal: close() moves the rest.
                 self._ends.wait(_RETRY_S)
                 self._wake.set()
 
@@ -217,28 +217,28 @@ class SqliteCalls:
             rows = []
             for event_id in ids:
                 # A reader may have moved it already.
-                found = self._connection.execute(_TAKE_OUT, (event_id,)).fetchone()
+                found = self._connection.execute(_DELETE_OPEN, (event_id,)).fetchone()
                 if found is not None:
                     row = written.get(event_id) or self._rows.write(Event.from_json(found[0]))
                     rows.append(row)
             if rows:
-                (last,) = self._connection.execute(_TAKE, (len(rows),)).fetchone()
+                (last,) = self._connection.execute(_TAKE_NUMBERS, (len(rows),)).fetchone()
                 insert_rows(self._connection, rows, last - len(rows) + 1, self._now())
         for event_id in ids:
             del self._complete[event_id]
 
     def close(self) -> None:
-        """Turn the calls that are still open into events, and close the file.
+        """Store the open calls as events without a response, and close the file.
 
         Raises:
-            StoreUnavailable: it cannot be; the next recorder or reader will.
+            StoreUnavailable: they were not stored; the next recorder or reader stores them.
         """
         self._ends.set()
         self._wake.set()
         self._mover.join()
         with self._mutex:
             try:
-                with _translated():
+                with _translate_errors():
                     move_calls(self._connection, self._lock.name)
             finally:
                 self._connection.close()
@@ -251,31 +251,33 @@ class SqliteCalls:
             yield
             self._connection.execute("commit")
         except BaseException:
-            # A full disk rolls back on its own.
+            # On a full disk SQLite has rolled back already.
             if self._connection.in_transaction:
                 self._connection.execute("rollback")
             raise
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        # The texts of SQLite and of the system name files and no values.
+        # Messages of SQLite and the system may name files but never contain values.
         raise StoreUnavailable(str(error)) from None
 
 
-class LabCalls(SqliteCalls):
-    """A lab. DuckDB takes one process at a time, so calls go into a SQLite file beside it first.
+class LabCallStore(SqliteCallStore):
+    """A :class:`CallStore` for a lab.
+
+    DuckDB allows one process at a time, so calls go into a SQLite file beside the lab first.
 
     Args:
-        lab: the lab's file; made if it is not there.
-        report: called with what was loaded, or why nothing was.
-        **settings: as :class:`SqliteCalls` takes them.
+        lab: the lab's file; created if missing.
+        report: called with a message about what was loaded, or why nothing was.
+        **settings: for :class:`SqliteCallStore`.
 
     Raises:
-        StoreUnavailable: as :class:`SqliteCalls`.
+        StoreUnavailable: as :class:`SqliteCallStore`.
     """
 
     def __init__(self, lab: Path, report: Callable[[str], None], **settings: Any) -> None:
@@ -284,10 +286,10 @@ class LabCalls(SqliteCalls):
         self._report = report
 
     def close(self) -> None:
-        """Load the recorded calls into the lab; if it is in use, say how to load them later.
+        """Load the recorded calls into the lab; if it is locked, report how to do that later.
 
         Raises:
-            StoreUnavailable: as :meth:`SqliteCalls.close`.
+            StoreUnavailable: as :meth:`SqliteCallStore.close`.
         """
         super().close()
         from mcpaudit_lab.errors import LabError
@@ -299,8 +301,8 @@ class LabCalls(SqliteCalls):
                 report: LoadReport = lab.load_database(url)
         except (LabError, OSError) as error:
             self._report(
-                f"the lab was not written: {error}\nThe calls are in {self.path}; later: "
-                f"mcpaudit-lab load-database {url} --lab {self._lab}"
+                f"the calls were not loaded into the lab: {error}\nThey are in {self.path}. To load"
+                f" them later: mcpaudit-lab load-database {url} --lab {self._lab}"
             )
         else:
-            self._report(f"{report.loaded} calls into {self._lab}")
+            self._report(f"{report.loaded} calls loaded into {self._lab}")

@@ -1,13 +1,13 @@
-"""The audited portal: what records the tool calls of an MCP server, stores and serves them.
+"""The audited portal: records the tool calls of an MCP server, stores and serves them.
 
-To audit your own server::
+Three lines add it to an MCP server::
 
     from mcpaudit_lab.server import SqlLogger, portal_app
 
     app = portal_app(server, SqlLogger("sqlite:///audit.db"), {"me": "a key"})
 
-:func:`add_audit` records alone, :func:`background_portal` runs a portal while a block runs.
-Names are imported when they are first used.
+:func:`add_audit` only records; :func:`background_portal` runs a portal for a ``with`` block.
+Names are imported on first use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.server.audit.inprocess import CallOutcome, InProcessCaller, open_in_process
     from mcpaudit_lab.server.audit.middleware import AuditMiddleware, add_audit
     from mcpaudit_lab.server.auth.api_keys import ApiKeys
-    from mcpaudit_lab.server.auth.keys import KeyStore, MemoryKeyStore, SqlKeyStore
+    from mcpaudit_lab.server.auth.minted_keys import KeyStore, MemoryKeyStore, SqlKeyStore
     from mcpaudit_lab.server.auth.oidc import OidcConfig
     from mcpaudit_lab.server.auth.sql_buckets import SqlTokenBuckets
     from mcpaudit_lab.server.background import BackgroundPortal, background_portal
@@ -96,7 +96,7 @@ __getattr__, __dir__ = lazy_names(
         "audit.inprocess": ("CallOutcome", "InProcessCaller", "open_in_process"),
         "audit.middleware": ("AuditMiddleware", "add_audit"),
         "auth.api_keys": ("ApiKeys",),
-        "auth.keys": ("KeyStore", "MemoryKeyStore", "SqlKeyStore"),
+        "auth.minted_keys": ("KeyStore", "MemoryKeyStore", "SqlKeyStore"),
         "auth.oidc": ("OidcConfig",),
         "auth.sql_buckets": ("SqlTokenBuckets",),
         "background": ("BackgroundPortal", "background_portal"),

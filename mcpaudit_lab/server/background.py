@@ -1,4 +1,4 @@
-"""A portal in the background, for notebooks and tests."""
+"""Runs a portal in a background thread, for notebooks and tests."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _STOP_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class BackgroundPortal:
-    """Where a portal is, and how to get in.
+    """A running background portal.
 
     Attributes:
-        url: its base URL, without a slash at the end; MCP is at ``/mcp``.
-        api_key: a valid key. Not shown by ``repr``.
-        app: the application.
+        url: base URL without a trailing slash; MCP is at ``/mcp``.
+        api_key: a valid API key. Not shown by ``repr``.
+        app: the ASGI application.
     """
 
     url: str
@@ -41,13 +41,13 @@ class BackgroundPortal:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request must send: the key, and what changing calls need."""
+        """Request headers: the key, and the header that state-changing requests need."""
         return {"X-API-Key": self.api_key, "X-Requested-With": "mcpaudit-lab"}
 
     def flush(self) -> None:
-        """Wait until the event of every call that was answered so far is stored. Blocks."""
+        """Block until the events of all calls answered so far are stored."""
         logger: AsyncLogger = self.app.state.portal.logger
-        # In a separate thread, because in a notebook this one has a running event loop.
+        # In another thread: in a notebook this one has a running event loop.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(asyncio.run, logger.flush()).result()
 
@@ -63,35 +63,35 @@ def background_portal(
 ) -> Iterator[BackgroundPortal]:
     """Run a portal on a free loopback port while the block runs.
 
-    It runs in a thread with its own event loop, so the block may be sync or async. The thread ends
-    with the process: when a kernel ends, the portal stores its queue and ends too.
+    It runs in a thread with its own event loop, so the block may be sync or async. The thread does
+    not outlive the process: when a kernel ends, so does the portal, after storing its queue.
 
     Args:
-        server: the MCP server; None: the demonstration server, with its twelve tools.
-        logger: where the events go; a store is closed at the end, an ``AsyncLogger`` is not.
-        keys: name to key; None: one made up for the occasion, for ``notebook``.
-        database: a URL such as ``sqlite:///audit.db``, instead of ``logger``. Without both, events
-            are kept in memory.
-        **settings: as :func:`~mcpaudit_lab.server.http.app.portal_app` takes them.
+        server: the MCP server; None for the demonstration server with its twelve tools.
+        logger: receives the events; a store is closed at the end, an ``AsyncLogger`` is not.
+        keys: name to key; None for one random key named ``notebook``.
+        database: URL such as ``sqlite:///audit.db``, instead of ``logger``. With neither, the
+            events are kept in memory.
+        **settings: for :func:`~mcpaudit_lab.server.http.app.portal_app`.
 
     Yields:
         The portal's URL and key.
 
     Raises:
-        ValueError: both a logger and a database are given; or the URL is invalid.
-        StoreUnavailable: the database is away.
+        ValueError: both ``logger`` and ``database`` are given, or the database URL is invalid.
+        StoreUnavailable: the database is unavailable.
         RuntimeError: the portal does not start.
     """
-    from mcpaudit_lab.server.setup import demo_portal_app, portal_on
+    from mcpaudit_lab.server.setup import database_portal_app, default_portal_app
     from mcpaudit_lab.server.stores import MemoryLogger
 
     if logger is not None and database:
-        raise ValueError("give a logger or a database")
+        raise ValueError("give either a logger or a database, not both")
     keys = {"notebook": secrets.token_urlsafe(24)} if keys is None else dict(keys)
     if logger is None and database:
-        app = portal_on(database, server, keys, **settings)
+        app = database_portal_app(database, server, keys, **settings)
     else:
-        app = demo_portal_app(server, logger or MemoryLogger(), keys, **settings)
+        app = default_portal_app(server, logger or MemoryLogger(), keys, **settings)
     with serve_in_thread(app) as port:
         key = next(iter(keys.values()), "")
         yield BackgroundPortal(f"http://127.0.0.1:{port}", key, app)
@@ -102,9 +102,9 @@ def serve_in_thread(app: Starlette) -> Iterator[int]:
     """Serve an application on a free loopback port while the block runs; yields the port.
 
     Raises:
-        RuntimeError: it does not start.
+        RuntimeError: the server does not start.
     """
-    from mcpaudit_lab.server.running import PortalServer
+    from mcpaudit_lab.server.serving import PortalServer
 
     started = threading.Event()
     failures: list[BaseException] = []
@@ -113,14 +113,14 @@ def serve_in_thread(app: Starlette) -> Iterator[int]:
     def run() -> None:
         try:
             asyncio.run(server.serve([listener]))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the start is told
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits for the start
             failures.append(error)
         finally:
             started.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
-        # A daemon: a kernel that ends without leaving the block does not wait for it.
+        # A daemon thread: a kernel that ends inside the block does not wait for it.
         thread = threading.Thread(target=run, name="portal", daemon=True)
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""A whole portal from a database's URL: store, minted keys, shared limits, demonstration tools."""
+"""Assembles a portal from a database URL: store, minted keys, rate limits, default server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mcpaudit_lab.server.auth import ApiKeys
     from mcpaudit_lab.server.stores import EventStore
 
-__all__ = ["demo_portal_app", "portal_on"]
+__all__ = ["database_portal_app", "default_portal_app"]
 
 
-def portal_on(
+def database_portal_app(
     database: str,
     server: MCPServer[Any] | Server[Any] | None,
     keys: ApiKeys | Mapping[str, str],
@@ -32,37 +32,44 @@ def portal_on(
     refill_s: float = 12.0,
     **settings: Any,
 ) -> Starlette:
-    """A portal whose events, minted keys and replay budget are in one database.
+    """A portal with its events, minted keys and replay limits in one database.
 
     Args:
-        database: as SQLAlchemy takes it: ``sqlite:///audit.db``, ``postgresql+psycopg://…``.
-        server: the MCP server; None: the demonstration server.
+        database: SQLAlchemy URL: ``sqlite:///audit.db``, ``postgresql+psycopg://…``.
+        server: the MCP server; None for the demonstration server.
         keys: API keys.
         burst: replays at once, for each caller.
-        refill_s: seconds until one more.
-        **settings: as :func:`~mcpaudit_lab.server.http.app.portal_app` takes them.
+        refill_s: seconds until one more replay is allowed.
+        **settings: for :func:`~mcpaudit_lab.server.http.app.portal_app`.
 
     Raises:
         ValueError: the URL is invalid.
-        StoreUnavailable: the database is away.
+        StoreUnavailable: the database is unavailable.
     """
     store = SqlLogger(database)
     try:
         settings.setdefault("key_store", SqlKeyStore(store.engine))
         settings.setdefault("limiter", SqlTokenBuckets(store.engine, burst, refill_s))
-        return demo_portal_app(server, store, keys, **settings)
+        return default_portal_app(server, store, keys, **settings)
     except BaseException:
         store.close()
         raise
 
 
-def demo_portal_app(
+def default_portal_app(
     server: MCPServer[Any] | Server[Any] | None,
     logger: AsyncLogger | EventStore,
     keys: ApiKeys | Mapping[str, str],
     **settings: Any,
 ) -> Starlette:
-    """The portal of a server; None: of the demonstration server, described as the portal does."""
+    """A portal that mints keys; ``server`` None means the demonstration server.
+
+    Args:
+        server: the MCP server, or None.
+        logger: receives the events.
+        keys: API keys.
+        **settings: for :func:`~mcpaudit_lab.server.http.app.portal_app`.
+    """
     settings.setdefault("key_store", MemoryKeyStore())
     if server is None:
         server = demo_server()

@@ -1,9 +1,9 @@
 """SQL that finds the rows of a store's tables which may be unreadable.
 
-The tables may contain what other programs wrote, or a disk damaged. A *suspect* is a row whose
-columns differ from what a store writes; only Python can say whether it is readable
-(:mod:`mcpaudit_lab.server.stores.unreadable`). A partial index over the suspects makes it cheap to
-check for them with every query, however many rows there are.
+The tables hold what others wrote and what a disk or a person damaged. A *suspect* is a row whose
+columns are not as a store writes them; whether it can be read all the same is for Python to say
+(:mod:`mcpaudit_lab.server.stores.bad_rows`). A partial index over the suspects makes it cheap to
+ask for them with every question, however many rows there are and whoever changes one.
 
 In a PostgreSQL whose columns have other types than the portal's, a question is asked of a
 subselect that casts what can be cast and has no suspects. That needs PostgreSQL 16.

@@ -1,6 +1,6 @@
-"""What records the calls of an MCP server: middleware, capture, queue.
+"""Audits an MCP server's tool calls: middleware, capture, queue.
 
-Input: the SDK's requests. Output: events in a queue whose places are reserved before a tool runs.
+Input: the SDK's requests. Output: events in a queue; room is reserved before a tool runs.
 """
 
 from __future__ import annotations

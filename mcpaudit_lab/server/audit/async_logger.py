@@ -1,12 +1,12 @@
-"""A store behind a queue: the calls only queue, one thread writes.
+"""A store behind a queue: calls enqueue events, and one thread writes them.
 
-An event becomes rows when it is committed, so that a tool may change its arguments afterwards, the
-size is known, and the thread leaves the interpreter to the calls while the database works.
+An event is encoded as rows when it is committed. So a tool may change its arguments afterwards, the
+size is known, and the thread releases the interpreter to the calls while the database works.
 
-The thread stores everything queued as one batch. While the database is unavailable it retries; the
-queue fills, and then calls are refused. If the database rejects a batch, the batch is split until
-the bad event is alone: that event is given up, counted, named in the log and written to the spill
-file, and everything else is stored.
+The thread stores queued events in batches. While the database is unavailable it retries with
+backoff; the queue fills, and then calls are refused. If the database rejects a batch, the batch is
+split until the bad event is alone. That event is rejected: counted, logged by id and written to the
+spill file. All others are stored.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Final, Self
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.record import Event, dumps
-from mcpaudit_lab.server.audit.async_reading import AsyncReader
-from mcpaudit_lab.server.audit.queue import AuditQueue, OnFull, Place
-from mcpaudit_lab.server.stores import EventStore, Prepared
+from mcpaudit_lab.server.audit.async_reader import AsyncReader
+from mcpaudit_lab.server.audit.queue import AuditQueue, OnFull, QueueSlot
+from mcpaudit_lab.server.stores import EventStore, PreparedEvent
 
 __all__ = ["AsyncLogger", "LoggerStatus"]
 
@@ -33,24 +33,24 @@ logger = logging.getLogger(__name__)
 
 _FIRST_WAIT_S: Final = 0.05
 _LONGEST_WAIT_S: Final = 2.0
-# Log the first dropped event, then a summary once per this many seconds.
+# Log the first dropped event at once, then at most one line in this interval.
 _DROP_LOG_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoggerStatus:
-    """How the logger is, for ``/readyz`` and the like.
+    """The state of an :class:`AsyncLogger`, for ``/readyz`` and the like.
 
     Attributes:
-        reserved: places of calls that run.
-        queued: events that wait or are being written.
+        reserved: reservations of running calls.
+        queued: events queued or being written.
         held_bytes: bytes of both.
         stored: events stored.
-        rejected: events that the database rejected, or that came after closing. Their ids are in
-            the log, and the events in the spill file if there is one.
-        dropped: events left out since the queue was full (``on_full="drop"``).
-        away_s: how long the database has been unavailable, in seconds; None if it is available.
-        closed: whether it takes no more calls.
+        rejected: events that the database rejected or that were committed after the end. They are
+            logged by id, and in the spill file if there is one.
+        dropped: events dropped because the queue was full (``on_full="drop"``).
+        away_s: seconds since the database became unavailable; None if it is available.
+        closed: whether the logger refuses new calls.
     """
 
     reserved: int
@@ -64,30 +64,30 @@ class LoggerStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether calls are taken and stored."""
+        """Whether calls are accepted and stored."""
         return self.away_s is None and not self.closed
 
 
 class AsyncLogger(AsyncReader):
     """An :class:`~mcpaudit_lab.server.stores.store.AuditLogger` over any store, for asyncio.
 
-    Several event loops and threads may share one. Its thread starts with the first event; without
-    :meth:`aclose` the end of the process waits for the queue, for at most ``exit_timeout_s``.
+    Several event loops and threads may share one. The writer thread starts with the first event.
+    Without :meth:`aclose`, the end of the process waits for the queue, at most ``exit_timeout_s``.
 
     Args:
-        store: where the events go. :meth:`aclose` closes it.
-        max_events: places, counting calls that run and events not stored yet.
-        max_bytes: the same in bytes.
-        timeout_s: how long a call waits for a place before it is refused, in seconds.
+        store: the store; :meth:`aclose` closes it.
+        max_events: queue capacity in events, counting running calls and events not yet stored.
+        max_bytes: queue capacity in bytes.
+        timeout_s: how long a call waits for room before it is refused, in seconds.
         on_full: ``refuse`` calls, or ``drop`` events and run the calls.
-        batch_events: maximum number of events in one transaction.
-        batch_bytes: approximate maximum size of one transaction, in bytes.
-        pace_s: minimum time between the starts of two transactions, in seconds, unless a caller
-            waits or the queue fills. An event after an idle period is stored at once.
-        spill: a file for the events that could not be stored, as JSON lines that a lab loads.
-        exit_timeout_s: how long the end of the process waits, in seconds.
+        batch_events: maximum events in one transaction.
+        batch_bytes: approximate maximum bytes in one transaction.
+        pace_s: minimum seconds between the starts of two transactions, so that events gather. It
+            does not apply if a caller waits for an event or the queue is filling up.
+        spill: file for events that could not be stored, as JSON lines that a lab can load.
+        exit_timeout_s: how long the end of the process waits for the queue, in seconds.
         clock: monotonic seconds.
-        sleep: waits a number of seconds before a retry; called in the thread.
+        sleep: sleeps the given seconds before a retry, in the writer thread.
     """
 
     def __init__(
@@ -119,8 +119,8 @@ class AsyncLogger(AsyncReader):
         self._stored = 0
         self._rejected = 0
         self._away_since_s: float | None = None
-        self._drops_told = 0
-        self._drop_told_s: float | None = None
+        self._unlogged_drops = 0
+        self._drop_logged_s: float | None = None
         self._closed = False
         self._given_up = False
 
@@ -132,25 +132,25 @@ class AsyncLogger(AsyncReader):
 
     # --- writing ----------------------------------------------------------------------------------
 
-    async def reserve(self, size_hint: int) -> Place:
-        """Wait for a place for one more event.
+    async def reserve(self, size_hint: int) -> QueueSlot:
+        """Reserve room for one event, waiting for it if necessary.
 
         Args:
-            size_hint: about how many bytes the event with its payload will have.
+            size_hint: estimated size of the event with its payload, in bytes.
 
         Raises:
-            AuditUnavailable: no place became free in time, or the logger is closed. The call must
-                not run.
+            AuditUnavailable: there is no room in time, or the logger is closed. The call must not
+                run.
         """
         self._start()
         return await self._queue.reserve(size_hint, self._timeout_s)
 
     async def flush(self) -> None:
-        """Wait until every event committed so far is stored and can be read."""
+        """Wait until all events committed so far are stored and readable."""
         await self._queue.flush()
 
     def status(self) -> LoggerStatus:
-        """How it is now."""
+        """The current state."""
         state = self._queue.state()
         away_since_s = self._away_since_s
         return LoggerStatus(
@@ -165,21 +165,21 @@ class AsyncLogger(AsyncReader):
         )
 
     async def aclose(self, timeout_s: float = 30.0) -> int:
-        """Accept no more calls, store the queue, end subscriptions, close the store.
+        """Refuse new calls, store queued events, end subscriptions and close the store.
 
-        Calls that run may still commit; it waits for them, too.
+        Waits for running calls as well, which may still commit.
 
         Args:
-            timeout_s: how long that may take, in seconds.
+            timeout_s: maximum wait in seconds.
 
         Returns:
-            The number of events that were not stored. Their ids are in the log, and the events in
-            the spill file if there is one. Events committed later are treated the same.
+            The number of events not stored. They are logged by id, and in the spill file if there
+            is one, as are events committed later.
         """
         return await asyncio.to_thread(self.close, timeout_s)
 
     def close(self, timeout_s: float = 30.0) -> int:
-        """The same for threads; blocks."""
+        """Blocking version of :meth:`aclose`, for threads."""
         self._closed = True
         self._queue.close()
         with self._lock:
@@ -199,7 +199,7 @@ class AsyncLogger(AsyncReader):
             self._given_up = True
         left = self._queue.empty()
         if left:
-            logger.error("%d audit events are not stored: %s", len(left), reason)
+            logger.error("%d audit events were not stored: %s", len(left), reason)
         for item in left:
             self._reject(item.event, reason)
         return len(left)
@@ -211,7 +211,7 @@ class AsyncLogger(AsyncReader):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="audit-writer", daemon=True)
                 self._thread.start()
-                # A daemon, so that the end of the process comes here instead of waiting for it.
+                # A daemon thread: the interpreter runs atexit handlers instead of joining it.
                 atexit.register(self._close_at_exit)
 
     def _run(self) -> None:
@@ -221,8 +221,8 @@ class AsyncLogger(AsyncReader):
             except _GivenUpError:
                 return
 
-    def _store(self, batch: Sequence[Prepared]) -> None:
-        """Store a batch, but for the events that the database refuses."""
+    def _store(self, batch: Sequence[PreparedEvent]) -> None:
+        """Store a batch; split it to reject only the events that the database rejects."""
         parts = [batch]
         while parts:
             part = parts.pop()
@@ -237,11 +237,14 @@ class AsyncLogger(AsyncReader):
                 half = len(part) // 2
                 parts += [part[half:], part[:half]]
 
-    def _try(self, part: Sequence[Prepared]) -> Exception | None:
-        """Store a part, waiting while the database is unavailable; returns its objection, if any.
+    def _try(self, part: Sequence[PreparedEvent]) -> Exception | None:
+        """Store a part, retrying while the database is unavailable.
+
+        Returns:
+            The error if the database rejects the part; None if it is stored.
 
         Raises:
-            _GivenUpError: the logger was closed and no longer waits.
+            _GivenUpError: the logger was closed and no longer waits for this thread.
         """
         wait_s = _FIRST_WAIT_S
         while True:
@@ -252,26 +255,28 @@ class AsyncLogger(AsyncReader):
             except StoreUnavailable as error:
                 if self._away_since_s is None:
                     self._away_since_s = self._clock()
-                    logger.warning("the audit store is away, events wait: %s", error)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it blames the events
+                    logger.warning("the audit store is unavailable, events are queued: %s", error)
+            except Exception as error:  # noqa: BLE001 - any other error is caused by the events
                 return error
             else:
-                self._back()
+                self._note_available()
                 return None
             self._sleep(wait_s)
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
-    def _back(self) -> None:
+    def _note_available(self) -> None:
         since_s, self._away_since_s = self._away_since_s, None
         if since_s is not None:
-            logger.warning("the audit store is back after %.1f s", self._clock() - since_s)
+            logger.warning(
+                "the audit store is available again after %.1f s", self._clock() - since_s
+            )
 
-    # --- what is not stored -----------------------------------------------------------------------
+    # --- rejected events --------------------------------------------------------------------------
 
     def _reject(self, event: Event, reason: str) -> None:
         with self._lock:
             self._rejected += 1
-            logger.error("the audit event %s is not stored: %s", event.id or "without id", reason)
+            logger.error("audit event %s was not stored: %s", event.id or "without id", reason)
             if self._spill is None:
                 return
             try:
@@ -279,39 +284,39 @@ class AsyncLogger(AsyncReader):
                 with self._spill.open("a", encoding="ascii") as file:
                     file.write(line + "\n")
             except Exception:
-                logger.exception("the audit event %s could not be spilled", event.id)
+                logger.exception("audit event %s could not be written to the spill file", event.id)
 
-    def prepare(self, event: Event) -> Prepared | None:
-        """For the queue: the event as the store will write it, or None."""
+    def prepare(self, event: Event) -> PreparedEvent | None:
+        """Encode an event for the store; None if it was rejected. Called by the queue."""
         try:
             return self.store.prepare(event)
-        except Exception as error:  # noqa: BLE001 - whoever committed it must not be disturbed
+        except Exception as error:  # noqa: BLE001 - commit() must not raise
             self._reject(event, _describe(error))
             return None
 
-    def note_late(self, event: Event) -> None:
-        """For the queue: an event came after the end."""
-        self._reject(event, "it came after the logger was closed")
+    def on_late_event(self, event: Event) -> None:
+        """Reject an event committed after the logger was closed. Called by the queue."""
+        self._reject(event, "it was committed after the logger was closed")
 
-    def note_dropped(self, event: Event) -> None:
-        """For the queue: an event found no place."""
+    def on_dropped_event(self, event: Event) -> None:
+        """Count and log an event dropped from a full queue. Called by the queue."""
         del event
         now_s = self._clock()
         with self._lock:
-            self._drops_told += 1
-            if self._drop_told_s is not None and now_s - self._drop_told_s < _DROP_LOG_S:
+            self._unlogged_drops += 1
+            if self._drop_logged_s is not None and now_s - self._drop_logged_s < _DROP_LOG_S:
                 return
-            self._drop_told_s, count = now_s, self._drops_told
-            self._drops_told = 0
+            self._drop_logged_s, count = now_s, self._unlogged_drops
+            self._unlogged_drops = 0
         logger.error("the audit queue is full: %d events were dropped", count)
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for the thread any more."""
+    """The logger was closed and no longer waits for the writer thread."""
 
 
 def _describe(error: Exception) -> str:
-    """The type of an error; its text may contain the data that was written."""
+    """The type of an error and its SQLSTATE. Not its message, which may contain written values."""
     cause = getattr(error, "orig", None) or error
     state = getattr(cause, "sqlstate", None)
     reason = getattr(cause, "reason", None)

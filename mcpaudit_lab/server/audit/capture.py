@@ -1,9 +1,8 @@
-"""One tool call on its way into the record.
+"""Captures one tool call and builds its event.
 
-A :class:`CallCapture` copies the request when the call starts, so that a tool which changes its
-arguments changes neither the row nor a later replay. It collects the notifications and the outcome,
-and then makes the :class:`.record.events.Event`. It does no I/O, measures no time, and does not
-depend on the MCP SDK.
+A :class:`CallCapture` copies the arguments when the call begins, so that a tool which changes them
+changes neither the row nor a later replay. It collects the notifications and the result, then
+builds the :class:`.record.events.Event`. No waiting, no clock, no dependency on the MCP SDK.
 """
 
 from __future__ import annotations
@@ -22,20 +21,19 @@ __all__ = ["CallCapture", "CallRequest", "CapturePolicy"]
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """A ``tools/call`` as it came in.
+    """A received ``tools/call``.
 
     Attributes:
-        event_id: id of the event to be written.
-        request_id: the server's own id of the request.
-        started: when it came in, with a zone.
-        tool_name: the tool asked for.
+        event_id: id of the event to write.
+        request_id: the server's own id for the request.
+        started: time of arrival, with a zone.
+        tool_name: the requested tool.
         arguments: as sent; anything but an object counts as no arguments.
-        identity: the caller; None where authentication failed.
-        origin: how it came in.
-        session_id: the MCP session; ``""`` without one.
+        identity: the caller; None if authentication failed.
+        origin: where the call came from.
+        session_id: of the MCP session; ``""`` if there is none.
         transport: ``http`` or ``stdio``.
-        headers: of the HTTP request, name to values; None off HTTP.
-        trace: ``trace_id`` and ``span_id``, if the call belongs to a trace.
+        headers: of the HTTP request, name to values; None outside HTTP.
     """
 
     event_id: str
@@ -52,12 +50,12 @@ class CallRequest:
 
 
 class CallCapture(CapturedCall):
-    """What is known of one call so far.
+    """The state of one call in progress.
 
     Args:
         request: the call.
-        policy: what to store.
-        max_request_bytes: keep the request only up to this size; ``policy`` decides otherwise.
+        policy: what to store of it.
+        max_request_bytes: size limit for the stored request; None for the limit of ``policy``.
     """
 
     def __init__(
@@ -74,35 +72,35 @@ class CallCapture(CapturedCall):
 
     @property
     def size_hint(self) -> int:
-        """About how many bytes the event will have at most, for reserving a place."""
+        """Upper estimate of the event's size in bytes, for the reservation."""
         headers = self._request.headers or {}
         header_bytes = sum(len(name) + sum(map(len, values)) for name, values in headers.items())
-        # Arguments and limits count twice (row and payload; response and notifications), the
-        # tool's name thrice: an error message repeats it.
+        # Twice the arguments (row and payload), twice the limit (response and notifications), and
+        # three times the tool name, which an error message repeats.
         sizes = 2 * self._request_bytes + 2 * self._policy.max_payload_bytes + header_bytes
         return sizes + 3 * len(self._request.tool_name) + 2048
 
     def notify(self, method: str, params: Any, sent: datetime) -> None:
-        """A notification goes to the client while the call runs."""
+        """Record a notification sent to the client during the call."""
         self.add_notification(method, params, format_time(sent))
 
     def fail(self, message: str, category: str = "handler", **details: Any) -> None:
-        """The call raised, or was refused.
+        """Record that the call raised or was refused.
 
         Args:
-            message: for the record.
+            message: the error message to record.
             category: ``handler`` or ``auth``.
-            **details: more members of ``response_error``.
+            **details: additional members of ``response_error``.
         """
         if self._from_portal:
             message = f'calling "tools/call": {message}'
         super().fail(message, category, **details)
 
     def event(self, duration_ms: int) -> Event:
-        """The event with its payload.
+        """Build the event with its payload.
 
         Args:
-            duration_ms: from the start to the end of the call, whole milliseconds.
+            duration_ms: duration of the call in whole milliseconds.
         """
         request, origin = self._request, self._request.origin
         identity = request.identity or Identity("", "")
@@ -131,7 +129,7 @@ class CallCapture(CapturedCall):
         )
 
     def bare_event(self, duration_ms: int) -> Event:
-        """An event that only says that there was such a call: for when the full one fails."""
+        """A minimal event for the call, for when building the full one fails."""
         request = self._request
         return Event.build(
             id=request.event_id,
@@ -146,7 +144,7 @@ class CallCapture(CapturedCall):
         )
 
     def sent(self) -> dict[str, Any]:
-        """The payload members for the request."""
+        """The payload members that describe the request."""
         request = self._request
         members = {
             **super().sent(),
@@ -158,10 +156,10 @@ class CallCapture(CapturedCall):
         return members
 
     def outcome(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The members of event and payload that say how it ended."""
+        """The members of event and payload that describe the result."""
         event, payload = super().outcome()
         if self._from_portal and event["error_category"] == "tool" and self._error is None:
-            # The portal says so for its own calls only.
+            # As recorded: only for the portal's own calls.
             event["error_message"] = "tool returned IsError"
         return event, payload
 

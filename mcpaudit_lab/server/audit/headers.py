@@ -1,4 +1,4 @@
-"""The headers of an HTTP request, as an audit event has them."""
+"""Decodes HTTP request headers for audit events."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["first_hop", "first_value", "read_headers"]
 
 
 def read_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    """Name to values, names canonical, both in the order they came in.
+    """Decode headers into canonical name to values, in the order received.
 
-    ``Host`` is left out: it names this server, and the record never had it. A value is decoded as
-    UTF-8 if it is valid UTF-8, else as Latin-1 (RFC 9110 section 5.5 allows both), so that every
-    value can be stored.
+    ``Host`` is omitted: it names this server, and the recorded events never had it. Values are
+    decoded as UTF-8 if valid, else as Latin-1, so that any value can be stored (RFC 9110 section
+    5.5 leaves the encoding open).
 
     Args:
-        raw: the pairs of an ASGI scope.
+        raw: the header pairs of an ASGI scope.
     """
     headers: dict[str, list[str]] = {}
     for name, value in raw:
@@ -35,14 +35,15 @@ def _text(value: bytes) -> str:
 
 
 def first_value(headers: Mapping[str, Sequence[str]], name: str) -> str:
-    """The first value of a header, by its canonical name; ``""`` if it is absent."""
+    """The first value of a header, by its canonical name; ``""`` if missing."""
     values = headers.get(name)
     return values[0] if values else ""
 
 
 def first_hop(headers: Mapping[str, Sequence[str]]) -> str:
-    """The client as ``X-Forwarded-For`` names it; ``""`` without that header.
+    """The client address from ``X-Forwarded-For``; ``""`` without that header.
 
-    Anyone can send the header: it is a claim unless a proxy in front of the server sets it.
+    Any client can send the header, so it is reliable only if a proxy in front of the server sets
+    it.
     """
     return first_value(headers, "X-Forwarded-For").split(",")[0].strip()

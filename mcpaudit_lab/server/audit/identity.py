@@ -1,8 +1,9 @@
-"""Who calls, and how the call came in.
+"""The caller of a tool call and the call's origin.
 
-The MCP SDK does not tell the audit who makes a call. Code that knows, such as the HTTP application,
-wraps the call in :func:`use_origin`; a context variable carries the origin through the SDK's tasks,
-one call at a time, over HTTP in both protocol eras, in process and on stdio.
+The MCP SDK passes calls to the middleware without the caller. The code that knows the caller, for
+instance the HTTP application, wraps its await in :func:`use_origin`. A context variable carries the
+origin through the SDK's tasks for each call: over HTTP in both protocol eras, in process and on
+stdio.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = [
     "Origin",
     "current_identity",
     "current_origin",
-    "identify",
+    "resolve_identity",
     "use_identity",
     "use_origin",
 ]
@@ -33,9 +34,9 @@ class Identity:
     Attributes:
         subject: an OIDC subject, or ``apikey:<name>``.
         auth_type: ``oidc``, ``apikey`` or ``anonymous``.
-        email: from the token; ``""`` if it has none.
-        name: for people; an API key's own name.
-        api_key_name: the name of the API key used.
+        email: from the token; ``""`` if missing.
+        name: display name; for an API key, the key's name.
+        api_key_name: name of the API key; ``""`` for other callers.
         claims: the token's claims. Not shown by ``repr``.
     """
 
@@ -53,11 +54,11 @@ class Identity:
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any], *, subject: str = "") -> Identity:
-        """The subject of an OIDC token whose signature and dates were checked.
+        """The subject of a verified OIDC token.
 
         Args:
-            claims: of the token; ``sub``, ``email`` and ``name`` are read.
-            subject: used where ``sub`` is missing.
+            claims: the token's claims; ``sub``, ``email`` and ``name`` are used.
+            subject: fallback if ``sub`` is missing.
         """
 
         def text(name: str) -> str:
@@ -70,15 +71,15 @@ class Identity:
 
 
 ANONYMOUS = Identity("anonymous", "anonymous")
-"""The caller if no credentials are required."""
+"""The caller where no credentials are required."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthFailure:
-    """Credentials were sent and are not valid. A call is recorded (category ``auth``), not run.
+    """Invalid credentials. The call is recorded (category ``auth``) and does not run.
 
     Attributes:
-        message: the text for the caller and the row.
+        message: the error message for the caller and the row.
     """
 
     message: str = "not authenticated"
@@ -86,18 +87,18 @@ class AuthFailure:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What an MCP request cannot say about itself. Everything may be left open.
+    """What an MCP request does not say about itself. All fields are optional.
 
     Attributes:
-        identity: the caller; None if nobody was authenticated.
+        identity: the caller; None if unknown.
         source: ``mcp``, ``portal-tryit`` or ``portal-replay``. The portal's own calls are recorded
-            without headers, sizes and session, and without a limit on size, as the contract says.
-        transport: ``http`` or ``stdio``; ``""`` to see it from the request.
-        remote_addr: where the call came from; None to see it from the request.
-        user_agent: the client; None to see it from the request.
-        replayed_from: id of the event that is replayed.
-        event_id: a preset id of the event (a UUID), for callers that need it in advance; such an
-            origin is valid for one call only. ``""`` generates one.
+            without headers, sizes and session, and without a size limit, as the contract says.
+        transport: ``http`` or ``stdio``; ``""`` to derive it from the request.
+        remote_addr: address of the client; None to derive it from the request.
+        user_agent: the client's user agent; None to derive it from the request.
+        replayed_from: id of the replayed event.
+        event_id: id (UUID) of the event to write, for code that must know it beforehand. Such an
+            origin is valid for one call only. ``""`` generates an id.
     """
 
     identity: Identity | AuthFailure | None = None
@@ -121,7 +122,7 @@ def current_origin() -> Origin:
 
 @contextmanager
 def use_origin(origin: Origin) -> Iterator[None]:
-    """Calls made inside this block came in so."""
+    """Set the origin of calls made inside the block."""
     token = _origin.set(origin)
     try:
         yield
@@ -130,16 +131,16 @@ def use_origin(origin: Origin) -> Iterator[None]:
 
 
 def current_identity() -> Identity:
-    """Who makes the audited call at hand, for the tool that answers it.
+    """The caller of the current audited call, for use in tools.
 
-    Outside of an audited call it is :data:`ANONYMOUS`.
+    Outside an audited call it is :data:`ANONYMOUS`.
     """
     return _caller.get()
 
 
 @contextmanager
 def use_identity(identity: Identity) -> Iterator[None]:
-    """Set the identity that :func:`current_identity` returns inside this block."""
+    """Set the result of :func:`current_identity` inside the block."""
     token = _caller.set(identity)
     try:
         yield
@@ -147,13 +148,13 @@ def use_identity(identity: Identity) -> Iterator[None]:
         _caller.reset(token)
 
 
-def identify(origin: Origin, request: Any, default: Identity) -> Identity | AuthFailure:
-    """The caller: as the origin says, else as the SDK's own authentication found, else ``default``.
+def resolve_identity(origin: Origin, request: Any, default: Identity) -> Identity | AuthFailure:
+    """The caller: from the origin, else from the SDK's own authentication, else ``default``.
 
     Args:
-        origin: of the call.
-        request: the Starlette request that carried the call; None off HTTP.
-        default: where neither knows.
+        origin: the call's origin.
+        request: the Starlette request of the call; None outside HTTP.
+        default: the caller if both are silent.
     """
     if origin.identity is not None:
         return origin.identity

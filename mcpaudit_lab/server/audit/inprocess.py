@@ -1,8 +1,8 @@
-"""Calls to an MCP server from inside its own process: Try-It and replays.
+"""Calls an MCP server's tools from its own process, for Try-It and replays.
 
-They take the same way through the server as any other call, audit included, without a transport
-in between that would change an argument: no JSON text, so no limit on its nesting and no number
-that comes out differently.
+The calls take the same path through the server as any other, including the audit, but no transport.
+So nothing changes an argument: without JSON text there is no nesting limit and no number is
+rounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
 from mcpaudit_lab.record import copy_json
 from mcpaudit_lab.server.audit.identity import Origin, use_origin
-from mcpaudit_lab.server.audit.middleware import message_of
+from mcpaudit_lab.server.audit.middleware import error_message
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import CallOptions
@@ -33,11 +33,11 @@ __all__ = ["CallOutcome", "InProcessCaller", "open_in_process"]
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How a call ended.
+    """The result of a call.
 
     Attributes:
-        result: the ``CallToolResult`` in its JSON form, not sanitized; None where the call raised.
-        error: the text of its exception; ``""`` without one.
+        result: the ``CallToolResult`` as JSON, not sanitized; None if the call raised.
+        error: the error message if the call raised; else ``""``.
     """
 
     result: dict[str, Any] | None
@@ -45,16 +45,16 @@ class CallOutcome:
 
     @property
     def success(self) -> bool:
-        """Whether it neither raised nor says ``isError``."""
+        """Whether the call neither raised nor returned ``isError``."""
         return self.result is not None and self.result.get("isError") is not True
 
 
 class InProcessCaller:
-    """Calls the tools of one server. Made by :func:`open_in_process`.
+    """Calls the tools of one server. Created by :func:`open_in_process`.
 
     Args:
         server: the server.
-        lifespan_state: what the server's lifespan yielded.
+        lifespan_state: the value that the server's lifespan yielded.
     """
 
     def __init__(self, server: Server[Any], lifespan_state: Any) -> None:
@@ -65,12 +65,12 @@ class InProcessCaller:
     async def call(
         self, name: str, arguments: Mapping[str, Any] | None, origin: Origin
     ) -> CallOutcome:
-        """Call a tool. Failures of any kind are outcomes, not exceptions.
+        """Call a tool. Never raises for a failed call: see :attr:`CallOutcome.error`.
 
         Args:
-            name: of the tool.
-            arguments: copied before the call, however deep.
-            origin: who calls and why; with an ``event_id`` the row's id is known beforehand.
+            name: the tool's name.
+            arguments: deep-copied before the call.
+            origin: the call's origin; set ``event_id`` to know the row's id beforehand.
         """
         params: dict[str, Any] = {"name": name}
         if arguments is not None:
@@ -79,13 +79,13 @@ class InProcessCaller:
             with use_origin(origin):
                 return CallOutcome(await self._request("tools/call", params))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything
-            return CallOutcome(None, f'calling "tools/call": {message_of(error)}')
+            return CallOutcome(None, f'calling "tools/call": {error_message(error)}')
 
     async def list_tools(self) -> list[dict[str, Any]]:
-        """All tools of ``tools/list``, all pages.
+        """All pages of ``tools/list``.
 
         Raises:
-            MCPError: the server lists no tools, or fails to.
+            MCPError: the server does not support ``tools/list``, or it failed.
         """
         tools: list[dict[str, Any]] = []
         cursor: Any = None
@@ -98,8 +98,8 @@ class InProcessCaller:
         return tools
 
     async def _request(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        # The handshake era, as the recorded portal's own client: log messages need no opt-in, and
-        # results carry no envelope.
+        # The handshake era, as the reference portal's own client: log messages need no opt-in and
+        # results have no envelope.
         connection = Connection.from_envelope(LATEST_HANDSHAKE_VERSION, None, None)
         return await serve_one(
             self._server,
@@ -127,7 +127,7 @@ async def open_in_process(
 
 @dataclass
 class _NoChannel:
-    """A transport for calls inside this process: nobody receives the tool's messages."""
+    """The channel of a call without a transport: no client receives notifications."""
 
     request_id: int
     transport: TransportContext = field(
@@ -146,9 +146,9 @@ class _NoChannel:
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> None:
-        """Drop a notification; the audit has seen it."""
+        """Drop a notification; the audit has recorded it."""
 
     async def progress(
         self, progress: float, total: float | None = None, message: str | None = None
     ) -> None:
-        """Drop a progress report: nobody asked for it."""
+        """Drop a progress report: there is no progress token."""

@@ -1,7 +1,7 @@
-"""The audit of an MCP server: one event for every ``tools/call``.
+"""The audit middleware of an MCP server: one event for every ``tools/call``.
 
-:func:`add_audit` installs it on a server, for any transport. It is the outermost middleware, so
-that a call which another middleware refuses or rewrites is recorded as it was sent and answered.
+:func:`add_audit` installs it, for any transport. It is the outermost middleware, so a call that
+another middleware refuses or rewrites is recorded as it was sent and as it was answered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mcpaudit_lab.server.audit.identity import (
     AuthFailure,
     Identity,
     current_origin,
-    identify,
+    resolve_identity,
     use_identity,
 )
 from mcpaudit_lab.server.audit.refusals import RefusalBudget, clip_headers, clip_text
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer, Server
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
-__all__ = ["NOT_AUTHENTICATED", "AuditMiddleware", "add_audit", "message_of"]
+__all__ = ["NOT_AUTHENTICATED", "AuditMiddleware", "add_audit", "error_message"]
 
 logger = logging.getLogger(__name__)
 
 NOT_AUTHENTICATED = 0
-"""The JSON-RPC error code of a call whose credentials are not valid, as recorded."""
+"""The JSON-RPC error code of a call with invalid credentials, as recorded."""
 
-# The request of a failed authentication is kept only up to this size.
+# Size limit for the stored request of a failed authentication.
 _MAX_REFUSED_BYTES = 4096
 
 
@@ -61,21 +61,21 @@ def add_audit(
 ) -> AuditMiddleware:
     """Record every tool call of ``server`` from now on.
 
-    It is the same line for HTTP, for stdio and for a server that is called in process::
+    It works the same for HTTP, stdio and calls in process::
 
         server = MCPServer("mine")
         add_audit(server, MemoryLogger())
 
     Args:
-        server: yours, of either kind; it may be running already.
-        logger: where the events go. While it has no place, calls are refused and do not run.
+        server: the server, high-level or low-level; it may be running already.
+        logger: receives the events. While it has no room, calls are refused and do not run.
         policy: what to store and what to redact.
-        default_identity: the caller where neither the transport nor
-            :func:`.server.audit.identity.use_origin` names one: on stdio, for instance.
-        refusals: how many rows failed authentications may write.
+        default_identity: the caller if neither the transport nor
+            :func:`.server.audit.identity.use_origin` names one, for instance on stdio.
+        refusals: limit on the rows of failed authentications.
 
     Returns:
-        The middleware, which knows how many failed authentications have no row.
+        The middleware, which counts the failed authentications without a row.
 
     Raises:
         ValueError: the server is audited already; every call would have two events.
@@ -94,16 +94,15 @@ def add_audit(
 
 
 class AuditMiddleware:
-    """The middleware that :func:`add_audit` puts on a server.
+    """The middleware that :func:`add_audit` installs.
 
     Args:
-        logger: where the events go.
+        logger: receives the events.
         policy: what to store and what to redact.
-        default_identity: the caller if none is set.
-        refusals: how many rows failed authentications may write.
-        now: the time, with a zone.
-        monotonic: seconds for durations.
-        server_name: whose tools these are, for the lists of tools.
+        default_identity: the caller if no other is known.
+        refusals: limit on the rows of failed authentications.
+        now: the current time, with a zone.
+        monotonic: monotonic seconds, for durations.
     """
 
     def __init__(
@@ -129,13 +128,13 @@ class AuditMiddleware:
     async def __call__(
         self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Record a ``tools/call`` and what ``tools/list`` offers; let everything else pass."""
+        """Record a ``tools/call`` and what ``tools/list`` offers; pass other requests through."""
         if ctx.method == "tools/list" and ctx.request_id is not None:
             return await self._list_tools(ctx, call_next)
         if ctx.method != "tools/call" or ctx.request_id is None:
             return await call_next(ctx)
         started = self._monotonic()
-        identity = identify(current_origin(), ctx.request, self._default_identity)
+        identity = resolve_identity(current_origin(), ctx.request, self._default_identity)
         if isinstance(identity, AuthFailure):
             await self._refuse(ctx, identity, started)
             raise MCPError(NOT_AUTHENTICATED, identity.message)
@@ -151,12 +150,12 @@ class AuditMiddleware:
             capture.cancel()
             raise
         except BaseException as error:
-            capture.fail(message_of(error))
+            capture.fail(error_message(error))
             raise
         else:
             return result
         finally:
-            # Synchronous on purpose: in a cancelled scope every await raises.
+            # Synchronous on purpose: every await raises in a cancelled scope.
             self._commit(reservation, capture, started)
 
     async def _list_tools(
@@ -215,13 +214,13 @@ class AuditMiddleware:
             return await self.logger.reserve(capture.size_hint)
         except AuditUnavailable as error:
             raise MCPError(
-                INTERNAL_ERROR, f"the call was not run, since it cannot be recorded: {error}"
+                INTERNAL_ERROR, f"the call was not run because it cannot be recorded: {error}"
             ) from error
 
     async def _refuse(
         self, ctx: ServerRequestContext[Any, Any], failure: AuthFailure, started: float
     ) -> None:
-        """Record a failed authentication, if the budget for such rows and the queue allow it."""
+        """Record a failed authentication, if the row budget and the queue allow it."""
         left_out = self.refusals.take()
         if left_out is None:
             return
@@ -244,41 +243,41 @@ class AuditMiddleware:
 
     def _commit(self, reservation: Reservation, capture: CallCapture, started: float) -> None:
         duration_ms = int((self._monotonic() - started) * 1000)
-        # Log only the types of errors: their texts may contain data of the call.
+        # Log only the types of errors: their messages may contain data of the call.
         try:
             event = capture.event(duration_ms)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the call ran and has a row
-            logger.critical("an audit event could not be made in full: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the call ran and must have a row
+            logger.critical("an audit event could not be built in full: %s", type(error).__name__)
             event = capture.bare_event(duration_ms)
         try:
             reservation.commit(event)
-        except Exception as error:  # noqa: BLE001 - a logger must not raise; the answer goes out
+        except Exception as error:  # noqa: BLE001 - a broken logger must not fail the call
             logger.critical("an audit event could not be stored: %s", type(error).__name__)
 
 
 class _ObservedSession(ServerSession):
-    """A tool's session that reports the notifications the tool sends."""
+    """The session that a tool uses, with an observer for the notifications it sends."""
 
     def __init__(self, session: ServerSession) -> None:
-        # Not super().__init__: this is the same session, seen through other methods.
+        # No super().__init__(): this object shares the state of the original session.
         self.__dict__.update(session.__dict__)
         self._observe: Callable[[str, Any], None] = lambda _method, _params: None
         self._progress_token: str | int | None = None
 
     @property
     def session_id(self) -> str:
-        """The transport's session id; ``""`` on stdio and in the era without sessions."""
+        """The transport's session id; ``""`` on stdio and in the protocol era without sessions."""
         return self._connection.session_id or ""
 
     def observe(
         self, ctx: ServerRequestContext[Any, Any], observe: Callable[[str, Any], None]
     ) -> None:
-        """Tell ``observe`` the method and params of each notification from now on."""
+        """Call ``observe`` with the method and params of each notification from now on."""
         self._observe = observe
         self._progress_token = (ctx.meta or {}).get("progress_token")
 
     async def _notify(self, notification: ServerNotification, *, request_scoped: bool) -> None:
-        # After the SDK's own check of log levels: a message that is not sent is not recorded.
+        # The SDK calls this after its log level check, so only sent notifications are recorded.
         wire = notification.model_dump(by_alias=True, mode="json", exclude_none=True)
         self._observe(notification.method, wire.get("params"))
         await super()._notify(notification, request_scoped=request_scoped)
@@ -299,24 +298,24 @@ class _ObservedSession(ServerSession):
 
 
 def _as_wire(result: HandlerResult) -> dict[str, Any]:
-    """The result as the SDK will send it, so that whatever is wrong with it is seen here."""
+    """The result as the SDK will send it, so that an invalid result fails here."""
     if isinstance(result, ErrorData):
         raise MCPError.from_error_data(result)
     if isinstance(result, BaseModel):
         return result.model_dump(by_alias=True, mode="json", exclude_none=True)
     if result is None or isinstance(result, dict):
         return dict(result or {})
-    raise TypeError(f"a tool call was answered with {type(result).__name__}")
+    raise TypeError(f"a tool call returned an unsupported type: {type(result).__name__}")
 
 
-def message_of(error: BaseException) -> str:
-    """The text of an exception for the record and the portal's caller. Never empty."""
+def error_message(error: BaseException) -> str:
+    """The message of an exception for the record and the portal's caller. Never empty."""
     if isinstance(error, MCPError):
         return error.error.message
     if isinstance(error, ValidationError):
-        # Its text repeats the arguments, secrets included. The caller gets this text instead.
+        # Its message repeats the input, secrets included. The SDK sends this text instead.
         return "Invalid request parameters"
     try:
         return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001 - somebody's own __str__, and the row must be written
+    except Exception:  # noqa: BLE001 - a custom __str__ may raise; the row must be written
         return type(error).__name__

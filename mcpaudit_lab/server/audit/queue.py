@@ -1,7 +1,7 @@
-"""The places and the events that wait to be stored.
+"""The bounded queue of audit events: slots for running calls and events waiting to be stored.
 
-A place is counted from the moment it is reserved until its event is stored, so that what waits in
-memory stays within bounds however slow the database is. Any thread and any event loop may use it.
+A slot is occupied from its reservation until its event is stored, so memory stays bounded however
+slow the database is. Usable from any thread and any event loop.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Literal, Protocol, TypeAlias
 
 from mcpaudit_lab.errors import AuditUnavailable
 from mcpaudit_lab.record import Event
-from mcpaudit_lab.server.stores import Prepared
+from mcpaudit_lab.server.stores import PreparedEvent
 
-__all__ = ["AuditQueue", "OnFull", "Place", "QueueState"]
+__all__ = ["AuditQueue", "OnFull", "QueueSlot", "QueueState"]
 
 OnFull: TypeAlias = Literal["refuse", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """How full it is.
+    """The fill state of a queue.
 
     Attributes:
-        reserved: places of calls that run.
-        queued: events that wait or are being written.
+        reserved: slots of running calls.
+        queued: events queued or being written.
         held_bytes: bytes of both.
-        committed: how many events were ever handed over.
-        settled: how many of those are stored, or given up.
-        dropped: how many were left out since there was no place (``on_full="drop"``).
+        committed: number of events committed so far.
+        settled: number of those that were stored or rejected.
+        dropped: number of events dropped because the queue was full (``on_full="drop"``).
     """
 
     reserved: int
@@ -46,20 +46,20 @@ class QueueState:
 
 
 class QueueOwner(Protocol):
-    """What the queue needs of the logger. Called from the threads that commit; must not raise."""
+    """Callbacks to the logger. Called from the threads that commit; must not raise."""
 
-    def prepare(self, event: Event) -> Prepared | None:
-        """The event as it will be stored; None if it never can be, which the owner has noted."""
+    def prepare(self, event: Event) -> PreparedEvent | None:
+        """Encode the event for the store; None if it was rejected."""
 
-    def note_dropped(self, event: Event) -> None:
-        """An event was left out, since there was no place."""
+    def on_dropped_event(self, event: Event) -> None:
+        """An event was dropped because the queue was full."""
 
-    def note_late(self, event: Event) -> None:
-        """An event was committed after the queue had been emptied for good."""
+    def on_late_event(self, event: Event) -> None:
+        """An event was committed after the queue was drained."""
 
 
-class Place:
-    """A place for one event: a :class:`~mcpaudit_lab.server.stores.store.Reservation`."""
+class QueueSlot:
+    """A slot for one event: a :class:`~mcpaudit_lab.server.stores.store.Reservation`."""
 
     __slots__ = ("_queue", "held", "open", "size")
 
@@ -70,32 +70,32 @@ class Place:
         self.open = True
 
     def commit(self, event: Event) -> None:
-        """Hand over the event. Takes effect once; never waits, never raises."""
+        """Commit the event. Takes effect once; never blocks, never raises."""
         self._queue.commit(self, event)
 
     def release(self) -> None:
-        """Give the place back unused. After a commit it does nothing."""
+        """Release the slot unused. Does nothing after a commit."""
         self._queue.release(self)
 
 
 class _Waiter:
-    """A call that waits for a place, in its own event loop."""
+    """A call waiting for a slot in its own event loop."""
 
-    __slots__ = ("future", "loop", "place", "size")
+    __slots__ = ("future", "loop", "size", "slot")
 
     def __init__(self, size: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self.loop.create_future()
         self.size = size
-        self.place: Place | None = None
+        self.slot: QueueSlot | None = None
 
     def wake(self) -> None:
         try:
             self.loop.call_soon_threadsafe(_resolve, self.future)
         except RuntimeError:
-            # Its loop is gone, and the call with it.
-            if self.place is not None:
-                self.place.release()
+            # The event loop is closed, so the call is gone.
+            if self.slot is not None:
+                self.slot.release()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -104,13 +104,13 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 class AuditQueue:
-    """Bounded by the number of events and by their bytes.
+    """A queue bounded in events and in bytes.
 
     Args:
-        max_events: queue capacity, in events.
-        max_bytes: queue capacity, in bytes; a single event may be larger.
-        on_full: ``refuse``: a call waits for a place, and is refused after a time limit; ``drop``:
-            it runs at once, and its event is dropped if there is still no place at its end.
+        max_events: capacity in events.
+        max_bytes: capacity in bytes; a single event may be larger.
+        on_full: ``refuse``: a call waits for a slot and is refused after a timeout; ``drop``: it
+            runs at once, and its event is dropped if there is still no room when it commits.
         owner: the logger.
     """
 
@@ -121,8 +121,8 @@ class AuditQueue:
         self._owner = owner
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._events: deque[Prepared] = deque()
-        self._in_hand: list[Prepared] = []
+        self._events: deque[PreparedEvent] = deque()
+        self._batch: list[PreparedEvent] = []
         self._waiting: deque[_Waiter] = deque()
         self._flushing: list[tuple[int, _Waiter]] = []
         self._reserved = 0
@@ -136,9 +136,9 @@ class AuditQueue:
         self._taken_s = -float("inf")
 
     def state(self) -> QueueState:
-        """How full it is now."""
+        """The current fill state."""
         with self._lock:
-            queued = len(self._events) + len(self._in_hand)
+            queued = len(self._events) + len(self._batch)
             return QueueState(
                 self._reserved,
                 queued,
@@ -148,24 +148,24 @@ class AuditQueue:
                 self._dropped,
             )
 
-    # --- the side of the calls --------------------------------------------------------------------
+    # --- called by calls --------------------------------------------------------------------------
 
-    async def reserve(self, size: int, timeout_s: float) -> Place:
-        """Wait for a place, in order of asking.
+    async def reserve(self, size: int, timeout_s: float) -> QueueSlot:
+        """Reserve a slot; waiting calls are served first come, first served.
 
         Args:
-            size: bytes.
-            timeout_s: how long to wait.
+            size: estimated size of the event in bytes.
+            timeout_s: maximum wait in seconds.
 
         Raises:
-            AuditUnavailable: there was none in time, or the queue is closed.
+            AuditUnavailable: no slot became free in time, or the queue is closed.
         """
         with self._lock:
             self._check_open()
             if not self._waiting and self._fits(size):
                 return self._hold(size)
             if self._on_full == "drop":
-                return Place(self, size, held=False)
+                return QueueSlot(self, size, held=False)
             waiter = _Waiter(size)
             self._waiting.append(waiter)
             self._changed.notify()
@@ -175,66 +175,66 @@ class AuditQueue:
         except TimeoutError:
             pass
         except BaseException:
-            if place := self._stop_waiting(waiter):
-                place.release()
+            if slot := self._stop_waiting(waiter):
+                slot.release()
             raise
-        place = self._stop_waiting(waiter)
-        if place is None:
+        slot = self._stop_waiting(waiter)
+        if slot is None:
             with self._lock:
                 self._check_open()
-            raise AuditUnavailable(f"the audit queue had no place for {timeout_s:g} s")
-        return place
+            raise AuditUnavailable(f"the audit queue was full for {timeout_s:g} s")
+        return slot
 
-    def _stop_waiting(self, waiter: _Waiter) -> Place | None:
+    def _stop_waiting(self, waiter: _Waiter) -> QueueSlot | None:
         with self._lock:
-            # A place may have come together with the timeout or the cancellation.
-            if waiter.place is None:
+            # A slot may have been granted at the same time as the timeout or cancellation.
+            if waiter.slot is None:
                 with suppress(ValueError):
                     self._waiting.remove(waiter)
             woken = self._grant()
         _wake(woken)
-        return waiter.place
+        return waiter.slot
 
-    def commit(self, place: Place, event: Event) -> None:
-        """See :meth:`Place.commit`."""
-        if not place.open:
+    def commit(self, slot: QueueSlot, event: Event) -> None:
+        """See :meth:`QueueSlot.commit`."""
+        if not slot.open:
             return
         prepared = self._owner.prepare(event)
         note: Callable[[Event], None] | None = None
         with self._lock:
-            self._free(place)
+            self._free(slot)
             if prepared is None:
                 pass
             elif self._emptied:
-                note = self._owner.note_late
-            elif place.held or self._fits(prepared.size):
-                # What was reserved is taken, whatever its size turned out to be.
+                note = self._owner.on_late_event
+            elif slot.held or self._fits(prepared.size):
+                # A reserved event is accepted whatever its actual size.
                 self._held_bytes += prepared.size
                 self._committed += 1
                 self._events.append(prepared)
             else:
                 self._dropped += 1
-                note = self._owner.note_dropped
+                note = self._owner.on_dropped_event
             woken = self._grant()
-            # Waking the writer costs the calls more than it costs the writer.
+            # Wake the writer only when needed: waking it slows the calls.
             if len(self._events) == 1 or self._is_urgent():
                 self._changed.notify()
         _wake(woken)
         if note is not None:
             note(event)
 
-    def release(self, place: Place) -> None:
-        """See :meth:`Place.release`."""
+    def release(self, slot: QueueSlot) -> None:
+        """See :meth:`QueueSlot.release`."""
         with self._lock:
-            if not place.open:
+            if not slot.open:
                 return
-            self._free(place)
+            self._free(slot)
             woken = self._grant()
             self._changed.notify()
         _wake(woken)
 
     async def flush(self) -> None:
-        """Wait until everything committed so far is settled."""
+        """Wait until all events committed so far are settled."""
         with self._lock:
             if self._settled >= self._committed:
                 return
@@ -247,20 +247,20 @@ class AuditQueue:
             with self._lock:
                 self._flushing = [entry for entry in self._flushing if entry[1] is not waiter]
 
-    # --- the side of the writer -------------------------------------------------------------------
+    # --- called by the writer ---------------------------------------------------------------------
 
-    def take(self, max_events: int, max_bytes: int, pace_s: float) -> list[Prepared]:
-        """Wait for events and take some, oldest first; they keep their places until settled.
+    def take(self, max_events: int, max_bytes: int, pace_s: float) -> list[PreparedEvent]:
+        """Wait for events and take a batch, oldest first; they keep their slots until settled.
 
         Args:
             max_events: maximum number of events.
-            max_bytes: approximate maximum size, in bytes.
-            pace_s: minimum time since the last batch, in seconds, so that more events share a
-                transaction: an event alone in its transaction costs several times as much. After an
-                idle period, and while a caller waits, events are returned at once.
+            max_bytes: approximate maximum of their bytes.
+            pace_s: minimum seconds since the last batch, so that events gather: an event alone in
+                its transaction costs several times as much as one in a large batch. It does not
+                apply after a quiet period or while a caller waits.
 
         Returns:
-            None of them when the queue is closed, no call has a place, and nothing is left.
+            The batch; empty when the queue is closed, no call holds a slot, and no event is left.
         """
         with self._changed:
             self._batch_events = max_events
@@ -273,15 +273,15 @@ class AuditQueue:
                 self._changed.wait_for(self._is_urgent, wait_s)
             self._taken_s = time.monotonic()
             size = 0
-            while self._events and len(self._in_hand) < max_events and size < max_bytes:
-                self._in_hand.append(self._events.popleft())
-                size += self._in_hand[-1].size
-            return list(self._in_hand)
+            while self._events and len(self._batch) < max_events and size < max_bytes:
+                self._batch.append(self._events.popleft())
+                size += self._batch[-1].size
+            return list(self._batch)
 
     def settle(self, count: int) -> None:
-        """Free the places of the first events taken; they are stored or given up."""
+        """Free the slots of the first ``count`` events of the batch: stored or rejected."""
         with self._lock:
-            settled, self._in_hand = self._in_hand[:count], self._in_hand[count:]
+            settled, self._batch = self._batch[:count], self._batch[count:]
             self._settled += len(settled)
             self._held_bytes -= sum(item.size for item in settled)
             flushed = [waiter for at, waiter in self._flushing if at <= self._settled]
@@ -289,7 +289,7 @@ class AuditQueue:
         _wake([*woken, *flushed])
 
     def close(self) -> None:
-        """Give out no more places; those given out may still be used."""
+        """Refuse new reservations; existing ones may still commit."""
         with self._lock:
             self._closing = True
             refused = list(self._waiting)
@@ -297,22 +297,22 @@ class AuditQueue:
             self._changed.notify_all()
         _wake(refused)
 
-    def empty(self) -> list[Prepared]:
-        """Take everything that is not settled, for good. Later commits are late."""
+    def empty(self) -> list[PreparedEvent]:
+        """Remove and return all events that are not settled. Later commits count as late."""
         with self._lock:
             self._emptied = self._closing = True
-            left = [*self._in_hand, *self._events]
-            self._in_hand = []
+            left = [*self._batch, *self._events]
+            self._batch = []
             self._events.clear()
             flushed = [waiter for _, waiter in self._flushing]
             self._changed.notify_all()
         _wake(flushed)
         return left
 
-    # --- under the lock ---------------------------------------------------------------------------
+    # --- called with the lock held ----------------------------------------------------------------
 
     def _is_urgent(self) -> bool:
-        """Whether a caller waits, or there is enough for a batch or for memory."""
+        """Whether a caller waits, a full batch is queued, or the queue is half full."""
         return bool(
             self._closing
             or self._flushing
@@ -322,31 +322,31 @@ class AuditQueue:
             or 2 * (self._reserved + len(self._events)) >= self._max_events
         )
 
-    def _free(self, place: Place) -> None:
-        place.open = False
-        if place.held:
+    def _free(self, slot: QueueSlot) -> None:
+        slot.open = False
+        if slot.held:
             self._reserved -= 1
-            self._held_bytes -= place.size
+            self._held_bytes -= slot.size
 
     def _check_open(self) -> None:
         if self._closing:
             raise AuditUnavailable("the audit log is closed")
 
     def _fits(self, size: int) -> bool:
-        held = self._reserved + len(self._events) + len(self._in_hand)
+        held = self._reserved + len(self._events) + len(self._batch)
         return held < self._max_events and (not held or self._held_bytes + size <= self._max_bytes)
 
-    def _hold(self, size: int) -> Place:
+    def _hold(self, size: int) -> QueueSlot:
         self._reserved += 1
         self._held_bytes += size
-        return Place(self, size, held=True)
+        return QueueSlot(self, size, held=True)
 
     def _grant(self) -> list[_Waiter]:
-        """Give places to those who waited longest; they are woken when the lock is free."""
+        """Grant slots to the longest waiting calls; the caller wakes them without the lock."""
         granted: list[_Waiter] = []
         while self._waiting and self._fits(self._waiting[0].size):
             waiter = self._waiting.popleft()
-            waiter.place = self._hold(waiter.size)
+            waiter.slot = self._hold(waiter.size)
             granted.append(waiter)
         return granted
 

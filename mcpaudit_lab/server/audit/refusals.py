@@ -1,4 +1,4 @@
-"""Rows that anyone can cause without valid credentials, bounded in rate and size."""
+"""Limits the rate and size of rows that callers without valid credentials can cause."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _MAX_HEADERS = 64
 
 
 class RefusalBudget:
-    """How many failed authentications get a row of their own: a token bucket.
+    """A token bucket for the rows of failed authentications.
 
     Args:
-        burst: rows at once.
-        per_s: rows that become possible every second.
+        burst: rows allowed at once.
+        per_s: rows added to the budget each second.
         clock: monotonic seconds.
     """
 
@@ -29,14 +29,14 @@ class RefusalBudget:
         self._filled = clock()
         self._since_last_row = 0
         self.left_out = 0
-        """Number of failures without a row."""
+        """Number of failures without a row so far."""
 
     def take(self) -> int | None:
-        """Ask for a row.
+        """Take a row from the budget.
 
         Returns:
-            The number of failures without a row since the last row; None if there is no row for
-            this one either, which then counts as left out.
+            The number of failures without a row since the last row; None if the budget is used up,
+            and this failure is counted as left out.
         """
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._per_s)
@@ -49,10 +49,10 @@ class RefusalBudget:
         return missing
 
     def give_up(self, missing: int) -> None:
-        """The row asked for was not written after all.
+        """Count a failure whose row was not written after all.
 
         Args:
-            missing: what :meth:`take` gave for it.
+            missing: the result of :meth:`take` for it.
         """
         self._leave_out(missing)
 
@@ -62,11 +62,11 @@ class RefusalBudget:
 
 
 def clip_text(text: str, max_chars: int = 256) -> str:
-    """The text; a text that is too long is cut and ends in an ellipsis."""
+    """Truncate a text to ``max_chars``, with an ellipsis at the end."""
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def clip_headers(headers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """The first headers, names and values cut, so that together they stay small."""
+    """Truncate headers: the first 64, with names and values clipped."""
     kept = list(headers.items())[:_MAX_HEADERS]
     return {clip_text(name): [clip_text(", ".join(values))] for name, values in kept}

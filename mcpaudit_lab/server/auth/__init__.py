@@ -1,6 +1,6 @@
-"""Who asks a portal: API keys, minted keys, bearer tokens, shared rate limits.
+"""A portal's authentication and rate limits: API keys, minted keys, bearer tokens.
 
-Input: the headers of a request. Output: an identity, or a refusal.
+Input: the headers of a request. Output: an identity or a denial.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mcpaudit_lab.record.lazy import lazy_names
 if TYPE_CHECKING:
     from mcpaudit_lab.server.auth.api_keys import ApiKeys, parse_keys
     from mcpaudit_lab.server.auth.authentication import Access, Authenticator, Denial
-    from mcpaudit_lab.server.auth.keys import KeyStore, MemoryKeyStore, SqlKeyStore
+    from mcpaudit_lab.server.auth.minted_keys import KeyStore, MemoryKeyStore, SqlKeyStore
     from mcpaudit_lab.server.auth.oidc import OidcConfig, OidcVerifier
     from mcpaudit_lab.server.auth.sql_buckets import SqlTokenBuckets
 
@@ -42,7 +42,7 @@ __getattr__, __dir__ = lazy_names(
             "Authenticator",
             "Denial",
         ),
-        "keys": (
+        "minted_keys": (
             "KeyStore",
             "MemoryKeyStore",
             "SqlKeyStore",

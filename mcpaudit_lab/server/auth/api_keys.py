@@ -1,4 +1,4 @@
-"""The API keys a portal is started with: from options, a file, or the environment."""
+"""API keys given when a portal starts: in options, a file, or the environment."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 __all__ = ["ENVIRONMENT", "ApiKeys", "parse_keys"]
 
 ENVIRONMENT = "MCPAUDIT_API_KEYS"
-"""The environment variable with keys: ``NAME=KEY``, one a line or separated by commas."""
+"""Environment variable with keys: ``NAME=KEY``, separated by newlines or commas."""
 
 
 def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
-    """Parse ``NAME=KEY`` lines into name to key. Skips blank lines and lines starting with ``#``.
+    """Parse ``NAME=KEY`` lines to name and key; skips blank lines and ``#`` comments.
 
     Args:
-        lines: the text; spaces around name and key do not count.
-        source: the origin of the lines, for messages.
+        lines: the lines; spaces around name and key are stripped.
+        source: name of the source, for error messages.
 
     Raises:
-        ValueError: a malformed line, or a repeated name. The message has the line number and
-            nothing of the line.
+        ValueError: a line is malformed or a name is duplicated. The message gives the line number
+            but not its content.
     """
     keys: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
@@ -33,28 +33,28 @@ def parse_keys(lines: Iterable[str], source: str) -> dict[str, str]:
             continue
         name, equals, key = (part.strip() for part in text.partition("="))
         if not (name and equals and key):
-            raise ValueError(f"{source}, line {number}: write NAME=KEY")
+            raise ValueError(f"{source}, line {number}: not of the form NAME=KEY")
         if name in keys:
-            raise ValueError(f"{source}, line {number}: this name occurs twice")
+            raise ValueError(f"{source}, line {number}: duplicate name")
         keys[name] = key
     return keys
 
 
 class ApiKeys:
-    """Names and keys. Stores hashes under a random secret, and shows names only.
+    """A set of named API keys. Stores only keyed hashes; ``repr`` shows only names.
 
     Args:
         keys: name to key.
 
     Raises:
-        ValueError: a name or a key is empty, or two names have one key.
+        ValueError: a name or key is empty, or two names share a key.
     """
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         if not all(name and key for name, key in keys.items()):
-            raise ValueError("an API key has a name and a text, neither empty")
+            raise ValueError("an API key needs a name and a key, neither empty")
         if len(set(keys.values())) < len(keys):
-            raise ValueError("two API keys are equal, so their callers could not be told apart")
+            raise ValueError("two API keys are equal: give each name a key of its own")
         self._secret = secrets.token_bytes(32)
         self._digests = {name: self._digest(key.encode()) for name, key in keys.items()}
 
@@ -66,10 +66,10 @@ class ApiKeys:
         file: Path | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> ApiKeys:
-        """All configured keys: from arguments, a file, and the environment (:data:`ENVIRONMENT`).
+        """Collect the keys given, in a file, and in the environment (:data:`ENVIRONMENT`).
 
         Raises:
-            ValueError: a line is malformed, or one name comes with two keys.
+            ValueError: a line is malformed, or a name has two different keys.
             OSError: the file cannot be read.
         """
         found: dict[str, str] = {}
@@ -80,21 +80,21 @@ class ApiKeys:
         for source in sources:
             for name, key in source.items():
                 if found.setdefault(name, key) != key:
-                    raise ValueError(f"the API key name {name!r} comes with two different keys")
+                    raise ValueError(f"the API key name {name!r} has two different keys")
         return cls(found)
 
     def name_of(self, key: bytes) -> str | None:
-        """The name of a key's owner; None for an unknown key. Takes the same time either way."""
-        asked = self._digest(key)
+        """The name of a key; None if unknown. Takes the same time for valid and invalid keys."""
+        digest_of_key = self._digest(key)
         found = None
         for name, digest in self._digests.items():
-            # No early end, and no comparison of the keys themselves.
-            if hmac.compare_digest(digest, asked):
+            # No early exit, and no comparison of the keys themselves.
+            if hmac.compare_digest(digest, digest_of_key):
                 found = name
         return found
 
     def __contains__(self, name: str) -> bool:
-        """Whether a key has this name."""
+        """Whether there is a key with this name."""
         return name in self._digests
 
     def __len__(self) -> int:
@@ -102,13 +102,13 @@ class ApiKeys:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names, in the order they were given."""
+        """The names, in the order given."""
         return tuple(self._digests)
 
     def __repr__(self) -> str:
         return f"ApiKeys({', '.join(map(repr, self._digests))})"
 
     def _digest(self, key: bytes) -> bytes:
-        # Keyed BLAKE2 instead of HMAC: HMAC releases the interpreter lock for every key, and under
-        # load a request waits milliseconds to get it back.
+        # Keyed BLAKE2 rather than HMAC, which releases the GIL for each key: under load a request
+        # waits milliseconds to get it back.
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()

@@ -1,4 +1,4 @@
-"""Who asks: API keys, minted keys and bearer tokens, from the headers of a request."""
+"""Authenticates requests by API key, minted key or bearer token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ import anyio
 from mcpaudit_lab.errors import KeyNameTaken
 from mcpaudit_lab.server.audit import Identity
 from mcpaudit_lab.server.auth.api_keys import ApiKeys
-from mcpaudit_lab.server.auth.keys import KeyStore, MintedKey, digest_key, looks_minted, mint_key
+from mcpaudit_lab.server.auth.minted_keys import (
+    KeyStore,
+    MintedKey,
+    digest_key,
+    looks_minted,
+    mint_key,
+)
 from mcpaudit_lab.server.auth.oidc import OidcVerifier
 
 __all__ = ["Access", "Authenticator", "Denial"]
@@ -30,20 +36,20 @@ class Denial(Enum):
     """Why a request is not authenticated."""
 
     MISSING = auto()
-    """It has no credential, or one of a kind that is not taken."""
+    """The request has no credential of a supported kind."""
     INVALID = auto()
-    """Its credential is wrong, revoked, or has expired."""
+    """The credential is unknown, revoked or expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An authenticated caller.
+    """An authenticated caller's access.
 
     Attributes:
-        identity: who it is.
-        may_mint: whether it may mint and revoke keys.
-        expires_at: until when; None: no end.
-        digest: of a minted key, which may be revoked during the request; ``b""`` otherwise.
+        identity: the caller.
+        may_mint: whether the caller may mint and revoke keys.
+        expires_at: end of the access; None if it does not expire.
+        digest: hash of a minted key, which may be revoked later; ``b""`` for other credentials.
     """
 
     identity: Identity
@@ -53,16 +59,15 @@ class Access:
 
 
 class Authenticator:
-    """Finds who asks, and tells when that ends.
+    """Authenticates callers and reports when their access ends.
 
     Args:
-        keys: the keys the portal was started with.
-        store: minted keys; None where none are minted.
-        oidc: bearer tokens; None where none are taken.
-        now: the time, with a zone.
-        recheck_s: how long a minted key is believed before the store is asked again. So long may a
-            key live on that another portal on the same database revoked; one that this portal
-            revoked ends at once.
+        keys: the keys given at the start of the portal.
+        store: store of minted keys; None disables them.
+        oidc: verifier of bearer tokens; None disables them.
+        now: the current time, with a zone.
+        recheck_s: how long a minted key is cached, in seconds. A key revoked by another portal on
+            the same database stays valid that long; one revoked by this portal ends at once.
     """
 
     def __init__(
@@ -79,22 +84,22 @@ class Authenticator:
         self.oidc = oidc
         self._now = now
         self._recheck = timedelta(seconds=recheck_s)
-        self._believed: dict[bytes, tuple[MintedKey, datetime]] = {}
+        self._cached: dict[bytes, tuple[MintedKey, datetime]] = {}
         self._used: dict[str, datetime] = {}
         self._stored_use: dict[str, datetime] = {}
         self._revoked = anyio.Event()
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Access | Denial:
-        """Read the credential of a request.
+        """Authenticate a request.
 
-        ``X-API-Key`` goes before ``Authorization``: where both are sent, only the first is looked
-        at, as recorded.
+        ``X-API-Key`` takes precedence over ``Authorization``: if both are sent, the latter is
+        ignored, as recorded.
 
         Args:
-            headers: the pairs of an ASGI scope; names in lower case.
+            headers: the header pairs of an ASGI scope; names in lower case.
 
         Raises:
-            IssuerUnavailable: a token cannot be checked now.
+            IssuerUnavailable: a token cannot be verified now.
             StoreUnavailable: a minted key cannot be looked up now.
         """
         found: dict[bytes, bytes] = {}
@@ -120,23 +125,23 @@ class Authenticator:
         minted = await self._minted(digest)
         if minted is None:
             return None
-        await self._note_use(minted)
+        await self._record_use(minted)
         return Access(Identity.from_key(minted.name), expires_at=minted.expires_at, digest=digest)
 
     async def _minted(self, digest: bytes) -> MintedKey | None:
-        """The valid key with this hash, as the store has it or had it a moment ago."""
+        """The valid key with this hash, from the store or the cache."""
         if self.store is None:
             return None
         now = self._now()
-        minted, checked = self._believed.get(digest, (None, now))
+        minted, checked = self._cached.get(digest, (None, now))
         if minted is None or now - checked >= self._recheck or now < checked:
             minted = await self.store.find(digest)
-            self._believed.pop(digest, None)
+            self._cached.pop(digest, None)
             if minted is None:
                 return None
-            if len(self._believed) >= _MAX_REMEMBERED:
-                self._believed.clear()
-            self._believed[digest] = minted, now
+            if len(self._cached) >= _MAX_REMEMBERED:
+                self._cached.clear()
+            self._cached[digest] = minted, now
         return minted if minted.is_valid(now) else None
 
     async def _by_token(self, token: bytes) -> Access | None:
@@ -153,7 +158,7 @@ class Authenticator:
             + timedelta(seconds=self.oidc.config.leeway_s),
         )
 
-    async def _note_use(self, minted: MintedKey) -> None:
+    async def _record_use(self, minted: MintedKey) -> None:
         now = self._now()
         self._used[minted.id] = now
         last = self._stored_use.get(minted.id)
@@ -161,11 +166,11 @@ class Authenticator:
             self._stored_use[minted.id] = now
             try:
                 await self.store.touch({minted.id: now})
-            except Exception as error:  # noqa: BLE001 - a time that is not kept lets nobody out
-                logger.warning("when a key was used is not stored: %s", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - last_used_at is not worth a refusal
+                logger.warning("the last use of a key was not stored: %s", type(error).__name__)
 
-    async def until_invalid(self, access: Access) -> None:
-        """Return when this access has ended: revoked, or expired. Otherwise never."""
+    async def wait_until_invalid(self, access: Access) -> None:
+        """Wait until this access is revoked or expires; never returns otherwise."""
         while True:
             revoked = self._revoked
             now = self._now()
@@ -173,25 +178,25 @@ class Authenticator:
                 return
             if access.digest and await self._minted(access.digest) is None:
                 return
-            with anyio.move_on_after(self._wait_s(access, now)):
+            with anyio.move_on_after(self._recheck_after_s(access, now)):
                 await revoked.wait()
 
-    def _wait_s(self, access: Access, now: datetime) -> float | None:
+    def _recheck_after_s(self, access: Access, now: datetime) -> float | None:
         waits = [self._recheck.total_seconds()] if access.digest else []
         if access.expires_at is not None:
             waits.append((access.expires_at - now).total_seconds())
         return max(0.01, min(waits)) if waits else float("inf")
 
-    # --- what the key routes do ------------------------------------------------------------------
+    # --- for the key routes ----------------------------------------------------------------------
 
     async def mint(
         self, name: str, description: str, created_by: str, expires_at: datetime | None
     ) -> tuple[MintedKey, str]:
-        """Make a key and keep its hash. The key itself is in the answer, and nowhere else.
+        """Mint a key and store its hash. Returns the stored record and the key's only plaintext.
 
         Raises:
-            KeyNameTaken: a key of this name exists.
-            RuntimeError: no keys are stored here.
+            KeyNameTaken: there is a key with this name.
+            RuntimeError: the portal has no key store.
         """
         store = self._existing_store()
         if name in self.keys:
@@ -210,7 +215,7 @@ class Authenticator:
         return minted, text
 
     async def list_minted(self) -> list[MintedKey]:
-        """All minted keys, newest first, with their latest use as far as this process knows."""
+        """All minted keys, newest first, with the latest use known to this portal."""
         keys = await self._existing_store().list_keys()
         return [
             replace(key, last_used_at=max(used, key.last_used_at or used))
@@ -220,10 +225,10 @@ class Authenticator:
         ]
 
     async def revoke(self, name: str) -> bool:
-        """Revoke a key and end everything open under it; False if there is no such key."""
+        """Remove a key and end its open streams; False if there is no key with this name."""
         removed = await self._existing_store().remove(name)
-        self._believed = {
-            digest: entry for digest, entry in self._believed.items() if entry[0].name != name
+        self._cached = {
+            digest: entry for digest, entry in self._cached.items() if entry[0].name != name
         }
         self._revoked.set()
         self._revoked = anyio.Event()
@@ -231,5 +236,5 @@ class Authenticator:
 
     def _existing_store(self) -> KeyStore:
         if self.store is None:
-            raise RuntimeError("no keys are stored here")
+            raise RuntimeError("this portal has no key store")
         return self.store

@@ -1,9 +1,8 @@
-"""Bearer tokens of an OpenID Connect issuer: signature, issuer, audience and dates checked.
+"""Verifies bearer tokens of an OpenID Connect issuer: signature, issuer, audience and dates.
 
-Only asymmetric signatures are accepted: everyone who can verify a symmetric one can also forge it
-(RFC 8725 section 3.1). The issuer's keys are fetched when first needed and cached. A token with an
-unknown key id triggers a new fetch, but at most every half minute, so that invented ids cost the
-issuer nothing.
+Only asymmetric signatures are accepted: a symmetric one can be forged by any verifier (RFC 8725
+section 3.1). The issuer's keys are fetched on first use and cached. A token with an unknown key id
+refetches them, at most every 30 seconds, so that invented ids put no load on the issuer.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ _ALGORITHMS: Final = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 )  # fmt: skip  # reads better as a list than as a column
 _MAX_TOKEN_BYTES: Final = 16_384
-_MAX_ANSWER_BYTES: Final = 1_048_576
-_LEAST_REFRESH_S: Final = 30.0
+_MAX_RESPONSE_BYTES: Final = 1_048_576
+_MIN_REFRESH_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class OidcConfig:
-    """Whose tokens are taken.
+    """The issuer and audience of accepted tokens.
 
     Attributes:
-        issuer: the issuer's URL, exactly as ``iss`` has it.
-        audience: the required value in ``aud``.
-        jwks_url: where the keys are; ``""`` to ask the issuer's discovery document.
-        jwks_max_age_s: keys older than this are fetched again.
-        leeway_s: by how many seconds clocks may differ.
+        issuer: the issuer's URL, exactly as in ``iss``.
+        audience: required member of ``aud``.
+        jwks_url: URL of the issuer's keys; ``""`` to take it from the discovery document.
+        jwks_max_age_s: maximum age of cached keys, in seconds.
+        leeway_s: tolerated clock difference, in seconds.
         admins: subjects that may mint and revoke API keys.
     """
 
@@ -57,32 +56,32 @@ class OidcConfig:
 
     def __post_init__(self) -> None:
         if not self.issuer or not self.audience:
-            raise ValueError("OIDC needs an issuer and an audience: without either any token fits")
+            raise ValueError("OIDC needs both an issuer and an audience")
 
 
 def looks_like_token(credential: bytes) -> bool:
-    """Whether it has the form of a signed JWT."""
+    """Whether a credential has the form of a signed JWT."""
     return len(credential) <= _MAX_TOKEN_BYTES and credential.count(b".") == 2
 
 
 async def fetch_json(url: str) -> Any:
-    """Get a JSON document, 1 MiB at most, in ten seconds; redirects are not followed.
+    """Fetch a JSON document: at most 1 MiB, timeout 10 seconds, no redirects.
 
     Raises:
-        IssuerUnavailable: no key was found.
+        IssuerUnavailable: the document cannot be fetched, is too large, or is not JSON.
     """
     import httpx2
 
     try:
         async with (
             httpx2.AsyncClient(timeout=10, follow_redirects=False) as http,
-            http.stream("GET", url) as answer,
+            http.stream("GET", url) as response,
         ):
-            answer.raise_for_status()
+            response.raise_for_status()
             body = b""
-            async for chunk in answer.aiter_bytes():
+            async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > _MAX_ANSWER_BYTES:
+                if len(body) > _MAX_RESPONSE_BYTES:
                     raise IssuerUnavailable("a document of the token issuer is too large")
         return json.loads(body)
     except (httpx2.HTTPError, ValueError) as error:
@@ -92,11 +91,11 @@ async def fetch_json(url: str) -> Any:
 
 
 class OidcVerifier:
-    """Checks bearer tokens against the issuer's keys.
+    """Verifies bearer tokens with the issuer's keys.
 
     Args:
-        config: whose tokens.
-        fetch: gets a JSON document by its URL.
+        config: the issuer and audience.
+        fetch: fetches a JSON document by URL.
         clock: monotonic seconds, for the age of the keys.
     """
 
@@ -115,10 +114,13 @@ class OidcVerifier:
         self._lock = anyio.Lock()
 
     async def verify(self, token: bytes) -> tuple[Identity, float] | None:
-        """The holder of a token and its end, in seconds since 1970; None for an invalid token.
+        """Verify a token.
+
+        Returns:
+            The identity and the expiry in seconds since 1970; None if the token is invalid.
 
         Raises:
-            IssuerUnavailable: the issuer's keys cannot be had now.
+            IssuerUnavailable: the issuer's keys cannot be fetched now.
         """
         if not looks_like_token(token):
             return None
@@ -154,7 +156,7 @@ class OidcVerifier:
                 self._keys = await self._fetch_keys()
                 self._fetched = self._tried
         if key_id is None:
-            # A token may omit the key id if there is only one key.
+            # A token may omit the key id if the issuer has a single key.
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(key_id) if isinstance(key_id, str) else None
 
@@ -166,7 +168,7 @@ class OidcVerifier:
             key_id is None or key_id in self._keys
         ):
             return False
-        return self._tried is None or now - self._tried >= _LEAST_REFRESH_S
+        return self._tried is None or now - self._tried >= _MIN_REFRESH_S
 
     async def _fetch_keys(self) -> dict[str | None, jwt.PyJWK]:
         url = self.config.jwks_url
@@ -175,7 +177,7 @@ class OidcVerifier:
             document = await self._fetch(where)
             found = document.get("jwks_uri") if isinstance(document, Mapping) else None
             if not isinstance(found, str) or not found:
-                raise IssuerUnavailable("the token issuer's discovery document names no keys")
+                raise IssuerUnavailable("the token issuer's discovery document has no jwks_uri")
             url = found
         document = await self._fetch(url)
         try:

@@ -1,4 +1,4 @@
-"""Token buckets in the portal's database, so that several portals share one budget."""
+"""Rate limits in the portal's database, shared by several portals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqlTokenBuckets"]
 
-# How often idle buckets are looked for, in seconds.
+# Interval of deleting idle buckets, in seconds.
 _SWEEP_S: Final = 60.0
 _BUCKETS = Table(
     "mcpaudit_buckets",
@@ -32,13 +32,13 @@ _BUCKETS = Table(
 class SqlTokenBuckets:
     """A :class:`~mcpaudit_lab.calls.ratelimit.RateLimiter` for all portals on one database.
 
-    All instances must have the same budget. Their clocks should agree to well under a second: they
-    use their own time, not the database's, so that tests can set it.
+    All portals must use the same budget, and their clocks should agree to well under a second: the
+    time is the portal's, not the database's, so that tests can set it.
 
     Args:
-        engine: SQLite or PostgreSQL; the table ``mcpaudit_buckets`` is made there.
+        engine: SQLite or PostgreSQL; creates the table ``mcpaudit_buckets`` if missing.
         burst: tokens in a full bucket, 1 or more.
-        refill_s: seconds until one more token, more than 0.
+        refill_s: seconds to refill one token, more than 0.
         clock: seconds since 1970.
     """
 
@@ -58,7 +58,7 @@ class SqlTokenBuckets:
         _BUCKETS.create(engine, checkfirst=True)
 
     async def take(self, key: str) -> Verdict:
-        """Take one token of this key, whichever portal asks. An empty key always gets one."""
+        """Take a token from the bucket of ``key``. An empty key has no limit."""
         if not key:
             return Verdict()
         return await anyio.to_thread.run_sync(partial(self._take, key))
@@ -66,8 +66,8 @@ class SqlTokenBuckets:
     def _take(self, key: str) -> Verdict:
         now = self._clock()
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        # Writing comes first: it locks the row (PostgreSQL) or the file (SQLite), so that two
-        # portals cannot both see the last token.
+        # Write first: it locks the row (PostgreSQL) or the file (SQLite), so that two portals
+        # cannot both see the last token.
         insert = dialect.insert(_BUCKETS).values(key=key, tokens=float(self.burst), filled=now)
         lock = insert.on_conflict_do_update(index_elements=["key"], set_={"key": key})
         this = _BUCKETS.c.key == bindparam("this_key", key)

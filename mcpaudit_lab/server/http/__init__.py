@@ -1,6 +1,6 @@
-"""A portal's routes: lists, exports, aggregates, the stream, calls, keys, the MCP endpoint.
+"""A portal's HTTP routes: lists, exports, aggregates, stream, calls, keys, MCP endpoint.
 
-Input: requests. Output: the answers that the contract records. :func:`portal_app` joins them.
+Input: requests. Output: responses as in the wire contract. :func:`portal_app` assembles them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from mcpaudit_lab.record.lazy import lazy_names
 if TYPE_CHECKING:
     from mcpaudit_lab.server.http.app import portal_app
     from mcpaudit_lab.server.http.drain import Drain
-    from mcpaudit_lab.server.http.gate import LOOPBACK_HOSTS, HostCheck
+    from mcpaudit_lab.server.http.middleware import LOOPBACK_HOSTS, HostCheck
     from mcpaudit_lab.server.http.portal import Portal, PortalOptions
 
 __all__ = ["LOOPBACK_HOSTS", "Drain", "HostCheck", "Portal", "PortalOptions", "portal_app"]
@@ -22,7 +22,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "app": ("portal_app",),
         "drain": ("Drain",),
-        "gate": (
+        "middleware": (
             "HostCheck",
             "LOOPBACK_HOSTS",
         ),

@@ -1,4 +1,4 @@
-"""The portal as an ASGI application, to be run or mounted."""
+"""Assembles the portal as an ASGI application, to run or to mount."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from mcpaudit_lab.proof import LogSigner
 from mcpaudit_lab.record import CapturePolicy
 from mcpaudit_lab.server.audit import AsyncLogger, AuditMiddleware, add_audit, open_in_process
 from mcpaudit_lab.server.auth import ApiKeys, Authenticator, OidcConfig, OidcVerifier
-from mcpaudit_lab.server.http import about as http_about
 from mcpaudit_lab.server.http import calls as http_calls
 from mcpaudit_lab.server.http import events as http_events
 from mcpaudit_lab.server.http import keys as http_keys
-from mcpaudit_lab.server.http import proofs, stream
-from mcpaudit_lab.server.http.gate import CorsHeaders, HostCheck
+from mcpaudit_lab.server.http import portal_info, proofs, stream
 from mcpaudit_lab.server.http.mcp_endpoint import McpEndpoint
+from mcpaudit_lab.server.http.middleware import CorsHeaders, HostCheck
 from mcpaudit_lab.server.http.portal import Handler, Portal, PortalOptions
 from mcpaudit_lab.server.stores import EventLog, SqlLogger, log_key_path
 
@@ -40,14 +39,14 @@ __all__ = ["portal_app"]
 
 _PORTAL: Final = "/api/v1/portal"
 _ADMIN: Final = "/api/v1/admin"
-# Method, path, handler. What is not here goes to MCP, as recorded: a GET of the replay route, too.
+# Method, path, handler. As recorded, all other requests go to MCP, even a GET of the replay route.
 _ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
-    ("GET", f"{_PORTAL}/me", http_about.show_me),
-    ("GET", f"{_PORTAL}/tools", http_about.list_tools),
-    ("GET", f"{_PORTAL}/tools/{{name}}", http_about.show_tool),
-    ("GET", f"{_PORTAL}/instructions", http_about.show_instructions),
-    ("GET", f"{_PORTAL}/server", http_about.show_server),
-    ("GET", f"{_PORTAL}/wellknown", http_about.show_wellknown),
+    ("GET", f"{_PORTAL}/me", portal_info.show_me),
+    ("GET", f"{_PORTAL}/tools", portal_info.list_tools),
+    ("GET", f"{_PORTAL}/tools/{{name}}", portal_info.show_tool),
+    ("GET", f"{_PORTAL}/instructions", portal_info.show_instructions),
+    ("GET", f"{_PORTAL}/server", portal_info.show_server),
+    ("GET", f"{_PORTAL}/wellknown", portal_info.show_wellknown),
     ("GET", f"{_PORTAL}/dashboard", http_events.show_dashboard),
     ("GET", f"{_PORTAL}/audit/meta", http_events.show_meta),
     ("GET", f"{_PORTAL}/audit/events", http_events.list_events),
@@ -86,29 +85,29 @@ def portal_app(
     options: PortalOptions | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Starlette:
-    """Make the portal of an MCP server: its events over HTTP, and the server itself at ``/mcp``.
+    """Create the portal of an MCP server: its events over HTTP, and the server at ``/mcp``.
 
-    The server is audited from now on, unless it already is. An ``AsyncLogger`` is not closed with
-    the application; its owner closes it afterwards. To mount the portal in another application, run
+    Audits the server, unless it is audited already. To mount the portal in another application, run
     its ``router.lifespan_context`` inside that application's lifespan.
 
     Args:
-        server: the MCP server; MCP is also served at every path that is not a route of the portal.
-        logger: where the events go and come from. A store is wrapped in an ``AsyncLogger`` and
-            closed when the application ends.
-        keys: API keys; name to key, or collected ones.
-        key_store: where minted keys are kept; None: none are minted.
-        oidc: the issuer of accepted bearer tokens; None accepts no tokens.
-        limiter: of replays; None: five at once and one every 12 s for each caller, in this process.
-        policy: what to store of a call, if the server is not audited yet; and its tool groups.
+        server: the MCP server; MCP is also served at every path that is not a portal route.
+        logger: where events are written and read. A store is wrapped in an ``AsyncLogger`` and
+            closed when the application ends; an ``AsyncLogger`` must be closed by its owner.
+        keys: API keys: name to key, or an ``ApiKeys``.
+        key_store: store of minted keys; None disables minting.
+        oidc: accepted bearer tokens; None accepts none.
+        limiter: rate limit of replays; None: in this process, five at once and one more every 12 s
+            for each caller.
+        policy: what to store of a call, if the server is not audited yet; and the tool groups.
         options: settings; by default only requests for a loopback host are served.
-        now: the time, with a zone.
+        now: the current time, with a zone.
 
     Returns:
         The application. ``app.state.portal`` is its :class:`.server.http.portal.Portal`.
 
     Raises:
-        ValueError: the server is audited already, into another logger than this portal reads.
+        ValueError: the server is audited already, by a logger other than this portal's.
     """
     low: Server[Any] = (
         server._lowlevel_server  # noqa: SLF001 - the SDK has no public name for it yet
@@ -122,8 +121,8 @@ def portal_app(
         audit = add_audit(low, audit_logger, policy=policy)
     elif audit.logger not in (audit_logger, logger):
         raise ValueError(
-            "this server is audited already, and its events go elsewhere: give the portal the"
-            " logger that add_audit was given, or a new server"
+            "this server is audited already by another logger: pass the portal the logger that was"
+            " passed to add_audit, or a new server"
         )
     options = options or PortalOptions()
     portal = Portal(
@@ -156,11 +155,11 @@ def portal_app(
 
 
 def _routes(portal: Portal, endpoint: McpEndpoint) -> list[Route | Mount]:
-    # Also by the mount at the end; most requests are calls, and need not try all the others first.
+    # The mount below would serve /mcp too; listed first because most requests are MCP calls.
     routes: list[Route | Mount] = [Route("/mcp", endpoint)]
     routes += [
         Route(path, show, methods=["GET"])
-        for path, show in http_about.public_routes(portal).items()
+        for path, show in portal_info.public_routes(portal).items()
     ]
     routes += [
         Route(path, portal.endpoint(handler), methods=[method]) for method, path, handler in _ROUTES

@@ -1,8 +1,8 @@
-"""The routes that call a tool from inside: Try-It, and the replay of an event.
+"""Routes that call a tool in process: Try-It, and the replay of an event.
 
-One call is exactly one event, and the event is stored before the response is sent, so that a GET of
-its id right after finds it. The write has its own deadline; a client that disconnects does not stop
-it, and after the deadline the event is still in the queue.
+Each call has exactly one event, which is stored before the response is sent, so that a GET of its
+id right after finds it. The write has its own deadline; a client that disconnects does not stop it,
+and after the deadline the event is still queued.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import anyio
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.record import Event, loads, marked_texts, parse_id, redacted_paths
 from mcpaudit_lab.server.audit import Origin, first_value, read_headers
-from mcpaudit_lab.server.http.answers import answer_json, answer_unauthorized, go_quote
-from mcpaudit_lab.server.http.portal import Refused, read_body
+from mcpaudit_lab.server.http.portal import HttpError, read_body
+from mcpaudit_lab.server.http.responses import go_quote, json_response, unauthorized_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -34,80 +34,82 @@ _RESULT_ORDER: Final = ("content", "structuredContent", "isError")
 
 
 async def try_tool(portal: Portal, request: Request, access: Access) -> Response:
-    """``POST /admin/tryit/{name}``: the result, with status 200 even if it has ``isError``."""
+    """``POST /admin/tryit/{name}``: the result; 200 even if it has ``isError``."""
     caller = _caller(portal)
     body = await read_body(portal, request)
     try:
-        asked: Any = loads(body) if body.strip() else {}
+        parsed: Any = loads(body) if body.strip() else {}
     except RecordError as error:
-        raise Refused(400, f"the body is not JSON: {error.detail}") from None
-    arguments = asked.get("arguments") if isinstance(asked, dict) else asked
-    if not isinstance(arguments, dict | None) or not isinstance(asked, dict):
-        raise Refused(400, 'the body is {"arguments": {…}}')
+        raise HttpError(400, f"the body is not JSON: {error.detail}") from None
+    arguments = parsed.get("arguments") if isinstance(parsed, dict) else parsed
+    if not isinstance(arguments, dict | None) or not isinstance(parsed, dict):
+        raise HttpError(400, 'the body must have the form {"arguments": {…}}')
     origin = _origin(request, access, "portal-tryit")
     outcome = await _call(portal, caller, request.path_params["name"], arguments, origin)
     if outcome.result is None:
-        raise Refused(502, outcome.error)
-    return answer_json(_shown(outcome.result))
+        raise HttpError(502, outcome.error)
+    return json_response(_result_body(outcome.result))
 
 
 async def replay_event(portal: Portal, request: Request, access: Access) -> Response:
-    """``POST /audit/events/{id}/replay``: 200, or 502 where the call failed."""
+    """``POST /audit/events/{id}/replay``: 200, or 502 if the call failed."""
     caller = _caller(portal)
     try:
         event_id = parse_id(request.path_params["event_id"])
     except RecordError:
-        raise Refused(400, "event id is not a valid uuid") from None
+        raise HttpError(400, "event id is not a valid uuid") from None
     identity = access.identity
     if not identity.subject or not identity.auth_type:
-        # Anonymous callers would share one bucket and one owner.
-        return answer_unauthorized()
+        # Unidentified callers would share a rate limit and be indistinguishable in the record.
+        return unauthorized_response()
     original = await portal.logger.event(event_id)
     if original is None:
-        raise Refused(404, "event not found")
-    arguments = await _check(caller, original)
+        raise HttpError(404, "event not found")
+    arguments = await _replayable_arguments(caller, original)
     verdict = await portal.limiter.take(f"{identity.auth_type}:{identity.subject}")
     if not verdict.allowed:
         seconds = verdict.retry_after_s
-        raise Refused(
+        raise HttpError(
             429, f"replay rate limit exceeded; retry in {seconds}s", {"retry-after": str(seconds)}
         )
     origin = _origin(request, access, "portal-replay", replayed_from=original.id)
     outcome = await _call(portal, caller, original.tool_name, arguments, origin)
-    answer: dict[str, Any] = {"replay_event_id": origin.event_id, "replayed_from": original.id}
+    body: dict[str, Any] = {"replay_event_id": origin.event_id, "replayed_from": original.id}
     if outcome.result is not None:
-        answer["result"] = _shown(outcome.result)
-    answer["success"] = outcome.success
+        body["result"] = _result_body(outcome.result)
+    body["success"] = outcome.success
     if outcome.error:
-        answer["error"] = outcome.error
-    return answer_json(answer, 200 if outcome.success else 502)
+        body["error"] = outcome.error
+    return json_response(body, 200 if outcome.success else 502)
 
 
 def _caller(portal: Portal) -> InProcessCaller:
     if portal.caller is None:
-        raise Refused(503, "MCP server is not available")
+        raise HttpError(503, "MCP server is not available")
     return portal.caller
 
 
-async def _check(caller: InProcessCaller, original: Event) -> Mapping[str, Any] | None:
-    """The captured arguments, None where none were sent; what follows needs no other check."""
+async def _replayable_arguments(
+    caller: InProcessCaller, original: Event
+) -> Mapping[str, Any] | None:
+    """Check that a replay may run; returns the captured arguments, None if none were sent."""
     params = original.payload.request_params if original.payload is not None else None
     if not params and not _had_no_arguments(original):
-        raise Refused(400, "original event has no captured request params; cannot replay")
-    # Our own rules look into texts that are JSON, so that there may be marks in them, too.
+        raise HttpError(400, "original event has no captured request params; cannot replay")
+    # Redaction also applies inside texts that are JSON, so texts may contain redaction marks.
     if redacted_paths(params) or marked_texts(params):
-        raise Refused(
+        raise HttpError(
             400,
             "original event has redacted parameter values; replay would not exercise the same "
             "call. Re-stage manually via Try-It",
         )
     if original.tool_name not in {tool["name"] for tool in await caller.list_tools()}:
-        raise Refused(400, f"tool {go_quote(original.tool_name)} is no longer registered")
+        raise HttpError(400, f"tool {go_quote(original.tool_name)} is no longer registered")
     return params if isinstance(params, dict) and params else None
 
 
 def _had_no_arguments(event: Event) -> bool:
-    """Whether the call had none, and not ones that were left out for their size."""
+    """Whether the call was sent without arguments, rather than with omitted large ones."""
     payload = event.payload
     return (
         payload is not None
@@ -145,8 +147,8 @@ async def _call(
             await portal.logger.flush()
 
 
-def _shown(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The result in the order of the recorded responses, ``isError`` only if it is true."""
+def _result_body(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result in the recorded order of members, with ``isError`` only if it is true."""
     shown = {name: result[name] for name in _RESULT_ORDER if name in result}
     shown |= {name: value for name, value in result.items() if name not in shown}
     if shown.get("isError") is False:

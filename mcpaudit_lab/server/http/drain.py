@@ -1,7 +1,7 @@
-"""The shutdown of a portal: long-lived responses must be ended, or they block the server.
+"""Ends long-running requests when the portal shuts down.
 
-A server such as uvicorn waits for open requests before it runs the application's own shutdown, and
-a live stream is an open request. So streams watch for the end themselves.
+A server such as uvicorn waits for open requests before it runs the application's shutdown, and a
+live stream is an open request. So streams watch for the shutdown themselves.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ _POLL_S: Final = 0.25
 
 
 class Drain:
-    """Whether the portal is ending."""
+    """The shutdown signal of a portal."""
 
     def __init__(self) -> None:
         self._begun = anyio.Event()
 
     @property
     def is_draining(self) -> bool:
-        """Whether the end has begun."""
+        """Whether the shutdown has begun."""
         return self._begun.is_set()
 
     def begin(self) -> None:
-        """Say that the end has begun: streams end, ``/readyz`` tells. From the event loop only."""
+        """Begin the shutdown: streams end, ``/readyz`` is 503. Call from the event loop only."""
         self._begun.set()
 
     async def wait(self) -> None:
-        """Wait for the beginning of the end."""
+        """Wait until the shutdown begins."""
         await self._begun.wait()
 
     async def watch_signals(self) -> None:
-        """Begin when the uvicorn server that handles this process's SIGTERM is asked to exit.
+        """Begin the shutdown when the uvicorn server of this process is told to exit.
 
-        For portals that run under another uvicorn. uvicorn offers no callback, so the server is
-        found as the owner of the signal handler, and polled four times a second.
+        For portals that run under a uvicorn that is not ours. uvicorn has no hook for this, so the
+        server is found as the owner of the SIGTERM handler and polled four times a second.
         """
         while not self.is_draining:
             owner: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
@@ -59,7 +59,7 @@ async def run_until(
     receive: Receive,
     send: Send,
 ) -> None:
-    """Serve a request of long duration, and end its answer properly when ``ended`` returns."""
+    """Serve a long-running request, and complete its response when ``ended`` returns."""
     started = finished = False
 
     async def send_noting(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The routes that read events: lists, one event, exports, aggregates, the dashboard."""
+"""Routes that read events: lists, one event, exports, aggregates, the dashboard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.filters import HAS_COLUMNS, EventFilter, format_duration, parse_duration_ns
 from mcpaudit_lab.record import format_time, parse_id
-from mcpaudit_lab.server.http.answers import answer_error, answer_json, go_quote
+from mcpaudit_lab.server.http.responses import error_response, go_quote, json_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,7 +38,7 @@ _MAX_WINDOW: Final = timedelta(days=30)
 _MAX_BUCKETS: Final = 5000
 _DEFAULT_BUCKET: Final = timedelta(minutes=1)
 _SHORTEST_BUCKET: Final = timedelta(seconds=1)
-# Go's zero time: a "from" that is this one bounds nothing.
+# Go's zero time: as "from" it is no bound.
 _ZERO_TIME: Final = datetime.min.replace(tzinfo=UTC)
 _RECENT: Final = 20
 _PERCENTILES: Final = ("p50_duration_ms", "p95_duration_ms")
@@ -46,10 +46,17 @@ _BREAKDOWNS: Final = ("tool", "user", "success", "auth_type")
 
 
 def read_filter(request: Request, *own: str) -> tuple[EventFilter, dict[str, str]]:
-    """The filter in a query string, and this route's own parameters in it: the first of each.
+    """Parse the query string into a filter and the route's own parameters.
+
+    Args:
+        request: the request.
+        *own: names of the route's own parameters.
+
+    Returns:
+        The filter, and the first value of each own parameter.
 
     Raises:
-        FilterError: for what the reference server would drop without a word.
+        FilterError: the filter is malformed. (The reference server would ignore it silently.)
     """
     left: list[str] = []
     found: dict[str, str] = {}
@@ -68,46 +75,46 @@ async def list_events(portal: Portal, request: Request, _: Access) -> Response:
     limit = min(wanted.limit or _DEFAULT_LIMIT, _MAX_LIMIT)
     page = replace_limit(wanted, limit)
     events = await portal.logger.query(page)
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "events": [event.wire for event in events],
         "limit": limit,
         "offset": wanted.offset,
         "total": await portal.logger.count(wanted),
     }
-    # Beyond the recorded response, and only if there is something to report.
+    # Not in the recordings; present only if there are unreadable rows.
     if unreadable := (await portal.logger.unreadable()).count:
-        answer["unreadable"] = unreadable
-    return answer_json(answer)
+        body["unreadable"] = unreadable
+    return json_response(body)
 
 
 async def show_event(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /audit/events/{id}``."""
-    asked = request.path_params["event_id"]
+    event_id = request.path_params["event_id"]
     try:
-        event = await portal.logger.event(asked)
+        event = await portal.logger.event(event_id)
     except RecordError:
-        return answer_error(400, "event id is not a valid uuid")
+        return error_response(400, "event id is not a valid uuid")
     if event is None:
-        return answer_error(404, f"event {go_quote(parse_id(asked))} not found")
-    return answer_json(event.wire)
+        return error_response(404, f"event {go_quote(parse_id(event_id))} not found")
+    return json_response(event.wire)
 
 
 async def export_events(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /audit/export``: one event a line, and in the headers whether that is all of them."""
+    """``GET /audit/export``: JSON lines; the headers say whether the export is complete."""
     wanted, own = read_filter(request, "format", "payloads")
     kind = own.get("format") or "jsonl"
     if kind != "jsonl":
-        return answer_error(400, f"unsupported format {go_quote(kind)} (only jsonl is supported)")
+        return error_response(400, f"unsupported format {go_quote(kind)} (only jsonl is supported)")
     payloads = own.get("payloads") or "false"
     if payloads not in ("true", "false"):
-        raise FilterError("payloads is true or false, in lower case")
+        raise FilterError("payloads must be true or false, in lower case")
     most = portal.options.export_max_rows
     cap = min(wanted.limit or most, most)
     total = await portal.logger.count(wanted)
     headers = {
         "cache-control": "no-store",
         "content-disposition": 'attachment; filename="audit.jsonl"',
-        # Known before the first line, so that a streaming reader need not wait for the end.
+        # Sent before the first line, so that clients need not read to the end.
         "x-export-total": str(total),
         "x-export-truncated": "true" if total > cap else "false",
         "x-export-unreadable": str((await portal.logger.unreadable()).count),
@@ -126,13 +133,13 @@ async def show_timeseries(portal: Portal, request: Request, _: Access) -> Respon
     if wanted.from_ is not None and wanted.to is not None and bounded:
         window = wanted.to - wanted.from_
         if window > _MAX_WINDOW:
-            return answer_error(400, f"time window exceeds {format_duration(_MAX_WINDOW)}")
-        # Whole buckets: 5,000 and a half are not more than 5,000.
+            return error_response(400, f"time window exceeds {format_duration(_MAX_WINDOW)}")
+        # Count whole buckets: 5,000.5 is within the limit.
         if window // bucket > _MAX_BUCKETS:
-            return answer_error(400, f"requested time series exceeds {_MAX_BUCKETS} buckets")
+            return error_response(400, f"requested time series exceeds {_MAX_BUCKETS} buckets")
     points = await portal.logger.timeseries(wanted, bucket)
     if not bounded and len(points) > _MAX_BUCKETS:
-        return answer_error(400, f"requested time series exceeds {_MAX_BUCKETS} buckets")
+        return error_response(400, f"requested time series exceeds {_MAX_BUCKETS} buckets")
     shown = [
         {
             "time": format_time(point.time),
@@ -142,13 +149,13 @@ async def show_timeseries(portal: Portal, request: Request, _: Access) -> Respon
         }
         for point in points
     ]
-    return answer_json({"bucket": format_duration(bucket), "points": shown})
+    return json_response({"bucket": format_duration(bucket), "points": shown})
 
 
 def _read_bucket(text: str) -> timedelta:
-    """The bucket that a query asks for, as recorded; the answer says which one it is.
+    """Parse the bucket width as recorded; the response says which width was used.
 
-    A duration that is not positive means one minute. The shortest bucket is one second.
+    Anything but a positive duration means one minute. The minimum is one second.
     """
     width_ns = parse_duration_ns(text)
     if width_ns is None or width_ns <= 0:
@@ -160,9 +167,9 @@ async def show_breakdown(portal: Portal, request: Request, _: Access) -> Respons
     """``GET /audit/breakdown``."""
     wanted, own = read_filter(request, "by")
     by = own.get("by") or "tool"
-    # As in the contract: other fields cannot be counted.
+    # As in the contract, an unknown field gives an empty breakdown.
     shares = await portal.logger.breakdown(wanted, by) if by in _BREAKDOWNS else []
-    return answer_json({"breakdown": [asdict(share) for share in shares], "by": by})
+    return json_response({"breakdown": [asdict(share) for share in shares], "by": by})
 
 
 async def show_dashboard(portal: Portal, request: Request, _: Access) -> Response:
@@ -172,13 +179,13 @@ async def show_dashboard(portal: Portal, request: Request, _: Access) -> Respons
     from_ = to - timedelta(hours=1)
     window = EventFilter(from_=from_, to=to)
     stats = await portal.logger.stats(window)
-    return answer_json(
+    return json_response(
         {
             "recent": [
                 event.wire for event in await portal.logger.query(replace_limit(window, _RECENT))
             ],
             "stats": {
-                # Percentiles are whole milliseconds there, ties to even.
+                # As recorded, percentiles are whole milliseconds, rounded half to even.
                 name: round(value) if name in _PERCENTILES else plain_number(value)
                 for name, value in asdict(stats).items()
             },
@@ -189,10 +196,10 @@ async def show_dashboard(portal: Portal, request: Request, _: Access) -> Respons
 
 
 async def show_meta(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /audit/meta``: what a client may ask, and how much of it."""
+    """``GET /audit/meta``: filters and limits for clients."""
     del request
     limiter = portal.limiter
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "export": {"max_rows": portal.options.export_max_rows},
         "has_keys": list(HAS_COLUMNS),
         "json_sources": ["param", "response", "header"],
@@ -204,17 +211,17 @@ async def show_meta(portal: Portal, request: Request, _: Access) -> Response:
     }
     unreadable = await portal.logger.unreadable()
     if unreadable.count:
-        answer |= {"unreadable": unreadable.count, "unreadable_ids": list(unreadable.ids)}
-    return answer_json(answer)
+        body |= {"unreadable": unreadable.count, "unreadable_ids": list(unreadable.ids)}
+    return json_response(body)
 
 
 def plain_number(number: float) -> float:
-    """``4.0`` as 4, as recorded."""
+    """Whole numbers as integers (``4.0`` as 4), as recorded."""
     return int(number) if float(number).is_integer() else number
 
 
 def replace_limit(wanted: EventFilter, limit: int, *, offset: int | None = None) -> EventFilter:
-    """The same filter with another limit, and offset."""
+    """The filter with another limit and, if given, another offset."""
     values = {name: getattr(wanted, name) for name in EventFilter.__slots__}
     values["limit"] = limit
     if offset is not None:
@@ -226,4 +233,4 @@ async def list_tool_lists(portal: Portal, request: Request, access: Access) -> R
     """``GET /audit/tool-lists``: every list of tools that this portal's server has offered."""
     del request, access
     found = await portal.logger.tool_lists()
-    return answer_json({"lists": [item.to_dict() for item in found]})
+    return json_response({"lists": [item.to_dict() for item in found]})

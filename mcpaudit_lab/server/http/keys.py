@@ -1,4 +1,4 @@
-"""The routes that mint, list and revoke API keys."""
+"""Routes that mint, list and revoke API keys."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from mcpaudit_lab.errors import KeyNameTaken, RecordError
 from mcpaudit_lab.record import loads, parse_time
-from mcpaudit_lab.server.http.answers import answer_json, go_quote
-from mcpaudit_lab.server.http.portal import Refused, read_body
+from mcpaudit_lab.server.http.portal import HttpError, read_body
+from mcpaudit_lab.server.http.responses import go_quote, json_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,7 +25,7 @@ __all__ = ["list_keys", "mint_key", "revoke_key"]
 _MAX_NAME: Final = 100
 _MAX_DESCRIPTION: Final = 1000
 _LAYOUT: Final = "2006-01-02T15:04:05Z07:00"
-# What RFC 3339 wants next, as Go's layout names it.
+# The elements of an RFC 3339 time: name in Go's layout, pattern.
 _ELEMENTS: Final = (
     ("2006", r"\d{4}"), ("-", "-"), ("01", r"\d\d"), ("-", "-"), ("02", r"\d\d"), ("T", "T"),
     ("15", r"\d\d"), (":", ":"), ("04", r"\d\d"), (":", ":"), ("05", r"\d\d(?:[.,]\d+)?"),
@@ -34,90 +34,92 @@ _ELEMENTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _MintRequest:
     name: str
     description: str
     expires_at: datetime | None
 
 
 async def mint_key(portal: Portal, request: Request, access: Access) -> Response:
-    """``POST /admin/keys``: 201, and the key, this once."""
+    """``POST /admin/keys``: 201 with the key, which is shown only this once."""
     _check_rights(portal, access)
-    asked = _read(await read_body(portal, request), portal.now())
+    parsed = _read(await read_body(portal, request), portal.now())
     try:
         key, text = await portal.auth.mint(
-            asked.name, asked.description, access.identity.subject, asked.expires_at
+            parsed.name, parsed.description, access.identity.subject, parsed.expires_at
         )
     except KeyNameTaken as error:
-        raise Refused(409, str(error)) from None
-    return answer_json(
+        raise HttpError(409, str(error)) from None
+    return json_response(
         {"key": key.to_wire(), "plaintext": text}, 201, {"cache-control": "no-store"}
     )
 
 
-def _read(body: bytes, now: datetime) -> _Asked:
+def _read(body: bytes, now: datetime) -> _MintRequest:
     if not body.strip():
-        raise Refused(400, "EOF")
+        raise HttpError(400, "EOF")
     try:
-        asked: Any = loads(body)
+        parsed: Any = loads(body)
     except RecordError as error:
-        raise Refused(400, f"the body is not JSON: {error.detail}") from None
-    members = asked if isinstance(asked, dict) else {}
+        raise HttpError(400, f"the body is not JSON: {error.detail}") from None
+    members = parsed if isinstance(parsed, dict) else {}
     values = [members.get(name) or "" for name in ("name", "description", "expires_at")]
-    if not isinstance(asked, dict) or not all(isinstance(value, str) for value in values):
-        raise Refused(400, "the body is an object; name, description, expires_at are strings")
+    if not isinstance(parsed, dict) or not all(isinstance(value, str) for value in values):
+        raise HttpError(
+            400, "the body must be an object; name, description and expires_at must be strings"
+        )
     name, description, expires = values
     if not name.strip():
-        raise Refused(400, "name is required")
+        raise HttpError(400, "name is required")
     if len(name) > _MAX_NAME or len(description) > _MAX_DESCRIPTION or not name.isprintable():
-        raise Refused(
+        raise HttpError(
             400,
-            f"a name has at most {_MAX_NAME} characters, all printable, a description "
+            f"name may have at most {_MAX_NAME} characters, all printable; description at most "
             f"{_MAX_DESCRIPTION}",
         )
-    return _Asked(name, description, _read_end(expires, now) if expires else None)
+    return _MintRequest(name, description, _read_end(expires, now) if expires else None)
 
 
 def _read_end(text: str, now: datetime) -> datetime:
     try:
         expires_at = parse_time(text)
     except RecordError:
-        raise Refused(400, _time_error(text)) from None
+        raise HttpError(400, _time_error(text)) from None
     if expires_at <= now:
-        raise Refused(400, "expires_at is not in the future")
+        raise HttpError(400, "expires_at must be in the future")
     return expires_at
 
 
 async def list_keys(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /admin/keys``: the newest first, none with its text."""
+    """``GET /admin/keys``: newest first, without plaintext."""
     del request
     _check_stored(portal)
-    return answer_json({"keys": [key.to_wire() for key in await portal.auth.list_minted()]})
+    return json_response({"keys": [key.to_wire() for key in await portal.auth.list_minted()]})
 
 
 async def revoke_key(portal: Portal, request: Request, access: Access) -> Response:
-    """``DELETE /admin/keys/{name}``: 204; everything open under the key ends."""
+    """``DELETE /admin/keys/{name}``: 204; streams opened with the key end."""
     _check_rights(portal, access)
     name = request.path_params["name"]
     if not await portal.auth.revoke(name):
-        raise Refused(404, "api key not found")
+        raise HttpError(404, "api key not found")
     return Response(status_code=204)
 
 
 def _check_stored(portal: Portal) -> None:
     if portal.auth.store is None:
-        raise Refused(503, "keys are not stored here")
+        raise HttpError(503, "this portal has no key store")
 
 
 def _check_rights(portal: Portal, access: Access) -> None:
     _check_stored(portal)
     if not access.may_mint:
-        # Or one leaked key would be as many as its finder likes, and outlive its revocation.
-        raise Refused(403, "this credential may not mint or revoke keys")
+        # Otherwise a leaked key could mint others, which would survive its revocation.
+        raise HttpError(403, "this credential may not mint or revoke keys")
 
 
 def _time_error(text: str) -> str:
-    """Why a time is invalid, in the reference server's words."""
+    """Why a time is invalid, in the words of the reference server."""
     quoted = go_quote(text)
     rest = text
     for element, pattern in _ELEMENTS:

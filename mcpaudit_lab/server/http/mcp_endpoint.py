@@ -1,4 +1,4 @@
-"""The MCP endpoint of a portal: streamable HTTP, behind the portal's credentials."""
+"""The portal's MCP endpoint: streamable HTTP with the portal's authentication."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starlette.responses import Response
 from mcpaudit_lab.errors import McpAuditError
 from mcpaudit_lab.server.audit import ANONYMOUS, AuthFailure, Origin, use_origin
 from mcpaudit_lab.server.auth import Access, Denial
-from mcpaudit_lab.server.http.answers import answer_error, answer_text
-from mcpaudit_lab.server.http.bodies import MendBodies
+from mcpaudit_lab.server.http.body_repair import RepairBodies
 from mcpaudit_lab.server.http.drain import run_until
+from mcpaudit_lab.server.http.responses import error_response, text_response
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 __all__ = ["McpEndpoint"]
 
 _SESSION: Final = "mcp-session-id"
-# The request of the era without sessions that stays open, as a GET does in the other one.
+# The long-running request of the era without sessions; the other era uses a GET.
 _LISTEN: Final = "subscriptions/listen"
 
 
 class McpEndpoint:
-    """ASGI application: ``/mcp``, and every path that is no other route, as recorded.
+    """ASGI application for ``/mcp`` and, as recorded, every path without another route.
 
-    A wrong credential is let through as a failed authentication, so that the call it makes is
-    recorded and refused; only a request without any is refused here, and leaves no row.
+    A request with an invalid credential is passed on as a failed authentication, so that its call
+    is recorded and refused. Only a request without a credential is refused here, without a row.
 
     Args:
-        portal: credentials and settings.
+        portal: the portal.
     """
 
     def __init__(self, portal: Portal) -> None:
         self._portal = portal
         self._manager: StreamableHTTPSessionManager | None = None
-        self._app = MendBodies(self._handle)
+        self._app = RepairBodies(self._handle)
 
     def use(self, manager: StreamableHTTPSessionManager | None) -> None:
-        """Serve through this session manager from now on; None: not at all."""
+        """Set the session manager that serves requests; None to refuse them."""
         self._manager = manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +55,7 @@ class McpEndpoint:
         try:
             access = await self._portal.auth.authenticate(scope["headers"])
         except McpAuditError as error:
-            await answer_error(503, str(error))(scope, receive, send)
+            await error_response(503, str(error))(scope, receive, send)
             return
         if access is Denial.MISSING and self._portal.options.anonymous_mcp:
             access = Access(ANONYMOUS)
@@ -64,7 +64,7 @@ class McpEndpoint:
             return
         headers = Headers(scope=scope)
         if scope["method"] == "GET" and _SESSION not in headers:
-            refusal = answer_text(400, "Bad Request: GET requires an Mcp-Session-Id header")
+            refusal = text_response(400, "Bad Request: GET requires an Mcp-Session-Id header")
             await refusal(scope, receive, send)
             return
         allowed = access if isinstance(access, Access) else None
@@ -73,14 +73,14 @@ class McpEndpoint:
         with use_origin(Origin(identity=identity)):
             if scope["method"] == "GET" or headers.get("mcp-method") == _LISTEN:
                 await run_until(
-                    lambda: self._portal.until_ended(allowed), self._app, scope, receive, send
+                    lambda: self._portal.wait_until_ended(allowed), self._app, scope, receive, send
                 )
             else:
                 await self._app(scope, receive, send)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._manager is None:
-            await answer_error(503, "MCP server is not available")(scope, receive, send)
+            await error_response(503, "MCP server is not available")(scope, receive, send)
             return
         await self._manager.handle_request(scope, receive, send)
 
@@ -100,7 +100,7 @@ class McpEndpoint:
 
 
 def _user(access: Access | None) -> AuthenticatedUser:
-    """The user to whom the SDK binds a session, so that nobody else can use it. Has no key."""
+    """The user that the SDK binds a session to, so that no other may use it. Contains no key."""
     if access is None:
         return _keyed_user("failed authentication", "")
     identity = access.identity

@@ -1,4 +1,4 @@
-"""What the routes of a portal share: its store, its credentials, its settings, its end."""
+"""The state that a portal's routes share: store, authentication, settings, shutdown."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mcpaudit_lab.errors import (
     UnreadableRow,
 )
 from mcpaudit_lab.server.auth import Access, Authenticator
-from mcpaudit_lab.server.http.answers import (
-    Frames,
-    answer_error,
-    answer_json,
-    answer_text,
-    answer_unauthorized,
-    log_failure,
-)
 from mcpaudit_lab.server.http.drain import Drain
-from mcpaudit_lab.server.http.gate import LOOPBACK_HOSTS
+from mcpaudit_lab.server.http.middleware import LOOPBACK_HOSTS
+from mcpaudit_lab.server.http.responses import (
+    FrameCache,
+    error_response,
+    json_response,
+    log_failure,
+    text_response,
+    unauthorized_response,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.server.audit import AsyncLogger, InProcessCaller
     from mcpaudit_lab.server.stores import EventLog
 
-__all__ = ["Handler", "Portal", "PortalOptions", "Refused", "read_body"]
+__all__ = ["Handler", "HttpError", "Portal", "PortalOptions", "read_body"]
 
 _CHANGING: Final = ("POST", "PUT", "PATCH", "DELETE")
 _UNAVAILABLE: Final = (AuditUnavailable, IssuerUnavailable, StoreUnavailable)
@@ -49,20 +49,20 @@ class PortalOptions:
     """Settings of a portal.
 
     Attributes:
-        allowed_hosts: what a Host header may name, without the port; ``"*"``: anything.
-        cors_origins: origins of pages that may read answers; ``"*"``: any; none unless given.
-        base_url: where the portal is reached from outside; ``""``: as each request says.
+        allowed_hosts: allowed host names in the Host header, without port; ``"*"`` for any.
+        cors_origins: origins of web pages that may read responses; ``"*"`` for any; default none.
+        base_url: external URL of the portal; ``""`` to take it from each request.
         anonymous_mcp: whether MCP is served without a credential. The portal's API never is.
         export_max_rows: maximum number of lines in an export.
-        keepalive_s: how often a quiet live stream says that it is alive.
-        stream_buffer: how many events wait for one slow reader of the stream.
-        max_body_bytes: maximum size of an API request's body, in bytes.
-        log: keep a Merkle log of a store in a database, with signed checkpoints.
-        log_key: the file of the log's private key, made if it does not exist; None: beside a
-            SQLite database, else in the user's data folder.
-        instructions: what the portal says of its server; None: what the MCP server says.
-        tool_summaries: tool name to one line about it, in the order of the portal's list; tools
-            that are not named here come after them, described as the MCP server does.
+        keepalive_s: interval of keepalive comments in a quiet stream, in seconds.
+        stream_buffer: queue capacity of a stream's subscriber, in events.
+        max_body_bytes: maximum size of an API request body, in bytes.
+        instructions: the portal's instructions; None for those of the MCP server.
+        tool_summaries: tool name to a one-line summary, in the order of the portal's tool list.
+            Other tools follow, with the MCP server's description.
+        log: whether a portal on a database keeps a Merkle log of its events, with signed checkpoints.
+        log_key: file of the log's private key, created if missing; None: beside a SQLite database,
+            else in the user's data folder.
     """
 
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
@@ -79,28 +79,28 @@ class PortalOptions:
     log_key: Path | None = None
 
 
-class Refused(Exception):  # noqa: N818 - reads as what happened
-    """A request that a route does not answer as asked.
+class HttpError(Exception):
+    """Raised by a route to send an error response.
 
     Attributes:
-        response: the response to send instead.
+        response: the response.
     """
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.response = answer_error(status, message, headers)
+        self.response = error_response(status, message, headers)
 
 
 class Portal:
-    """A portal at work. Routes are functions of it, of a request, and of who asks.
+    """A running portal. Routes are functions of a portal, a request and the caller's access.
 
     Args:
-        logger: the events.
-        auth: the credentials.
-        limiter: of replays.
+        logger: writes and reads events.
+        auth: authenticates callers.
+        limiter: rate limit of replays.
         options: settings.
         tool_groups: tool name to group.
-        now: the time, with a zone.
+        now: the current time, with a zone.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class Portal:
         self.now = now
         self.drain = Drain()
         self.caller: InProcessCaller | None = None
-        self.frames = Frames()
+        self.frames = FrameCache()
         self.log: EventLog | None = None
         self.server_name = ""
         self.server_version = ""
         self.instructions = ""
 
     def base_url(self, request: Request) -> str:
-        """Where the portal is reached, without a slash at the end."""
+        """The portal's external URL, without a trailing slash."""
         return self.options.base_url.rstrip("/") or str(request.base_url).rstrip("/")
 
-    async def until_ended(self, access: Access | None) -> None:
-        """Wait until the portal ends, or the access does."""
+    async def wait_until_ended(self, access: Access | None) -> None:
+        """Wait until the portal shuts down or the access ends."""
         async with anyio.create_task_group() as group:
 
             async def wait(ended: Callable[[], Awaitable[None]]) -> None:
@@ -141,56 +141,57 @@ class Portal:
 
             group.start_soon(wait, self.drain.wait)
             if access is not None:
-                group.start_soon(wait, lambda: self.auth.until_invalid(access))
+                group.start_soon(wait, lambda: self.auth.wait_until_invalid(access))
 
     def endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a handler as a Starlette endpoint that checks the key and the required header.
+        """Wrap a handler as a Starlette endpoint.
 
-        Our errors become responses; an unexpected exception becomes a 500 without details.
+        Requires a valid credential and, for state-changing requests, ``X-Requested-With``. Known
+        errors become error responses; any other becomes a 500 without details.
         """
 
         async def answer(request: Request) -> Response:
             try:
                 access = await self.auth.authenticate(request.scope["headers"])
                 if not isinstance(access, Access):
-                    return answer_unauthorized()
+                    return unauthorized_response()
                 if request.method in _CHANGING and not request.headers.get("x-requested-with"):
-                    # A page of another site cannot send this header without being asked first.
-                    return answer_text(403, "missing X-Requested-With header")
+                    # A page of another site cannot send this header without a CORS preflight.
+                    return text_response(403, "missing X-Requested-With header")
                 return await handler(self, request, access)
-            except Exception as error:  # noqa: BLE001 - whatever it is, its text may be data
-                return _answer_failure(request, error)
+            except Exception as error:  # noqa: BLE001 - the message of any other error may contain data
+                return _failure_response(request, error)
 
         return answer
 
 
-def _answer_failure(request: Request, error: Exception) -> Response:
-    if isinstance(error, Refused):
+def _failure_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, HttpError):
         return error.response
     if isinstance(error, UnreadableRow):
-        told = {"error": str(error), "reason": error.reason, "columns": error.columns}
-        return answer_json(told, 422)
+        body = {"error": str(error), "reason": error.reason, "columns": error.columns}
+        return json_response(body, 422)
     if isinstance(error, FilterError):
-        return answer_error(400, str(error))
+        return error_response(400, str(error))
     if isinstance(error, _UNAVAILABLE):
-        return answer_error(503, str(error), {"retry-after": "5"})
+        return error_response(503, str(error), {"retry-after": "5"})
     log_failure(f"{request.method} {request.scope['path']!r} failed", error)
-    return answer_error(500, "internal error")
+    return error_response(500, "internal error")
 
 
 Handler: TypeAlias = "Callable[[Portal, Request, Access], Awaitable[Response]]"
 
 
 async def read_body(portal: Portal, request: Request) -> bytes:
-    """The body of a request.
+    """Read the body of a request.
 
     Raises:
-        Refused: it is larger than the portal takes; the rest is not read.
+        HttpError: the body is larger than ``max_body_bytes``; the rest is not read.
     """
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > portal.options.max_body_bytes:
             limit = portal.options.max_body_bytes
-            raise Refused(413, f"the body is larger than {limit} bytes")
+            raise HttpError(413, f"the body is larger than {limit} bytes")
     return body

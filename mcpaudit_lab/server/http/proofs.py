@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.record import parse_id
-from mcpaudit_lab.server.http.answers import answer_json
-from mcpaudit_lab.server.http.portal import Refused
+from mcpaudit_lab.server.http.portal import HttpError
+from mcpaudit_lab.server.http.responses import json_response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -43,7 +43,7 @@ async def show_inclusion(portal: Portal, request: Request, access: Access) -> Re
     try:
         event_id = parse_id(request.query_params.get("id", ""))
     except RecordError:
-        raise Refused(400, "event id is not a valid uuid") from None
+        raise HttpError(400, "event id is not a valid uuid") from None
 
     def prove() -> dict[str, Any] | None:
         note = log.sync()
@@ -64,8 +64,8 @@ async def show_inclusion(portal: Portal, request: Request, access: Access) -> Re
 
     found = await anyio.to_thread.run_sync(prove)
     if found is None:
-        raise Refused(404, "event not found")
-    return answer_json(found)
+        raise HttpError(404, "event not found")
+    return json_response(found)
 
 
 async def show_consistency(portal: Portal, request: Request, access: Access) -> Response:
@@ -83,8 +83,8 @@ async def show_consistency(portal: Portal, request: Request, access: Access) -> 
 
     path = await anyio.to_thread.run_sync(prove)
     if path is None:
-        raise Refused(400, "from and to are sizes of the tree: from <= to <= its size")
-    return answer_json({"from": first, "to": second, "path": path})
+        raise HttpError(400, "from and to are sizes of the tree: from <= to <= its size")
+    return json_response({"from": first, "to": second, "path": path})
 
 
 async def list_leaves(portal: Portal, request: Request, access: Access) -> Response:
@@ -98,12 +98,12 @@ async def list_leaves(portal: Portal, request: Request, access: Access) -> Respo
         with log.reading() as tree:
             return [[leaf.event_id, leaf.value.hex()] for leaf in tree.leaves(first, second)]
 
-    return answer_json({"from": first, "leaves": await anyio.to_thread.run_sync(read)})
+    return json_response({"from": first, "leaves": await anyio.to_thread.run_sync(read)})
 
 
 def _log(portal: Portal) -> EventLog:
     if portal.log is None:
-        raise Refused(404, "this portal keeps no log")
+        raise HttpError(404, "this portal keeps no log")
     return portal.log
 
 
@@ -114,5 +114,5 @@ def _size(note: str) -> int:
 def _number(request: Request, name: str) -> int:
     text = request.query_params.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise Refused(400, f"{name} is a number of leaves")
+        raise HttpError(400, f"{name} is a number of leaves")
     return int(text)

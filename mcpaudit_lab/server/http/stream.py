@@ -1,8 +1,8 @@
-"""The live stream: server-sent events, one frame for each event, after it was stored.
+"""The live stream: server-sent events, one frame for each stored event.
 
-In addition to the recorded frames, each frame has an ``id:``, the event's number in order of
-commit, so that ``Last-Event-ID`` resumes exactly where a reader stopped. A reader that is too slow
-gets a frame ``event: gap`` with the number of missed events and where to resume.
+Unlike the recorded frames, each has an ``id:``, the event's commit number. ``Last-Event-ID``
+resumes after it without duplicates or gaps. A reader that is too slow gets a frame ``event: gap``
+with the number of missed events and the id to resume from.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import anyio
 from starlette.responses import Response
 
 from mcpaudit_lab.errors import FilterError, StoreUnavailable
-from mcpaudit_lab.server.http.answers import log_failure
 from mcpaudit_lab.server.http.drain import run_until
 from mcpaudit_lab.server.http.events import read_filter
+from mcpaudit_lab.server.http.responses import log_failure
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,22 +42,22 @@ async def open_stream(portal: Portal, request: Request, access: Access) -> Respo
     wanted, _ = read_filter(request)
     last = request.headers.get("last-event-id", "").strip()
     if last and not _NUMBER.fullmatch(last):
-        raise FilterError("Last-Event-ID is a number that this stream gave")
+        raise FilterError("Last-Event-ID must be a number from this stream")
     return _EventStream(portal, access, wanted, int(last) if last else None)
 
 
 class _EventStream(Response):
-    """The answer: it ends with the portal, and with the credential that opened it.
+    """The streaming response; it ends with the portal or with the caller's access.
 
-    Not Starlette's streaming response: one task waits for events, another for the time of the next
-    keepalive, and both write. A generator would need a new task for every frame to do the same.
+    Not Starlette's ``StreamingResponse``: here one task waits for events, another for the next
+    keepalive, and both write. A generator would need a new task for every frame.
     """
 
     def __init__(
         self, portal: Portal, access: Access, wanted: EventFilter, after: int | None
     ) -> None:
         super().__init__(headers=_HEADERS)
-        # As recorded: without the charset that Starlette adds to any text; and of no known length.
+        # As recorded: without Starlette's charset for text types and without a length.
         self.headers["content-type"] = "text/event-stream"
         del self.headers["content-length"]
         self._portal = portal
@@ -69,7 +69,7 @@ class _EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await run_until(
-            lambda: self._portal.until_ended(self._access), self._run, scope, receive, send
+            lambda: self._portal.wait_until_ended(self._access), self._run, scope, receive, send
         )
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,9 +84,9 @@ class _EventStream(Response):
             group.start_soon(_until_left, receive, group.cancel_scope)
             try:
                 async for item in subscription:
-                    await self._write(send, self._portal.frames.frame_of(item))
+                    await self._write(send, self._portal.frames.frame_for(item))
             except StoreUnavailable as error:
-                # The reader comes back with the number of the last event it got.
+                # The client reconnects with the number of its last event.
                 log_failure("a live stream ended", error)
             group.cancel_scope.cancel()
 
@@ -106,7 +106,7 @@ class _EventStream(Response):
 
 
 async def _until_left(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Cancel when the reader hangs up."""
+    """Cancel ``scope`` when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

@@ -1,7 +1,7 @@
-"""Where a portal's events are kept: memory, SQLite, PostgreSQL.
+"""A portal's event stores: memory, SQLite, PostgreSQL.
 
-Input: events in batches. Output: lists, pages, lines, aggregates and subscriptions, in order of
-commit. Rows that cannot be read are counted and named.
+Input: events in batches. Output: lists, pages, JSON lines, aggregates and subscriptions in commit
+order. Unreadable rows are counted and listed.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from mcpaudit_lab.record.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.server.stores.aggregates import Point, Share, Stats
+    from mcpaudit_lab.server.stores.aggregates import BreakdownRow, Stats, TimeBucket
     from mcpaudit_lab.server.stores.engine import open_engine
     from mcpaudit_lab.server.stores.event_log import EventLog, log_key_path
     from mcpaudit_lab.server.stores.memory import MemoryLogger
-    from mcpaudit_lab.server.stores.schema import bring_up_to_date
+    from mcpaudit_lab.server.stores.schema import migrate
     from mcpaudit_lab.server.stores.sql_logger import SqlLogger
     from mcpaudit_lab.server.stores.store import (
         AuditLogger,
         EventStore,
         Pages,
-        Prepared,
+        PreparedEvent,
         Reservation,
         Unreadable,
     )
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuditLogger",
+    "BreakdownRow",
     "EventLog",
     "EventStore",
     "Gap",
     "MemoryLogger",
     "Pages",
-    "Point",
-    "Prepared",
+    "PreparedEvent",
     "Reservation",
-    "Share",
     "SqlLogger",
     "Stats",
     "Stored",
     "Subscription",
+    "TimeBucket",
     "Unreadable",
-    "bring_up_to_date",
     "log_key_path",
+    "migrate",
     "open_engine",
 ]
 
@@ -53,19 +53,19 @@ __getattr__, __dir__ = lazy_names(
     {
         "event_log": ("EventLog", "log_key_path"),
         "aggregates": (
-            "Point",
-            "Share",
+            "TimeBucket",
+            "BreakdownRow",
             "Stats",
         ),
         "engine": ("open_engine",),
         "memory": ("MemoryLogger",),
-        "schema": ("bring_up_to_date",),
+        "schema": ("migrate",),
         "sql_logger": ("SqlLogger",),
         "store": (
             "AuditLogger",
             "EventStore",
             "Pages",
-            "Prepared",
+            "PreparedEvent",
             "Reservation",
             "Unreadable",
         ),

@@ -1,6 +1,6 @@
-"""Aggregates over many events: their values, and how Python computes them from events.
+"""Aggregates over events: time series, breakdowns and statistics, computed in Python.
 
-Stores that have SQL compute the same there (:mod:`mcpaudit_lab.server.stores.sql_aggregates`).
+SQL stores compute the same in SQL (:mod:`mcpaudit_lab.server.stores.sql_aggregates`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mcpaudit_lab.record import Event
 
 __all__ = [
     "BREAKDOWN_COLUMNS",
-    "Point",
-    "Share",
+    "BreakdownRow",
     "Stats",
+    "TimeBucket",
     "breakdown_column",
-    "breakdown_of",
     "bucket_width_us",
-    "moment_of_us",
-    "stats_of",
-    "stats_of_durations",
-    "timeseries_of",
+    "compute_breakdown",
+    "compute_stats",
+    "compute_timeseries",
+    "stats_from_durations",
+    "time_from_us",
 ]
 
-# The fields of a breakdown, with their columns. The first four are the contract's.
+# Breakdown field -> column. The wire contract has the first four.
 BREAKDOWN_COLUMNS: Final[Mapping[str, str]] = {
     "tool": "tool_name",
     "user": "user_subject",
@@ -50,14 +50,14 @@ _FIRST_US: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _US
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TimeBucket:
     """One bucket of a time series.
 
     Attributes:
-        time: its beginning, UTC; a whole number of widths from 1970.
-        count: how many events.
-        errors: how many of them failed.
-        avg_duration_ms: their mean duration, milliseconds.
+        time: start, UTC; a multiple of the bucket width since 1970.
+        count: number of events.
+        errors: number of failed events.
+        avg_duration_ms: mean duration in milliseconds.
     """
 
     time: datetime
@@ -67,14 +67,13 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """One line of a breakdown.
+class BreakdownRow:
+    """One row of a breakdown.
 
     Attributes:
-        key: the value; for ``success`` it is ``success`` or ``error``; ``""`` if the field is
-            empty.
-        count: how many events.
-        errors: how many of them failed.
+        key: the value of the field, ``""`` if missing; ``success`` or ``error`` for ``success``.
+        count: number of events.
+        errors: number of failed events.
     """
 
     key: str
@@ -84,17 +83,18 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Statistics over the selected events; all zero if there are none.
+    """Statistics over events; all zero if there are none.
 
     Attributes:
-        total: how many.
-        errors: how many failed.
-        error_rate: errors by total.
-        avg_duration_ms: mean duration, milliseconds.
-        p50_duration_ms: the median, between two events interpolated, as SQL's ``percentile_cont``.
-        p95_duration_ms: the 95th percentile, likewise.
-        unique_subjects: how many different subjects, events without one not counted.
-        unique_tools: how many different tools; no name counts as one, as in the reference server.
+        total: number of events.
+        errors: number of failed events.
+        error_rate: ``errors / total``.
+        avg_duration_ms: mean duration in milliseconds.
+        p50_duration_ms: median, linearly interpolated as in SQL's ``percentile_cont``.
+        p95_duration_ms: 95th percentile, likewise.
+        unique_subjects: number of distinct subjects, not counting events without one.
+        unique_tools: number of distinct tools; a missing name counts as one, as in the reference
+            server.
     """
 
     total: int
@@ -108,38 +108,38 @@ class Stats:
 
 
 def bucket_width_us(bucket: timedelta) -> int:
-    """The width in microseconds.
+    """The bucket width in microseconds.
 
     Raises:
-        FilterError: it is not longer than nothing.
+        FilterError: the width is not positive.
     """
     width_us = bucket // _US
     if width_us <= 0:
-        raise FilterError("a bucket is longer than nothing")
+        raise FilterError("the bucket width must be positive")
     return width_us
 
 
-def moment_of_us(microseconds: int) -> datetime:
-    """A number of microseconds after 1970-01-01 UTC as a time; before the year 1, its start."""
+def time_from_us(microseconds: int) -> datetime:
+    """Microseconds since 1970-01-01 UTC as a datetime; times before the year 1 are clamped."""
     return _EPOCH + max(microseconds, _FIRST_US) * _US
 
 
 def breakdown_column(by: str) -> str:
-    """The column of a breakdown.
+    """The column of a breakdown field.
 
     Raises:
-        FilterError: an unknown breakdown; the message names the choices.
+        FilterError: ``by`` is unknown; the message lists the choices.
     """
     if by not in BREAKDOWN_COLUMNS:
-        raise FilterError(f"by is one of {', '.join(BREAKDOWN_COLUMNS)}")
+        raise FilterError(f"by must be one of {', '.join(BREAKDOWN_COLUMNS)}")
     return BREAKDOWN_COLUMNS[by]
 
 
-def timeseries_of(events: Iterable[Event], bucket: timedelta) -> list[Point]:
-    """Count events by time; buckets without any are left out.
+def compute_timeseries(events: Iterable[Event], bucket: timedelta) -> list[TimeBucket]:
+    """Count events by time; empty buckets are omitted.
 
     Raises:
-        FilterError: the bucket is not longer than nothing.
+        FilterError: the bucket width is not positive.
     """
     width_us = bucket_width_us(bucket)
     buckets: dict[int, list[int]] = {}
@@ -150,16 +150,16 @@ def timeseries_of(events: Iterable[Event], bucket: timedelta) -> list[Point]:
         tally[1] += not event.success
         tally[2] += event.duration_ms
     return [
-        Point(moment_of_us(start_us), count, errors, duration_ms / count)
+        TimeBucket(time_from_us(start_us), count, errors, duration_ms / count)
         for start_us, (count, errors, duration_ms) in sorted(buckets.items())
     ]
 
 
-def breakdown_of(events: Iterable[Event], by: str, limit: int | None) -> list[Share]:
-    """Count events by a field, the most frequent first, ties by key.
+def compute_breakdown(events: Iterable[Event], by: str, limit: int | None) -> list[BreakdownRow]:
+    """Count events by a field, most frequent first, ties by key.
 
     Raises:
-        FilterError: an unknown breakdown.
+        FilterError: ``by`` is unknown.
     """
     column = breakdown_column(by)
     counts: Counter[str] = Counter()
@@ -169,12 +169,12 @@ def breakdown_of(events: Iterable[Event], by: str, limit: int | None) -> list[Sh
         key = ("success" if value else "error") if column == "success" else value
         counts[key] += 1
         errors[key] += not event.success
-    shares = [Share(key, count, errors[key]) for key, count in counts.items()]
+    shares = [BreakdownRow(key, count, errors[key]) for key, count in counts.items()]
     return sorted(shares, key=lambda share: (-share.count, share.key))[:limit]
 
 
-def stats_of(events: Iterable[Event]) -> Stats:
-    """The figures over some events."""
+def compute_stats(events: Iterable[Event]) -> Stats:
+    """Compute the statistics of events."""
     durations: Counter[int] = Counter()
     subjects: set[str] = set()
     tools: set[str] = set()
@@ -184,13 +184,13 @@ def stats_of(events: Iterable[Event]) -> Stats:
         errors += not event.success
         subjects.add(event.user_subject)
         tools.add(event.tool_name)
-    return stats_of_durations(durations, errors, len(subjects - {""}), len(tools))
+    return stats_from_durations(durations, errors, len(subjects - {""}), len(tools))
 
 
-def stats_of_durations(
+def stats_from_durations(
     durations: Mapping[int, int], errors: int, unique_subjects: int, unique_tools: int
 ) -> Stats:
-    """The figures from how often each duration (milliseconds) came."""
+    """Compute statistics from a histogram of durations: milliseconds to number of events."""
     total = sum(durations.values())
     if not total:
         return Stats(0, 0, 0.0, 0.0, 0.0, 0.0, 0, 0)

@@ -1,8 +1,8 @@
-"""Connections to the database of a store, and what its errors mean.
+"""Opens a store's database and classifies its errors.
 
-SQLite is opened in WAL mode, so that readers and the writer do not block each other, and with
-``synchronous=FULL``: a commit is on disk when it returns, so that a power failure loses only what
-was still queued. The price is one ``fsync`` per batch.
+SQLite runs in WAL mode, so that readers and the writer do not block each other, and with
+``synchronous=FULL``: a finished commit is on disk, so a power failure loses only queued events. The
+cost is one ``fsync`` for each batch.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mcpaudit_lab.errors import MissingExtra, StoreUnavailable
 from mcpaudit_lab.filters import register_functions
 from mcpaudit_lab.tables import ENGINE_OPTIONS, Execute
 
-__all__ = ["execute_on", "is_about_rows", "is_integrity_error", "open_engine", "translated"]
+__all__ = ["is_integrity_error", "is_row_error", "open_engine", "translate_errors"]
 
 _FORMS: Final = "sqlite:///audit.db or postgresql+psycopg://user@host/database"
-# A checkpoint for every 32 MB of the log: one every 4 MB, the default, costs a fifth of the speed.
+# One checkpoint for every 32 MB of WAL: the default, 4 MB, makes writes 20 % slower.
 _CHECKPOINT_PAGES: Final = 4000
 _PAGE_BYTES: Final = 8192
 _CACHE_KB: Final = 16_384
 
-# Detect a lost connection within seconds, so that events wait in the queue and not in a write that
-# never ends, and a portal that vanished in a transaction does not block the others.
+# Detect a lost connection within seconds, so that events wait in the queue instead of a write that
+# never returns, and a portal that vanishes in a transaction does not block the others.
 _POSTGRESQL_CONNECT: Final = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -40,10 +40,10 @@ _POSTGRESQL_CONNECT: Final = {
 _POSTGRESQL_SESSION: Final = (
     "set lock_timeout = '10s'",
     "set idle_in_transaction_session_timeout = '30s'",
-    # In another zone the first and the last hours that Python knows are out of the driver's range.
+    # In any other zone the driver cannot represent the first and last hours of Python's range.
     "set timezone = 'UTC'",
 )
-# SQLSTATE classes that blame a value: data exception, integrity violation, a limit exceeded.
+# SQLSTATE classes caused by a value: data exception, integrity violation, limit exceeded.
 _ROW_CLASSES: Final = ("22", "23", "54")
 _ROW_ERRORS: Final = (
     sqlite3.IntegrityError,
@@ -54,21 +54,21 @@ _ROW_ERRORS: Final = (
 
 
 def open_engine(url: str, *, busy_timeout_s: float = 5.0) -> Engine:
-    """Make the engine for a store. Nothing is connected yet.
+    """Create the engine for a store, without connecting.
 
     Args:
-        url: as SQLAlchemy takes it; ``postgresql://`` means psycopg.
+        url: SQLAlchemy URL; ``postgresql://`` means psycopg.
         busy_timeout_s: how long a statement waits for another writer of the same SQLite file.
 
     Raises:
-        ValueError: an invalid URL, another kind of database, or SQLite in memory, which every
-            connection would have separately.
+        ValueError: the URL is invalid, names another kind of database, or is SQLite in memory,
+            where each connection would have its own database.
         MissingExtra: psycopg is not installed.
     """
     try:
         parsed = make_url(url)
     except ArgumentError:
-        # The error would show the URL, and with it the password.
+        # Not chained: the original message shows the URL with its password.
         raise ValueError(f"a database URL looks like {_FORMS}") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite":
@@ -99,7 +99,7 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0) -> Engine:
 def _prepare_sqlite(connection: Any, _: object) -> None:
     register_functions(connection)
     for pragma in (
-        f"page_size = {_PAGE_BYTES}",  # of a new file
+        f"page_size = {_PAGE_BYTES}",  # applies to a new file
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
@@ -115,11 +115,11 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
     connection.commit()
 
 
-def is_about_rows(error: Exception) -> bool:
-    """Whether a failed write is due to its data, so that it would fail again.
+def is_row_error(error: Exception) -> bool:
+    """Whether a write failed because of its rows, so that a retry would fail too.
 
-    All other errors count as the database being unavailable: a full disk, a lock, a lost
-    connection, a renamed table. Then the events wait.
+    Any other error counts as an unavailable database: a full disk, a lock, a lost connection, a
+    renamed table. Then the events wait for a retry.
     """
     if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
         error = error.orig
@@ -129,12 +129,12 @@ def is_about_rows(error: Exception) -> bool:
         return not isinstance(error, OSError | PoolTimeoutError)
     if error.sqlstate:
         return str(error.sqlstate).startswith(_ROW_CLASSES)
-    # psycopg itself found a value that it cannot send.
+    # Without SQLSTATE: psycopg itself could not encode a value.
     return any(kind.__name__ in ("DataError", "ProgrammingError") for kind in type(error).__mro__)
 
 
 def is_integrity_error(error: Exception) -> bool:
-    """Whether a key was there already, or one that was referred to was not."""
+    """Whether an error is a constraint violation: a duplicate key or a missing foreign key."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
         error = error.orig
     state = getattr(error, "sqlstate", None) or ""
@@ -142,15 +142,15 @@ def is_integrity_error(error: Exception) -> bool:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise StoreUnavailable for errors of the database that are not about rows.
+def translate_errors() -> Iterator[None]:
+    """Raise StoreUnavailable for database errors that are not caused by rows.
 
-    The original is not chained: its text may contain the data that was written.
+    The original error is not chained: its message may contain the written values.
     """
     try:
         yield
     except Exception as error:
-        if not _is_of_database(error) or is_about_rows(error):
+        if not _is_of_database(error) or is_row_error(error):
             raise
         raise StoreUnavailable(_reason(error)) from None
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.proof import LOG_TABLES, Leaf, LogSigner, TreeLog, absent_leaf, leaf_of
-from mcpaudit_lab.server.stores.engine import execute_on, translated
+from mcpaudit_lab.server.stores.engine import execute_on, translate_errors
 
 if TYPE_CHECKING:
     from mcpaudit_lab.record import Event
@@ -62,7 +62,7 @@ class EventLog:
         self._mutex = threading.Lock()
         self._note = ""
         self._signed = -1
-        with translated(), store.engine.begin() as connection:
+        with translate_errors(), store.engine.begin() as connection:
             for statement in LOG_TABLES:
                 connection.exec_driver_sql(statement)
 
@@ -107,13 +107,13 @@ class EventLog:
     @contextmanager
     def reading(self) -> Iterator[TreeLog]:
         """The tree, for proofs."""
-        with translated(), self._store.engine.connect() as connection:
+        with translate_errors(), self._store.engine.connect() as connection:
             yield TreeLog(execute_on(connection))
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """A transaction that only one process has at a time."""
-        with translated(), self._store.engine.begin() as connection:
+        with translate_errors(), self._store.engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _LOCK})
             else:

@@ -1,4 +1,4 @@
-"""Events in memory: for tests, demonstrations, and servers that keep no record."""
+"""An event store in memory, for tests, demonstrations and servers that keep no record."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mcpaudit_lab.errors import AuditUnavailable, RecordError, RejectReason
 from mcpaudit_lab.filters import EventFilter, contract_order
 from mcpaudit_lab.record import Event, ToolList, parse_id
 from mcpaudit_lab.server.stores.aggregates import (
-    Point,
-    Share,
+    BreakdownRow,
     Stats,
-    breakdown_of,
-    stats_of,
-    timeseries_of,
+    TimeBucket,
+    compute_breakdown,
+    compute_stats,
+    compute_timeseries,
 )
 from mcpaudit_lab.server.stores.paging import join_lines
-from mcpaudit_lab.server.stores.store import Pages, Prepared, Unreadable, matching
+from mcpaudit_lab.server.stores.store import Pages, PreparedEvent, Unreadable, matching
 from mcpaudit_lab.server.stores.subscriptions import Stored, Subscription, Subscriptions
 
 __all__ = ["MemoryLogger"]
@@ -31,13 +31,13 @@ _PAGE_ROWS = 500
 ItemT = TypeVar("ItemT")
 
 
-class _Measured(NamedTuple):
+class _PreparedEvent(NamedTuple):
     event: Event
     size: int
 
 
-class _Place:
-    """A reservation: ``settle`` is called once, with the event or with None."""
+class _Reservation:
+    """A reservation that calls ``settle`` once, with the event or with None."""
 
     def __init__(self, settle: Callable[[Event | None], None]) -> None:
         self._settle: Callable[[Event | None], None] | None = settle
@@ -55,12 +55,13 @@ class _Place:
 
 
 class MemoryLogger:
-    """A store in memory that is also an :class:`~mcpaudit_lab.server.stores.store.AuditLogger`.
+    """An :class:`~mcpaudit_lab.server.stores.store.EventStore` in memory.
 
-    It keeps the event objects: changing one later changes it here.
+    It is an :class:`~mcpaudit_lab.server.stores.store.AuditLogger` as well. It stores references:
+    a later change to an event changes the stored event.
 
     Args:
-        max_events: how many it takes; after that a call is refused.
+        max_events: capacity in events; when it is reached, calls are refused.
     """
 
     def __init__(self, max_events: int = 100_000) -> None:
@@ -74,30 +75,30 @@ class MemoryLogger:
 
     @property
     def events(self) -> list[Event]:
-        """All events with their payloads, in order of storing. The list is a copy."""
+        """All events with payloads, in commit order; a new list."""
         return list(self._events)
 
     @property
     def reserved(self) -> int:
-        """How many places are reserved and neither used nor given back."""
+        """Number of reservations neither committed nor released."""
         return self._reserved
 
     # --- as an AuditLogger ------------------------------------------------------------------------
 
-    async def reserve(self, size_hint: int) -> _Place:
-        """A place at once, or a refusal. ``size_hint`` is not looked at.
+    async def reserve(self, size_hint: int) -> _Reservation:
+        """Reserve room for one event without waiting; ``size_hint`` is ignored.
 
         Raises:
-            AuditUnavailable: it is full, including reserved places.
+            AuditUnavailable: the store is full, reservations included.
         """
         del size_hint
         with self._lock:
             self._check_room(1)
             self._reserved += 1
-        return _Place(self._settle)
+        return _Reservation(self._settle)
 
     async def flush(self) -> None:
-        """Everything is stored immediately; there is nothing to wait for."""
+        """Does nothing: events are stored at once."""
 
     def _settle(self, event: Event | None) -> None:
         with self._lock:
@@ -107,24 +108,24 @@ class MemoryLogger:
 
     # --- as a store -------------------------------------------------------------------------------
 
-    def prepare(self, event: Event) -> _Measured:
-        """The event itself, measured.
+    def prepare(self, event: Event) -> _PreparedEvent:
+        """The event with its size.
 
         Raises:
-            RecordError: it has no id.
-            ValueError: something in it is not JSON (NaN).
-            TypeError: the same (an object of some class).
+            RecordError: the event has no id.
+            ValueError: the event is not JSON: it contains NaN, for example.
+            TypeError: the event is not JSON: it contains an arbitrary object.
         """
         if not event.id:
             raise RecordError(RejectReason.NO_ID, "an event without an id cannot be stored")
-        return _Measured(event, len(event.to_json()))
+        return _PreparedEvent(event, len(event.to_json()))
 
-    def log(self, events: Sequence[Event | Prepared]) -> None:
-        """Store events, all or none.
+    def log(self, events: Sequence[Event | PreparedEvent]) -> None:
+        """Store all events or none.
 
         Raises:
-            RecordError: one has no id, or another event has its id.
-            AuditUnavailable: they do not all fit.
+            RecordError: an event has no id, or its id belongs to a different event.
+            AuditUnavailable: the events do not all fit.
         """
         with self._lock:
             new: dict[str, Event] = {}
@@ -146,46 +147,46 @@ class MemoryLogger:
 
     def _check_room(self, count: int) -> None:
         if len(self._events) + self._reserved + count > self._max_events:
-            raise AuditUnavailable(f"the audit log is full: it takes {self._max_events} events")
+            raise AuditUnavailable(f"the audit log is full: it holds {self._max_events} events")
 
     def _find(self, event_id: str) -> Event | None:
         place = self._places.get(event_id)
         return None if place is None else self._events[place]
 
     def query(self, wanted: EventFilter, *, payloads: bool = False) -> list[Event]:
-        """The events that are wanted, newest first, ties by id; ``limit`` and ``offset`` count."""
+        """Matching events, newest first, ties by id; honours ``limit`` and ``offset``."""
         end = None if wanted.limit is None else wanted.offset + wanted.limit
         found = self._matching(wanted)[wanted.offset : end]
         return found if payloads else [event.summary for event in found]
 
     def count(self, wanted: EventFilter) -> int:
-        """How many are wanted."""
+        """Number of matching events; ignores ``limit`` and ``offset``."""
         return sum(1 for _ in matching(self.events, wanted))
 
     def event(self, event_id: str) -> Event | None:
         """One event with its payload, or None.
 
         Raises:
-            RecordError: the id is not a UUID.
+            RecordError: ``event_id`` is not a UUID.
         """
         return self._find(parse_id(event_id))
 
     def unreadable(self) -> Unreadable:
-        """None: they are events already."""
+        """No rows: events in memory are always readable."""
         return Unreadable()
 
     def stream(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[list[Event]]:
-        """All that are wanted, in pages."""
+        """Matching events in pages."""
         return self._pages(wanted, payloads, lambda events: events)
 
     def export(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[bytes]:
-        """The same as JSON lines."""
+        """Matching events as JSON lines, in pages."""
         return self._pages(wanted, payloads, _lines)
 
     def after(
         self, number: int, limit: int, wanted: EventFilter | None = None, *, payloads: bool = False
     ) -> list[Stored]:
-        """The next events that are wanted, in order of storing."""
+        """The next matching events in commit order."""
         found: list[Stored] = []
         for place, event in enumerate(self.events[number:], number + 1):
             if len(found) < limit and (wanted is None or wanted.matches(event)):
@@ -196,22 +197,22 @@ class MemoryLogger:
         """The number of the last event; 0 if there is none."""
         return len(self._events)
 
-    def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
-        """What is wanted, counted by time."""
-        return timeseries_of(matching(self.events, wanted), bucket)
+    def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[TimeBucket]:
+        """Matching events counted by time."""
+        return compute_timeseries(matching(self.events, wanted), bucket)
 
-    def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[Share]:
-        """What is wanted, counted by a field."""
-        return breakdown_of(matching(self.events, wanted), by, limit)
+    def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[BreakdownRow]:
+        """Matching events counted by a field."""
+        return compute_breakdown(matching(self.events, wanted), by, limit)
 
     def stats(self, wanted: EventFilter) -> Stats:
-        """Statistics over the selected events."""
-        return stats_of(matching(self.events, wanted))
+        """Statistics over matching events."""
+        return compute_stats(matching(self.events, wanted))
 
     def subscribe(
         self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64
     ) -> AbstractAsyncContextManager[Subscription]:
-        """Hear of events as they are stored, while the block runs."""
+        """Subscribe to events as they are stored, while the block runs."""
         return self._subscriptions.subscribe(wanted, after=after, buffer=buffer)
 
     def add_tool_list(self, found: ToolList) -> None:

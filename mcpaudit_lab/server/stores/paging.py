@@ -1,4 +1,4 @@
-"""Pages of rows, each about as large as the others, from a query that may be stopped."""
+"""Parts of paged reads: page sizes, JSON lines written by SQLite, queries that can be cancelled."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Field
-from mcpaudit_lab.server.stores.engine import translated
+from mcpaudit_lab.server.stores.engine import translate_errors
 from mcpaudit_lab.tables import EXACT
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Select
 
 __all__ = [
-    "MOST_PAGE_ROWS",
-    "SQLITE_DOUBT",
-    "SQLITE_PAYLOAD_DOUBT",
+    "MAX_PAGE_ROWS",
+    "SQLITE_NEEDS_DECODING",
+    "SQLITE_PAYLOAD_NEEDS_DECODING",
     "RunningQuery",
     "fetch_rows",
     "is_utf8",
     "join_lines",
-    "page_rows",
-    "present",
-    "sqlite_line",
+    "next_page_rows",
+    "not_none",
+    "sqlite_json_line",
 ]
 
 
-SQLITE_DOUBT = f"e.{EXACT} is not null"
-"""SQL: the line is to be looked at before it is given out. A suspect has no line at all."""
-SQLITE_PAYLOAD_DOUBT = (
-    f"({SQLITE_DOUBT} or payload.{EXACT} is not null or payload.notifications is not null)"
+SQLITE_NEEDS_DECODING = f"e.{EXACT} is not null"
+"""SQL condition: Python must decode the row, since SQLite cannot write its line."""
+SQLITE_PAYLOAD_NEEDS_DECODING = (
+    f"({SQLITE_NEEDS_DECODING} or payload.{EXACT} is not null or payload.notifications is not null)"
 )
-"""The same for a line with its payload."""
+"""The same for a line with a payload."""
 
 
 def join_lines(lines: Sequence[bytes]) -> bytes:
-    """JSON lines of some JSON texts in UTF-8.
+    """Join JSON texts in UTF-8 into JSON lines.
 
-    U+2028 and U+2029 are escaped, as the reference server does: many a reader takes them for ends
-    of lines.
+    Escapes U+2028 and U+2029 as the reference server does, since many readers treat them as line
+    ends.
     """
-    # Line by line, since few lines have anything but ASCII: a search takes longer than SQLite does.
+    # isascii() for each line is cheaper than searching the joined text: few lines are not ASCII.
     return b"\n".join([*(line if line.isascii() else _escaped(line) for line in lines), b""])
 
 
@@ -52,10 +52,11 @@ def _escaped(line: bytes) -> bytes:
 
 
 @cache
-def sqlite_line(*, payloads: bool) -> str:
-    """SQL: the line, of ``audit_events e`` and, with payloads, an outer join of ``payload``.
+def sqlite_json_line(*, payloads: bool) -> str:
+    """SQL expression: the JSON line of a row of ``audit_events e``.
 
-    A blob, to avoid decoding and encoding it again.
+    With payloads, ``audit_payloads payload`` must be outer-joined. The result is a blob, so that it
+    is neither decoded nor encoded again.
     """
     line = _open_object("e", EVENT_FIELDS)
     if payloads:
@@ -66,10 +67,10 @@ def sqlite_line(*, payloads: bool) -> str:
 
 
 def _open_object(alias: str, fields: Sequence[Field]) -> str:
-    """SQL: the JSON object of a row, without its last brace.
+    """SQL expression: the JSON object of a row, without its closing brace.
 
-    Every member starts with a comma. printf() joins them in one step, where ``||`` would copy the
-    text repeatedly; it stops at NUL, which JSON does not contain.
+    Each member starts with a comma. printf() joins them in one pass, where ``||`` would copy the
+    text for each member; it stops at a NUL, which JSON text never contains.
     """
     members = ", ".join(_member(alias, field) for field in fields)
     exact = f"{alias}.{EXACT}"
@@ -92,24 +93,24 @@ def _member(alias: str, field: Field) -> str:
     elif field.kind == "time":
         value = f"'\"' || rtrim(rtrim(substr({column}, 1, 26), '0'), '.') || 'Z\"'"
     member = f"',\"{field.name}\":' || {value}"
-    # What is null counts as absent, too.
+    # A null column counts as absent.
     return member if field.always else f"case when {present} then {member} else '' end"
 
 
-MOST_PAGE_ROWS: Final = 5000
-# A page is about so large, whatever the rows are.
+MAX_PAGE_ROWS: Final = 5000
+# Target size of a page, in characters or bytes.
 _PAGE_CHARS: Final = 2_000_000
 
 ItemT = TypeVar("ItemT")
 
 
-def present(items: Iterable[ItemT | None]) -> list[ItemT]:
-    """Those of the items that are any."""
+def not_none(items: Iterable[ItemT | None]) -> list[ItemT]:
+    """The items that are not None."""
     return [item for item in items if item is not None]
 
 
 def is_utf8(line: bytes) -> bool:
-    """Whether these bytes are a text."""
+    """Whether the bytes are valid UTF-8."""
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -118,19 +119,19 @@ def is_utf8(line: bytes) -> bool:
 
 
 def fetch_rows(statement: Select[Any], params: dict[str, Any], connection: Connection) -> Any:
-    """The rows of a statement."""
+    """Execute a statement and return all rows."""
     return connection.execute(statement, params).all()
 
 
-def page_rows(rows: Sequence[Any]) -> int:
-    """How many rows like these make a page."""
+def next_page_rows(rows: Sequence[Any]) -> int:
+    """The number of rows for the next page, from the average size of these rows."""
     kinds = (str, bytes)
     chars = sum([len(value) for row in rows for value in row if type(value) in kinds])
-    return max(10, min(_PAGE_CHARS * len(rows) // (chars + 1), MOST_PAGE_ROWS))
+    return max(10, min(_PAGE_CHARS * len(rows) // (chars + 1), MAX_PAGE_ROWS))
 
 
 class RunningQuery:
-    """The query of a stream that is running now, if any, so that another thread can stop it."""
+    """The running query of a stream, if any, which another thread can cancel."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -139,8 +140,8 @@ class RunningQuery:
         self._cancelled = threading.Event()
 
     def run(self, query: Callable[[Connection], Sequence[Any]]) -> Sequence[Any]:
-        """Run a query; nothing if it was stopped."""
-        with translated(), self._engine.connect() as connection:
+        """Run a query; returns no rows if it was cancelled."""
+        with translate_errors(), self._engine.connect() as connection:
             with self._lock:
                 if self._cancelled.is_set():
                     return ()
@@ -155,14 +156,14 @@ class RunningQuery:
                 with self._lock:
                     self._raw = None
                 if self._cancelled.is_set():
-                    # A late signal would hit the next user of the connection.
+                    # A late cancel would hit the next query on this connection.
                     connection.invalidate()
 
     def cancel(self) -> None:
-        """Stop the query, and those to come."""
+        """Cancel the running query and all later ones."""
         with self._lock:
             self._cancelled.set()
             if self._raw is not None:
                 stop = getattr(self._raw, "interrupt", None) or self._raw.cancel
-                with suppress(Exception):  # the connection is lost: so is the query
+                with suppress(Exception):  # the connection is lost, and the query with it
                     stop()

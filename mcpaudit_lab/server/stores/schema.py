@@ -1,16 +1,16 @@
-"""What a store adds to the portal's two tables, and bringing a database up to date.
+"""The schema that a store adds to the portal's two tables, and its migration.
 
-- ``exact``, in both tables: the summary or the payload as ASCII JSON, where the columns cannot give
-  it back (:mod:`mcpaudit_lab.tables.portal_rows`).
-- ``commit_number`` in ``audit_events``: 1, 2, 3 … in order of commit. Null in rows that others
-  insert, until the next reader numbers them.
-- partial indexes over the rows that may be unreadable (:mod:`mcpaudit_lab.tables.suspects`).
-- ``audit_commits``: one row with the last number assigned. A writer updates that row first and
-  holds its lock until the commit, so numbers become visible in order and without gaps for any
-  number of writers, and an aborted transaction returns its numbers.
+- ``exact``, in both tables: the summary or the payload as ASCII JSON, if the columns cannot
+  reproduce it (:mod:`mcpaudit_lab.tables.portal_rows`).
+- ``commit_number`` in ``audit_events``: 1, 2, 3 … in commit order. Null in rows inserted by other
+  programs, until the next reader numbers them.
+- Partial indexes over the rows that may be unreadable (:mod:`mcpaudit_lab.tables.suspects`).
+- ``audit_commits``: one row with the last assigned number. A writer updates this row first and
+  holds its lock until it commits. So numbers become visible in order and without gaps, whoever
+  writes, and an aborted transaction returns its numbers.
 
-A sequence would not do: it numbers in order of asking, and a reader that has seen 8 would never ask
-for the 7 that is committed after it.
+A sequence would not work: it numbers in order of request, so a reader that has seen 8 would never
+read a 7 that is committed later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sqlalchemy.schema import CreateColumn
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.record import EVENT_FIELDS
-from mcpaudit_lab.server.stores.engine import translated
+from mcpaudit_lab.server.stores.engine import translate_errors
 from mcpaudit_lab.tables import (
     EXACT,
     OWN_PAYLOAD_FIELDS,
@@ -49,30 +49,30 @@ from mcpaudit_lab.tables import (
     suspects_of,
 )
 
-__all__ = ["COMMIT_NUMBER", "StoreTables", "bring_up_to_date"]
+__all__ = ["COMMIT_NUMBER", "StoreTables", "migrate"]
 
 COMMIT_NUMBER: Final = "commit_number"
 
 logger = logging.getLogger(__name__)
 
-# Any number, the same in every portal.
+# Advisory lock key: arbitrary, but the same in every portal.
 _MIGRATION_LOCK: Final = 0x6D6370_61756474
 _NOT_ALLOWED: Final = "42501"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreTables:
-    """The tables, and what the database's own have of our additions.
+    """The tables, and which of our additions the database has.
 
     Attributes:
         events: ``audit_events``.
         payloads: ``audit_payloads``.
-        exact: whether both have the column ``exact``.
-        numbered: whether events have numbers in order of commit.
-        small_columns: integer columns of 32 bits.
-        columns: table to the columns needed to read a row, with ``exact`` last if it exists.
-        suspects: table to how its doubtful rows are found.
-        suspects_indexed: whether indexes find them.
+        exact: whether both tables have the column ``exact``.
+        numbered: whether events have commit numbers.
+        small_columns: names of 32-bit integer columns.
+        columns: table name to the columns to read, with ``exact`` last if it exists.
+        suspects: table name to the query for rows that may be unreadable.
+        suspects_indexed: whether indexes support that query.
     """
 
     events: Table
@@ -85,30 +85,32 @@ class StoreTables:
     suspects_indexed: bool
 
 
-def bring_up_to_date(engine: Engine) -> StoreTables:
-    """Create the tables, or add what is missing. Rows are kept; others may do it concurrently.
+def migrate(engine: Engine) -> StoreTables:
+    """Create the tables, or add what is missing. Keeps all rows; safe to run concurrently.
 
-    Tables of another owner that we may not change are used as they are.
+    Tables that we lack the permission to alter are used as they are.
 
     Raises:
-        StoreUnavailable: the database is unavailable, or the tables are missing and may not be
-            created.
+        StoreUnavailable: the database is unavailable, or the tables are missing and we lack the
+            permission to create them.
     """
     metadata = MetaData()
     events, payloads = _define(metadata)
-    with translated():
+    with translate_errors():
         try:
             with engine.begin() as connection:
                 _lock(connection)
-                _change(connection, metadata)
-                found = _found(connection, events, payloads)
+                _add_missing(connection, metadata)
+                found = _inspect_tables(connection, events, payloads)
                 return replace(found, suspects_indexed=_index_suspects(connection, found))
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _NOT_ALLOWED:
                 raise
         with engine.connect() as connection:
-            logger.warning("the tables may not be changed: unreadable rows are seen after a while")
-            return _found(connection, events, payloads)
+            logger.warning(
+                "no permission to alter the audit tables: unreadable rows are noticed with a delay"
+            )
+            return _inspect_tables(connection, events, payloads)
 
 
 def _define(metadata: MetaData) -> tuple[Table, Table]:
@@ -143,7 +145,7 @@ def _lock(connection: Connection) -> None:
         connection.execute(statement, {"key": _MIGRATION_LOCK})
 
 
-def _change(connection: Connection, metadata: MetaData) -> None:
+def _add_missing(connection: Connection, metadata: MetaData) -> None:
     before = set(inspect(connection).get_table_names())
     metadata.create_all(connection)
     for statement in TOOL_TABLES:
@@ -168,11 +170,14 @@ def _change(connection: Connection, metadata: MetaData) -> None:
     )
 
 
-def _found(connection: Connection, events: Table, payloads: Table) -> StoreTables:
+def _inspect_tables(connection: Connection, events: Table, payloads: Table) -> StoreTables:
     inspector = inspect(connection)
     tables = set(inspector.get_table_names())
     if not {"audit_events", "audit_payloads"} <= tables:
-        raise StoreUnavailable("the tables are missing, and this user may not make them")
+        raise StoreUnavailable(
+            "the tables audit_events and audit_payloads are missing, and this database user may not"
+            " create them"
+        )
     names: dict[str, set[str]] = {}
     small: set[str] = set()
     suspects: dict[str, Suspects] = {}
@@ -195,10 +200,13 @@ def _found(connection: Connection, events: Table, payloads: Table) -> StoreTable
     numbered = COMMIT_NUMBER in names["audit_events"] and "audit_commits" in tables
     if not exact:
         logger.warning(
-            "the tables may not be changed: values that they cannot hold are stored with loss"
+            "no permission to alter the audit tables: values that they cannot hold are stored with"
+            " loss"
         )
     if not numbered:
-        logger.warning("the tables may not be changed: there is no order of commit to resume from")
+        logger.warning(
+            "no permission to alter the audit tables: streams have no commit order to resume from"
+        )
     ours = (EXACT,) if exact else ()
     read_from = {
         events.name: (*(field.column for field in EVENT_FIELDS), *ours),
@@ -210,13 +218,13 @@ def _found(connection: Connection, events: Table, payloads: Table) -> StoreTable
 
 
 def _index_suspects(connection: Connection, found: StoreTables) -> bool:
-    """Create the indexes over suspect rows; returns whether they exist."""
+    """Create the indexes over possibly unreadable rows; returns whether they exist."""
     if not all(item.indexable for item in found.suspects.values()):
         return False
     for table, item in found.suspects.items():
         name, key = f"{table}_suspects_idx", "id" if table == "audit_events" else "event_id"
         known = {index["name"] for index in inspect(connection).get_indexes(table)}
-        # Look them up first: only the owner may create, even if they exist.
+        # Not "if not exists": PostgreSQL requires ownership even if the index exists.
         if name not in known:
             connection.exec_driver_sql(f"create index {name} on {table} ({key}) where {item.where}")
     return True

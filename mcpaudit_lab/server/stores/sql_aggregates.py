@@ -1,6 +1,6 @@
-"""Time series, breakdowns and figures in SQL, for SQLite and PostgreSQL.
+"""Time series, breakdowns and statistics in SQL, for SQLite and PostgreSQL.
 
-They use the columns: a text that its column cannot hold is counted as stored, with U+FFFD in it.
+They use the columns: a text that its column cannot hold counts as stored there, with U+FFFD.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from sqlalchemy import Connection, text
 
 from mcpaudit_lab.filters import Compiled
 from mcpaudit_lab.server.stores.aggregates import (
-    Point,
-    Share,
+    BreakdownRow,
     Stats,
+    TimeBucket,
     breakdown_column,
     bucket_width_us,
-    moment_of_us,
-    stats_of_durations,
+    stats_from_durations,
+    time_from_us,
 )
 
 __all__ = ["breakdown_sql", "stats_sql", "timeseries_sql"]
@@ -34,11 +34,11 @@ _MOMENT_US: Final = {
 _ERRORS: Final = "sum(case when e.success then 0 else 1 end)"
 
 
-def timeseries_sql(connection: Connection, wanted: Compiled, bucket: timedelta) -> list[Point]:
-    """What a condition selects, counted by time.
+def timeseries_sql(connection: Connection, wanted: Compiled, bucket: timedelta) -> list[TimeBucket]:
+    """Count matching events by time.
 
     Raises:
-        FilterError: the bucket is not longer than nothing.
+        FilterError: the bucket width is not positive.
     """
     width_us = bucket_width_us(bucket)
     moment_us = _MOMENT_US[connection.dialect.name]
@@ -47,24 +47,24 @@ def timeseries_sql(connection: Connection, wanted: Compiled, bucket: timedelta) 
     start_us = f"({moment_us}) - ((({moment_us}) % {width}) + {width}) % {width}"
     rows = connection.execute(
         text(
-            f"select {start_us} as start_us, count(*), {_ERRORS}, avg(e.duration_ms) "  # noqa: S608 - a condition that binds its values
+            f"select {start_us} as start_us, count(*), {_ERRORS}, avg(e.duration_ms) "  # noqa: S608 - the condition binds its values
             f"from {wanted.source} where {wanted.where} group by 1 order by 1"
         ),
         {**wanted.params, "width_us": width_us},
     )
     return [
-        Point(moment_of_us(start), count, errors, float(duration_ms))
+        TimeBucket(time_from_us(start), count, errors, float(duration_ms))
         for start, count, errors, duration_ms in rows
     ]
 
 
 def breakdown_sql(
     connection: Connection, wanted: Compiled, by: str, limit: int | None
-) -> list[Share]:
-    """What a condition selects, counted by a field.
+) -> list[BreakdownRow]:
+    """Count matching events by a field.
 
     Raises:
-        FilterError: an unknown breakdown.
+        FilterError: ``by`` is unknown.
     """
     column = breakdown_column(by)
     key = f"coalesce(e.{column}, '')"
@@ -78,11 +78,11 @@ def breakdown_sql(
         ),
         {**wanted.params, "most": 2**31 if limit is None else limit},
     )
-    return [Share(*row) for row in rows]
+    return [BreakdownRow(*row) for row in rows]
 
 
 def stats_sql(connection: Connection, wanted: Compiled) -> Stats:
-    """The figures over what a condition selects."""
+    """Compute the statistics of matching events."""
     durations: dict[int, int] = {}
     errors = 0
     for duration_ms, count, failed in _rows(
@@ -92,7 +92,7 @@ def stats_sql(connection: Connection, wanted: Compiled) -> Stats:
         errors += failed
     unique = "count(distinct nullif(e.user_subject, '')), count(distinct coalesce(e.tool_name, ''))"
     ((subjects, tools),) = _rows(connection, wanted, unique, "")
-    return stats_of_durations(durations, errors, subjects, tools)
+    return stats_from_durations(durations, errors, subjects, tools)
 
 
 def _rows(connection: Connection, wanted: Compiled, columns: str, tail: str) -> Any:

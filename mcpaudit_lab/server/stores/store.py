@@ -1,11 +1,11 @@
-"""What every store for events can do.
+"""The interfaces of event stores.
 
-A store is synchronous: its drivers are (SQLite has no other), and so it serves scripts, notebooks
-and threads alike. Servers put an :class:`.server.audit.async_logger.AsyncLogger` around it,
-which writes from one thread, reads from others, and never lets an event loop wait.
+Stores are synchronous, as their drivers are (SQLite has no other), and so serve scripts, notebooks
+and threads alike. Servers wrap one in an :class:`.server.audit.async_logger.AsyncLogger`, which
+writes from one thread, reads from others, and never blocks an event loop.
 
-Every method may be called from any thread. Methods that reach a database raise
-:class:`~mcpaudit_lab.errors.StoreUnavailable` while it is away.
+All methods are thread-safe. Methods that use a database raise
+:class:`~mcpaudit_lab.errors.StoreUnavailable` while it is unavailable.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.record import Event, ToolList
-from mcpaudit_lab.server.stores.aggregates import Point, Share, Stats
+from mcpaudit_lab.server.stores.aggregates import BreakdownRow, Stats, TimeBucket
 from mcpaudit_lab.server.stores.subscriptions import Stored, Subscription
 
 __all__ = [
     "AuditLogger",
     "EventStore",
     "Pages",
-    "Prepared",
+    "PreparedEvent",
     "Reservation",
     "Stored",
     "Unreadable",
@@ -35,34 +35,34 @@ __all__ = [
 
 
 class Reservation(Protocol):
-    """A place for one event."""
+    """Reserved room for one event."""
 
     def commit(self, event: Event) -> None:
-        """Hand over the event with its payload. Takes effect once; never waits, never raises.
+        """Commit the event with its payload. Takes effect once; never blocks, never raises.
 
-        It is called from the event loop, even inside a cancelled scope. An event may be larger than
-        its reservation (the portal's own calls have no limit): it is accepted anyway.
+        Called from the event loop, even inside a cancelled scope. An event larger than its
+        reservation is accepted: the portal's own calls have no size limit.
         """
 
     def release(self) -> None:
-        """Give the place back unused. After a commit it does nothing."""
+        """Release the room unused. Does nothing after a commit."""
 
 
 class AuditLogger(Protocol):
-    """The part of a store that writers of events need."""
+    """The write side of a store, for the audit middleware."""
 
     async def reserve(self, size_hint: int) -> Reservation:
-        """Wait for a place for one more event.
+        """Reserve room for one event, waiting for it if necessary.
 
         Args:
-            size_hint: about how many bytes the event with its payload will have.
+            size_hint: estimated size of the event with its payload, in bytes.
 
         Raises:
-            AuditUnavailable: no place is free, or none became free in time. The call must not run.
+            AuditUnavailable: there is no room, or none in time. The call must not run.
         """
 
     async def flush(self) -> None:
-        """Wait until every event committed so far is stored and can be read."""
+        """Wait until all events committed so far are stored and readable."""
 
 
 PageT = TypeVar("PageT")
@@ -70,11 +70,11 @@ PageT = TypeVar("PageT")
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The rows of a store that are no events and no payloads, whatever a filter says.
+    """The unreadable rows of a store, regardless of filters.
 
     Attributes:
-        count: how many, of both tables.
-        ids: the ids of their events as stored, in order; the first hundred.
+        count: number of rows in both tables.
+        ids: their event ids as stored, sorted; at most 100.
     """
 
     count: int = 0
@@ -82,20 +82,20 @@ class Unreadable:
 
 
 class Pages(Iterator[PageT], Generic[PageT]):
-    """What a filter selects, page by page, each read when it is asked for.
+    """An iterator over pages of matching items, each read on demand.
 
-    Every event that was there at the start comes once, also while others arrive. Between pages no
-    connection is held and no transaction is open.
+    Every event that was stored at the start appears exactly once, even while others arrive. Between
+    pages no connection is held and no transaction is open.
 
     Args:
-        source: the matching items, some at a time.
-        join: makes a page of items.
-        limit: maximum number of items.
-        cancel: stops the query that is running, from another thread.
+        source: batches of matching items.
+        join: builds a page from items.
+        limit: maximum number of items; None for no limit.
+        cancel: cancels the running query; called from another thread.
 
     Attributes:
-        rows: how many items came so far.
-        more: known at the end: whether the limit left some out.
+        rows: number of items so far.
+        more: whether the limit cut items off; valid at the end.
     """
 
     def __init__(
@@ -128,13 +128,13 @@ class Pages(Iterator[PageT], Generic[PageT]):
         raise StopIteration
 
     def close(self) -> None:
-        """End it, also while another thread waits for a page: that query is stopped."""
+        """End the iteration, and cancel the query of a thread that waits for a page."""
         self._closed = True
         self._cancel()
 
 
-class Prepared(Protocol):
-    """An event as a store will write it."""
+class PreparedEvent(Protocol):
+    """An event encoded for a store."""
 
     @property
     def event(self) -> Event:
@@ -142,102 +142,106 @@ class Prepared(Protocol):
 
     @property
     def size(self) -> int:
-        """About how many bytes it has."""
+        """Approximate size in bytes."""
 
 
 class EventStore(Protocol):
-    """Keeps events with their payloads."""
+    """Stores events with their payloads."""
 
-    def prepare(self, event: Event) -> Prepared:
-        """Do for :meth:`log` what needs no database. The event may be changed afterwards.
+    def prepare(self, event: Event) -> PreparedEvent:
+        """Encode an event for :meth:`log`, without the database.
+
+        The event may be changed afterwards.
 
         Raises:
-            RecordError: it has no id.
-            ValueError: something in it is not JSON (NaN).
-            TypeError: the same (an object of some class).
+            RecordError: the event has no id.
+            ValueError: the event is not JSON: it contains NaN, for example.
+            TypeError: the event is not JSON: it contains an arbitrary object.
         """
 
-    def log(self, events: Sequence[Event | Prepared]) -> None:
-        """Store events with their payloads, all or none. Whoever subscribed hears of them after.
+    def log(self, events: Sequence[Event | PreparedEvent]) -> None:
+        """Store events with their payloads, all or none; then publish them to subscribers.
 
-        An equal event that exists counts as stored: a batch may be retried.
+        An equal event that is stored already is skipped, so a batch may be retried.
 
         Raises:
-            StoreUnavailable: the database is away; nothing is stored, or all without our knowing.
-            RecordError: an event has no id, or another event has its id; nothing is stored.
-            Exception: the database refuses one of them; nothing is stored.
+            StoreUnavailable: the database is unavailable. Nothing was stored, unless the connection
+                was lost during the commit; then all may be.
+            RecordError: an event has no id, or its id belongs to a different event. Nothing was
+                stored.
+            Exception: the database rejects an event. Nothing was stored.
         """
 
     def query(self, wanted: EventFilter, *, payloads: bool = False) -> list[Event]:
-        """The events that are wanted, newest first, ties by id; ``limit`` and ``offset`` count."""
+        """Matching events, newest first, ties by id; honours ``limit`` and ``offset``."""
 
     def count(self, wanted: EventFilter) -> int:
-        """How many are wanted; ``limit`` and ``offset`` play no part."""
+        """Number of matching events; ignores ``limit`` and ``offset``."""
 
     def event(self, event_id: str) -> Event | None:
         """One event with its payload, or None.
 
         Args:
-            event_id: in any spelling of a UUID.
+            event_id: a UUID in any spelling.
 
         Raises:
-            RecordError: the id is not a UUID.
-            UnreadableRow: the row exists, and it or its payload cannot be read.
+            RecordError: ``event_id`` is not a UUID.
+            UnreadableRow: the event exists, but it or its payload is unreadable.
         """
 
     def unreadable(self) -> Unreadable:
-        """The rows that cannot be read. Every other answer leaves them out."""
+        """The unreadable rows, which every other method leaves out."""
 
     def stream(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[list[Event]]:
-        """All that are wanted, in the order of :meth:`query`, in pages."""
+        """Matching events in pages, in the order of :meth:`query`."""
 
     def export(self, wanted: EventFilter, *, payloads: bool = False) -> Pages[bytes]:
-        """The same as JSON lines, in UTF-8; every page ends with a whole line."""
+        """Matching events as JSON lines in UTF-8; every page ends with a complete line."""
 
     def after(
         self, number: int, limit: int, wanted: EventFilter | None = None, *, payloads: bool = False
     ) -> list[Stored]:
-        """The next events that are wanted, in order of commit.
+        """The next matching events in commit order.
 
-        Nothing will ever come before what this has given. Events that others inserted are
-        numbered first.
+        No event will appear later with a number before the last one returned. Events inserted by
+        other programs are numbered first.
 
         Args:
-            number: that of the last event seen; 0 for all.
+            number: number of the last event seen; 0 for all.
             limit: maximum number of events.
-            wanted: which; its ``limit`` and ``offset`` play no part.
-            payloads: with their payloads.
+            wanted: filter, without its ``limit`` and ``offset``; None matches all.
+            payloads: whether to read the payloads.
         """
 
     def latest(self) -> int:
         """The number of the last event; 0 if there is none."""
 
-    def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
-        """What is wanted, counted by time; buckets without events are left out.
+    def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[TimeBucket]:
+        """Matching events counted by time; empty buckets are omitted.
 
         Raises:
-            FilterError: the bucket is not longer than nothing.
+            FilterError: the bucket width is not positive.
         """
 
-    def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[Share]:
-        """What is wanted, counted by a field, the most frequent first, ties by key.
+    def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[BreakdownRow]:
+        """Matching events counted by a field, most frequent first, ties by key.
 
         Raises:
-            FilterError: an unknown breakdown; the message names the choices.
+            FilterError: ``by`` is unknown; the message lists the choices.
         """
 
     def stats(self, wanted: EventFilter) -> Stats:
-        """Statistics over the selected events."""
+        """Statistics over matching events."""
 
     def subscribe(
         self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64
     ) -> AbstractAsyncContextManager[Subscription]:
-        """Hear of events as they are stored, while the block runs.
+        """Subscribe to events as they are stored, while the block runs.
 
         Args:
-            wanted: which; its ``limit`` and ``offset`` play no part.
-            after: begin after the event with this number instead of now.
-            buffer: how many events wait for a slow reader before it misses some.
+            wanted: filter, without its ``limit`` and ``offset``; None matches all.
+            after: start after the event with this number; None: start now.
+            buffer: queue capacity, in events; a slower reader gets a :class:`Gap`.
         """
 
     def add_tool_list(self, found: ToolList) -> None:
@@ -255,10 +259,10 @@ class EventStore(Protocol):
 
 
 def needs_payload(wanted: EventFilter) -> bool:
-    """Whether a filter asks something of the payload."""
+    """Whether a filter has a condition on the payload."""
     return bool(wanted.params or wanted.responses or wanted.headers or wanted.has)
 
 
 def matching(events: Iterable[Event], wanted: EventFilter) -> Iterator[Event]:
-    """Those of the events that are wanted."""
+    """The events that match a filter; ignores ``limit`` and ``offset``."""
     return (event for event in events if wanted.matches(event))

@@ -1,8 +1,9 @@
-"""Subscriptions to stored events, in order of commit, without duplicates or unnoticed gaps.
+"""Subscriptions to new events, in commit order, without duplicates; every gap is reported.
 
-A store publishes what it has committed. If the numbers continue those published last, the events
-are passed on directly; if not (another process wrote in between), they are read from the store.
-While there are subscribers, the store is also polled for events of other processes.
+A store publishes the events that it has committed. If their numbers follow the last published one,
+they are dispatched directly; if not, because another process wrote in between, the events are read
+from the store. While there are subscriptions, the store is also polled for events of other
+processes.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _PAGE_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An event with its place in the order of commit.
+    """An event with its commit number.
 
     Attributes:
-        number: 1 for the first event of the store; no two are equal, none is left out.
-        event: the event, without its payload unless that was asked for.
+        number: position in commit order: 1 for the first event of the store, unique, without gaps.
+        event: the event, without its payload unless requested.
     """
 
     number: int
@@ -43,12 +44,12 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A subscriber fell behind and missed events, which are all in the store.
+    """A slow subscriber missed events, all of which are in the store.
 
     Attributes:
-        missed: how many of those it wanted.
-        after: the number after which to read on from the store.
-        last: the number of the last one missed.
+        missed: number of missed events that match the filter.
+        after: the number after which to read from the store.
+        last: the number of the last missed event.
     """
 
     missed: int
@@ -67,14 +68,15 @@ class _Source(Protocol):
 class Subscription:
     """An asynchronous iterator over :class:`Stored` and :class:`Gap`, for one task.
 
-    It ends when the subscription or the store is closed. Made by :meth:`Subscriptions.subscribe`.
+    It ends when the subscription or the store is closed. Created by
+    :meth:`Subscriptions.subscribe`.
     """
 
     def __init__(
         self, hub: Subscriptions, wanted: EventFilter | None, after: int | None, buffer: int
     ) -> None:
         self.missed = 0
-        """How many events were missed so far."""
+        """Number of events missed so far."""
         self.closed = False
         self._hub = hub
         self._wanted = wanted
@@ -84,10 +86,10 @@ class Subscription:
         self._idle = False
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        # Where it reads from the store, before it is live; None when it is.
-        self._behind = after
+        # The number after which to read the backlog from the store; None when live.
+        self._backlog_from = after
         self._page: deque[Stored] = deque()
-        self._live_after: int | None = None
+        self._live_from: int | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -98,8 +100,8 @@ class Subscription:
                 return self._page.popleft()
             if self.closed:
                 raise StopAsyncIteration
-            if self._behind is not None:
-                await self._read_on(self._behind)
+            if self._backlog_from is not None:
+                await self._read_backlog(self._backlog_from)
                 continue
             self._wake.clear()
             with self._lock:
@@ -108,18 +110,18 @@ class Subscription:
                 self._idle = True
             await self._wait()
 
-    async def _read_on(self, behind: int) -> None:
-        """Read the backlog; at its end go live, and read what arrived in between."""
-        rows, reached = await asyncio.to_thread(self._hub.read, behind, self._wanted)
-        if self._live_after is not None:
-            # What is later than that arrives in the buffer.
-            rows = [row for row in rows if row.number <= self._live_after]
+    async def _read_backlog(self, number: int) -> None:
+        """Read a page of the backlog. At its end go live, then read what was stored meanwhile."""
+        rows, reached = await asyncio.to_thread(self._hub.read, number, self._wanted)
+        if self._live_from is not None:
+            # Later events arrive in the buffer.
+            rows = [row for row in rows if row.number <= self._live_from]
         self._page.extend(rows)
-        self._behind = reached
-        if self._live_after is not None and reached >= self._live_after:
-            self._behind = None
-        elif self._live_after is None and len(rows) < _PAGE_ROWS:
-            self._live_after = await asyncio.to_thread(self._hub.join, self)
+        self._backlog_from = reached
+        if self._live_from is not None and reached >= self._live_from:
+            self._backlog_from = None
+        elif self._live_from is None and len(rows) < _PAGE_ROWS:
+            self._live_from = await asyncio.to_thread(self._hub.attach, self)
 
     async def _wait(self) -> None:
         try:
@@ -128,12 +130,14 @@ class Subscription:
         except TimeoutError:
             await asyncio.to_thread(self._hub.poll)
 
-    def offer(self, stored: Stored, event: Event) -> None:
-        """Hand over an event from any thread, without waiting; one that does not fit is counted.
+    def push(self, stored: Stored, event: Event) -> None:
+        """Buffer an event if it matches, without blocking; if the buffer is full, count a miss.
+
+        Called from any thread.
 
         Args:
-            stored: what the subscriber gets.
-            event: the same with its payload, for the filter.
+            stored: the item for the subscriber.
+            event: the same event with its payload, for the filter.
 
         Raises:
             RuntimeError: the subscriber's event loop is gone.
@@ -153,7 +157,7 @@ class Subscription:
         self.wake()
 
     def wake(self) -> None:
-        """Let the reader look again, if it waits.
+        """Wake the reader if it is waiting.
 
         Raises:
             RuntimeError: the subscriber's event loop is gone.
@@ -165,11 +169,11 @@ class Subscription:
 
 
 class Subscriptions:
-    """All who listen to one store.
+    """The subscriptions of one store.
 
     Args:
-        store: what to read from.
-        poll_s: interval in seconds at which events of other processes are looked up; None: never.
+        store: the store to read from.
+        poll_s: interval of polling for events of other processes, in seconds; None: no polling.
         clock: monotonic seconds.
     """
 
@@ -183,35 +187,35 @@ class Subscriptions:
         self._store = store
         self._clock = clock
         self._polled_s = clock()
-        # Held while events are handed out, so that their order is that of their numbers.
+        # Held while events are dispatched, which keeps them in order of their numbers.
         self._mutex = threading.Lock()
-        # Held for a moment only, so that an event loop may take it.
+        # Held only briefly, so that an event loop may take it.
         self._membership = threading.Lock()
         self._open: set[Subscription] = set()
         self._ended = False
         self._last = 0
 
     def __len__(self) -> int:
-        """How many listen."""
+        """Number of open subscriptions."""
         return len(self._open)
 
     @asynccontextmanager
     async def subscribe(
         self, wanted: EventFilter | None = None, *, after: int | None = None, buffer: int = 64
     ) -> AsyncIterator[Subscription]:
-        """Listen while the block runs; see :meth:`EventStore.subscribe`."""
+        """Subscribe while the block runs; see :meth:`EventStore.subscribe`."""
         subscription = Subscription(self, wanted, after, buffer)
         try:
             if after is None:
-                await asyncio.to_thread(self.join, subscription)
+                await asyncio.to_thread(self.attach, subscription)
             yield subscription
         finally:
-            self._leave(subscription)
+            self._detach(subscription)
 
-    def join(self, subscription: Subscription) -> int:
-        """Offer events to a subscription from now on; returns the number of the last one before.
+    def attach(self, subscription: Subscription) -> int:
+        """Start dispatching to a subscription; returns the number of the last event before.
 
-        A subscription that has been closed does not join.
+        Does nothing for a subscription that was closed meanwhile.
         """
         with self._mutex:
             if not self._open:
@@ -223,7 +227,7 @@ class Subscriptions:
                     self._open.add(subscription)
             return self._last
 
-    def _leave(self, subscription: Subscription) -> None:
+    def _detach(self, subscription: Subscription) -> None:
         with self._membership:
             subscription.closed = True
             self._open.discard(subscription)
@@ -231,7 +235,7 @@ class Subscriptions:
             subscription.wake()
 
     def read(self, number: int, wanted: EventFilter | None) -> tuple[list[Stored], int]:
-        """A page of events after a number, and the number that the page reaches."""
+        """A page of matching events after ``number``, and the number that the page reaches."""
         reached = self._store.latest()
         rows = self._store.after(number, _PAGE_ROWS, wanted)
         if len(rows) == _PAGE_ROWS:
@@ -239,55 +243,54 @@ class Subscriptions:
         return rows, max([number, reached, *(row.number for row in rows)])
 
     def publish(self, first: int | None, events: Sequence[Event]) -> None:
-        """Tell of events that are committed.
+        """Publish committed events to the subscribers.
 
         Args:
-            first: the number of the first, the others following without a gap; None where their
-                numbers are not known.
-            events: with their payloads.
+            first: number of the first event; the others follow without gaps. None if unknown.
+            events: the events with payloads.
         """
         with self._mutex:
             if not self._open:
                 return
             if first is not None and first == self._last + 1:
                 numbered = enumerate(events, first)
-                self._hand_out([Stored(number, event) for number, event in numbered])
+                self._dispatch([Stored(number, event) for number, event in numbered])
             else:
-                self._catch_up()
+                self._read_missed()
 
     def poll(self) -> None:
-        """Look for what others wrote, unless that was done a moment ago."""
+        """Read events of other processes, unless that was done less than half an interval ago."""
         with self._mutex:
             now_s = self._clock()
             if self._open and now_s - self._polled_s >= (self.poll_s or 0) / 2:
                 self._polled_s = now_s
-                self._catch_up()
+                self._read_missed()
 
     def close(self) -> None:
-        """End all subscriptions, and those to come."""
+        """End all subscriptions; later ones end at once."""
         self._ended = True
         for subscription in tuple(self._open):
-            self._leave(subscription)
+            self._detach(subscription)
 
-    def _catch_up(self) -> None:
+    def _read_missed(self) -> None:
         try:
             while rows := self._store.after(self._last, _PAGE_ROWS, payloads=True):
-                self._hand_out(rows)
+                self._dispatch(rows)
         except StoreUnavailable as error:
-            # What is published next will not follow on the last, and be read then.
+            # The next publish will find a gap in the numbers and read these events.
             logger.debug("subscribers wait: %s", error)
         except Exception:
-            # What was stored must not look as if it were not.
-            logger.exception("subscribers wait: stored events cannot be read")
+            # Raising would make the writer believe that its events were not stored.
+            logger.exception("subscribers wait: the stored events cannot be read")
 
-    def _hand_out(self, rows: Sequence[Stored]) -> None:
+    def _dispatch(self, rows: Sequence[Stored]) -> None:
         for row in rows:
             stored = Stored(row.number, row.event.summary)
             for subscription in tuple(self._open):
                 try:
-                    subscription.offer(stored, row.event)
+                    subscription.push(stored, row.event)
                 except Exception:
-                    # Nobody who listens may keep events from the others, or from being stored.
+                    # One broken subscription must not affect the others or the writer.
                     logger.exception("a subscription was dropped")
-                    self._leave(subscription)
+                    self._detach(subscription)
             self._last = row.number

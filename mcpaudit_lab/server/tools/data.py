@@ -1,4 +1,4 @@
-"""Tools whose answers are known beforehand: by key, by size, by seed."""
+"""Demonstration tools with predictable responses: by key, by size, by seed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import string
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.server.tools.tool import DemoTool, ToolFailure, answer, object_schema
+from mcpaudit_lab.server.tools.tool import DemoTool, ToolError, object_schema, tool_result
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -35,7 +35,7 @@ async def _fixed_response(
     del ctx
     key = arguments["key"]
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-    return answer({"key": key, "hash": digest, "body": f"fixed[{key}]: {digest}"})
+    return tool_result({"key": key, "hash": digest, "body": f"fixed[{key}]: {digest}"})
 
 
 async def _sized_response(
@@ -44,11 +44,11 @@ async def _sized_response(
     del ctx
     size = int(arguments["size"])
     if size < 0:
-        raise ToolFailure(f"size must be >= 0, got {size}")
+        raise ToolError(f"size must be >= 0, got {size}")
     if size > _MAX_SIZE:
-        raise ToolFailure(f"size {size} exceeds max {_MAX_SIZE}")
+        raise ToolError(f"size {size} exceeds max {_MAX_SIZE}")
     body = (string.ascii_lowercase * (size // 26 + 1))[:size]
-    return answer({"size": size, "body": body})
+    return tool_result({"size": size, "body": body})
 
 
 async def _lorem(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any]) -> CallToolResult:
@@ -57,14 +57,14 @@ async def _lorem(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any])
     if words <= 0:
         words = _DEFAULT_WORDS
     if words > _MAX_WORDS:
-        raise ToolFailure(f"words {words} exceeds max {_MAX_WORDS}")
+        raise ToolError(f"words {words} exceeds max {_MAX_WORDS}")
     seed = arguments.get("seed") or secrets.token_hex(8)
     chosen = (_WORDS[_draw(seed, number) % len(_WORDS)] for number in range(words))
-    return answer({"words": words, "body": " ".join(chosen).capitalize() + "."})
+    return tool_result({"words": words, "body": " ".join(chosen).capitalize() + "."})
 
 
 def _draw(seed: str, number: int) -> int:
-    """The same number for the same seed in every version of Python, unlike ``random``."""
+    """A pseudo-random number that is stable across Python versions, unlike ``random``."""
     digest = hashlib.sha256(f"{seed}\0{number}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big")
 

@@ -1,4 +1,4 @@
-"""The demonstration server: twelve tools that make the behaviour of a client or gateway visible."""
+"""The demonstration server: twelve tools that show how a client or gateway behaves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mcpaudit_lab.server.tools.data import DATA_TOOLS
 from mcpaudit_lab.server.tools.failure import FAILURE_TOOLS
 from mcpaudit_lab.server.tools.identity import identity_tools
 from mcpaudit_lab.server.tools.streaming import STREAMING_TOOLS
-from mcpaudit_lab.server.tools.tool import DemoTool, ToolFailure, check_arguments, text_block
+from mcpaudit_lab.server.tools.tool import DemoTool, ToolError, check_arguments, text_block
 
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 __all__ = ["demo_server", "demo_tool_groups", "demo_tools"]
 
 _INSTRUCTIONS = """\
-A server whose tools compute nothing of use. They are simple and repeatable, so that what happens \
-on the way to them and back can be seen, and every call is recorded.
+The tools of this server compute nothing useful. They are simple and repeatable, to show what \
+happens to calls between client and server. Every call is recorded.
 
-- identity: whoami, echo, headers show what arrives of the caller, the arguments, the headers.
-- data: fixed_response, sized_response, lorem give answers that are known beforehand.
-- failure: error, slow, flaky fail or wait as they are asked to.
-- streaming: progress, long_output, chatty answer in many pieces.
+- identity: whoami, echo, headers return the caller, the arguments, the headers.
+- data: fixed_response, sized_response, lorem return predictable responses.
+- failure: error, slow, flaky fail or wait on request.
+- streaming: progress, long_output, chatty respond in several parts.
 
-Tools with a seed give the same answer for the same seed.
+Tools with a seed return the same response for the same seed.
 """
 
 
 def demo_tools(sanitizer: Sanitizer | None = None) -> tuple[DemoTool, ...]:
-    """The twelve tools, in the order of the portal's list.
+    """The twelve tools, in the order of the portal's tool list.
 
     Args:
-        sanitizer: what the ``headers`` tool does not give away.
+        sanitizer: masks secrets in the response of the ``headers`` tool.
     """
     first = identity_tools(sanitizer or Sanitizer())
     return (*first, *DATA_TOOLS, *FAILURE_TOOLS, *STREAMING_TOOLS)
@@ -54,14 +54,14 @@ def demo_tool_groups() -> dict[str, str]:
 def demo_server(sanitizer: Sanitizer | None = None) -> Server[Any]:
     """A new MCP server with the twelve tools, not audited yet.
 
-    It is a low-level server: arguments reach the tools as they were sent, and an unknown tool is a
-    JSON-RPC error (-32602).
+    A low-level server: arguments reach the tools as sent, and an unknown tool is a JSON-RPC error
+    (-32602).
 
     Args:
-        sanitizer: what the ``headers`` tool does not give away.
+        sanitizer: masks secrets in the response of the ``headers`` tool.
     """
     tools = {tool.name: tool for tool in demo_tools(sanitizer)}
-    listed = ListToolsResult(tools=[tools[name].for_mcp() for name in sorted(tools)])
+    listed = ListToolsResult(tools=[tools[name].to_mcp() for name in sorted(tools)])
 
     def schema_of(name: str) -> Mapping[str, Any] | None:
         return tools[name].input_schema if name in tools else None
@@ -82,7 +82,7 @@ def demo_server(sanitizer: Sanitizer | None = None) -> Server[Any]:
         try:
             check_arguments(tool.input_schema, arguments)
             return await tool.run(ctx, arguments)
-        except ToolFailure as failure:
+        except ToolError as failure:
             return CallToolResult(content=[text_block(str(failure))], is_error=True)
 
     server: Server[Any] = Server(
@@ -93,14 +93,14 @@ def demo_server(sanitizer: Sanitizer | None = None) -> Server[Any]:
         on_call_tool=call_tool,
         get_tool_input_schema=schema_of,
     )
-    server.middleware.append(_accept_loose_calls)
+    server.middleware.append(_accept_malformed_calls)
     return server
 
 
-async def _accept_loose_calls(
+async def _accept_malformed_calls(
     ctx: ServerRequestContext[Any, Any], call_next: CallNext
 ) -> HandlerResult:
-    """Answer calls that the SDK would refuse unseen as the reference server answers them."""
+    """Answer malformed calls as the reference server does; the SDK would reject them unaudited."""
     if ctx.method != "tools/call" or ctx.request_id is None:
         return await call_next(ctx)
     params = ctx.params or {}

@@ -1,4 +1,4 @@
-"""Tools that fail, or keep their caller waiting, as they are asked to."""
+"""Demonstration tools that fail or delay on request."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mcp_types import CallToolResult
 
 from mcpaudit_lab.server.tools.tool import (
     DemoTool,
-    ToolFailure,
-    answer,
+    ToolError,
     object_schema,
     text_block,
+    tool_result,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ async def _error(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any])
     del ctx
     message = arguments.get("message") or "synthetic error"
     if not arguments.get("as_tool"):
-        raise ToolFailure(message)
+        raise ToolError(message)
     return CallToolResult(
         content=[text_block(message)], structured_content={"triggered": True}, is_error=True
     )
@@ -40,7 +40,7 @@ async def _slow(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any]) 
     milliseconds = min(max(int(arguments["milliseconds"]), 0), _MAX_SLEEP_MS)
     started = anyio.current_time()
     await anyio.sleep(milliseconds / 1000)
-    return answer({"slept_ms": int((anyio.current_time() - started) * 1000)})
+    return tool_result({"slept_ms": int((anyio.current_time() - started) * 1000)})
 
 
 async def _flaky(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any]) -> CallToolResult:
@@ -48,12 +48,12 @@ async def _flaky(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any])
     fail_rate = arguments["fail_rate"]
     roll = _roll(arguments.get("seed") or secrets.token_hex(8), int(arguments.get("call_id", 0)))
     if roll < fail_rate:
-        raise ToolFailure(f"flaky failure (roll={roll:.4f} < rate={fail_rate:.4f})")
-    return answer({"failed": False, "roll": roll, "fail_rate": fail_rate})
+        raise ToolError(f"flaky failure (roll={roll:.4f} < rate={fail_rate:.4f})")
+    return tool_result({"failed": False, "roll": roll, "fail_rate": fail_rate})
 
 
 def _roll(seed: str, call_id: int) -> float:
-    """A number from 0 up to, not including, 1: the same for the same seed and call."""
+    """A number in [0, 1), the same for the same seed and call."""
     digest = hashlib.sha256(f"{seed}\0{call_id}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 

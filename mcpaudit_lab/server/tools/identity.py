@@ -1,4 +1,4 @@
-"""Tools that show what reaches the server: the caller, the arguments, the headers."""
+"""Demonstration tools that return the caller, the arguments, and the headers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.record import Sanitizer
 from mcpaudit_lab.server.audit import current_identity, read_headers
-from mcpaudit_lab.server.tools.tool import DemoTool, answer, object_schema
+from mcpaudit_lab.server.tools.tool import DemoTool, object_schema, tool_result
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -32,7 +32,7 @@ def identity_tools(sanitizer: Sanitizer) -> tuple[DemoTool, ...]:
     """``whoami``, ``echo`` and ``headers``.
 
     Args:
-        sanitizer: what ``headers`` does not give away.
+        sanitizer: masks secrets in the response of ``headers``.
     """
 
     async def headers(
@@ -41,7 +41,7 @@ def identity_tools(sanitizer: Sanitizer) -> tuple[DemoTool, ...]:
         del arguments
         raw = getattr(getattr(ctx.request, "headers", None), "raw", ())
         shown = sanitizer.mask_headers(read_headers(raw))
-        return answer({"count": len(shown), "headers": shown})
+        return tool_result({"count": len(shown), "headers": shown})
 
     return (
         DemoTool(
@@ -109,10 +109,10 @@ async def _whoami(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any]
         "claims": dict(who.claims),
     }
     required = ("subject", "auth_type")
-    return answer({name: value for name, value in shown.items() if value or name in required})
+    return tool_result({name: value for name, value in shown.items() if value or name in required})
 
 
 async def _echo(ctx: ServerRequestContext[Any, Any], arguments: dict[str, Any]) -> CallToolResult:
     del ctx
-    # As recorded: a member that is empty is not echoed.
-    return answer({name: value for name, value in arguments.items() if value not in ("", {})})
+    # As recorded, empty members are not echoed.
+    return tool_result({name: value for name, value in arguments.items() if value not in ("", {})})

@@ -1,4 +1,4 @@
-"""Tools that answer in many pieces: reports of progress, many content blocks."""
+"""Demonstration tools that respond in several parts: progress reports, content blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from mcp_types import CallToolResult, ContentBlock
 
-from mcpaudit_lab.server.tools.tool import DemoTool, answer, object_schema, text_block
+from mcpaudit_lab.server.tools.tool import DemoTool, object_schema, text_block, tool_result
 
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
@@ -24,7 +24,7 @@ _CHATTY_BLOCKS = (
 
 
 def _within(value: Any, default: int, most: int) -> int:
-    """A number of the caller's, where 0 and less mean the default."""
+    """A number from the caller, at most ``most``; 0 or less means ``default``."""
     return min(int(value), most) if value > 0 else default
 
 
@@ -37,7 +37,7 @@ async def _progress(
         await ctx.session.report_progress(step, steps, f"step {step}/{steps}")
         await anyio.sleep(pause_ms / 1000)
     notified = (ctx.meta or {}).get("progress_token") is not None
-    return answer({"steps": steps, "notified": notified, "done": True})
+    return tool_result({"steps": steps, "notified": notified, "done": True})
 
 
 async def _long_output(

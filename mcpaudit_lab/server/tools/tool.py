@@ -1,4 +1,4 @@
-"""What a demonstration tool is made of: description, check of the arguments, answers."""
+"""The parts of a demonstration tool: description, argument validation, results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mcpaudit_lab.record import dumps, wire_text
 if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
 
-__all__ = ["DemoTool", "ToolFailure", "answer", "check_arguments", "object_schema", "text_block"]
+__all__ = ["DemoTool", "ToolError", "check_arguments", "object_schema", "text_block", "tool_result"]
 
 Run: TypeAlias = (
     "Callable[[ServerRequestContext[Any, Any], dict[str, Any]], Awaitable[CallToolResult]]"
@@ -33,8 +33,8 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 }
 
 
-class ToolFailure(Exception):  # noqa: N818 - reads as what happened
-    """A tool failed as requested, or cannot do what was requested. The text is the response."""
+class ToolError(Exception):
+    """A tool failed, on request or because of its arguments. The message is the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class DemoTool:
     """One tool of the demonstration server.
 
     Attributes:
-        name: its name.
-        group: what it helps to test: ``identity``, ``data``, ``failure`` or ``streaming``.
-        summary: one line for the portal's list of tools.
-        description: the text for MCP clients.
+        name: the tool's name.
+        group: what it tests: ``identity``, ``data``, ``failure`` or ``streaming``.
+        summary: one line for the portal's tool list.
+        description: description for MCP clients.
         input_schema: JSON Schema of the arguments.
-        run: answers a call whose arguments fit the schema; may raise :class:`ToolFailure`.
-        output_schema: JSON Schema of the structured response; None without one.
-        annotations: MCP's hints, by their JSON names.
+        run: runs a call with valid arguments; may raise :class:`ToolError`.
+        output_schema: JSON Schema of the structured result; None if there is none.
+        annotations: MCP annotations, by their JSON names.
     """
 
     name: str
@@ -61,7 +61,7 @@ class DemoTool:
     output_schema: dict[str, Any] | None = None
     annotations: Mapping[str, bool] = field(default_factory=dict)
 
-    def for_mcp(self) -> Tool:
+    def to_mcp(self) -> Tool:
         """The tool as ``tools/list`` shows it."""
         hints = ToolAnnotations.model_validate(self.annotations) if self.annotations else None
         return Tool(
@@ -74,11 +74,11 @@ class DemoTool:
 
 
 def object_schema(*required: str, **properties: Any) -> dict[str, Any]:
-    """JSON Schema of an object that has no other members than these.
+    """JSON Schema of an object without additional properties.
 
     Args:
-        *required: names of the members that must be there.
-        **properties: member to its schema.
+        *required: names of required properties.
+        **properties: property name to schema.
     """
     schema: dict[str, Any] = {"type": "object"}
     if properties:
@@ -89,36 +89,36 @@ def object_schema(*required: str, **properties: Any) -> dict[str, Any]:
 
 
 def check_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    """Check arguments against a schema made by :func:`object_schema`.
+    """Validate arguments against a schema from :func:`object_schema`.
 
-    Only what those schemas use is known here: members, their types, and which are required.
+    Supports only what those schemas use: properties, their types, and which are required.
 
     Raises:
-        ToolFailure: what does not fit, in the words of the reference server.
+        ToolError: the arguments are invalid; the message is the reference server's.
     """
     properties: Mapping[str, Any] = schema.get("properties", {})
     where = 'validating "arguments": '
     if not _is_finite(arguments):
-        raise ToolFailure(f"{where}a number is out of range")
+        raise ToolError(f"{where}a number is out of range")
     for name, rule in properties.items():
         if name in arguments and not _TYPES[rule["type"]](arguments[name]):
             found = _type_name(arguments[name])
-            raise ToolFailure(
+            raise ToolError(
                 f"{where}validating root: validating /properties/{name}: type: "
                 f'{_brief(arguments[name])} has type "{found}", want "{rule["type"]}"'
             )
     missing = [name for name in schema.get("required", ()) if name not in arguments]
     if missing:
-        raise ToolFailure(f"{where}validating root: required: missing properties: {dumps(missing)}")
+        raise ToolError(f"{where}validating root: required: missing properties: {dumps(missing)}")
     unknown = [name for name in arguments if name not in properties]
     if unknown:
-        raise ToolFailure(
+        raise ToolError(
             f"{where}validating root: unexpected additional properties {dumps(unknown)}"
         )
 
 
 def _is_finite(arguments: Mapping[str, Any]) -> bool:
-    """Whether JSON has every number in here: 1e400 arrives as an infinity."""
+    """Whether all numbers are finite: 1e400 is parsed as infinity."""
     left: list[Any] = list(arguments.values())
     while left:
         value = left.pop()
@@ -149,8 +149,8 @@ def text_block(text: str) -> TextContent:
     return TextContent(type="text", text=text)
 
 
-def answer(structured: dict[str, Any]) -> CallToolResult:
-    """A successful answer: the structured one, and the same as JSON text."""
+def tool_result(structured: dict[str, Any]) -> CallToolResult:
+    """A successful result: structured content, and the same as JSON text."""
     return CallToolResult(
         content=[text_block(wire_text(structured))], structured_content=structured
     )

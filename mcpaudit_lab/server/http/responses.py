@@ -1,4 +1,4 @@
-"""Answers of the portal, with the bytes and headers that were recorded."""
+"""The portal's responses, with the recorded bytes and headers, and frames of its stream."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mcpaudit_lab.record import dumps
 from mcpaudit_lab.server.stores import Gap, Stored
 
 __all__ = [
-    "Frames",
-    "answer_error",
-    "answer_json",
-    "answer_text",
-    "answer_unauthorized",
+    "FrameCache",
+    "error_response",
     "go_quote",
+    "json_response",
     "log_failure",
+    "text_response",
+    "unauthorized_response",
 ]
 
 logger = logging.getLogger(__name__)
@@ -27,28 +27,28 @@ logger = logging.getLogger(__name__)
 _ESCAPED: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
-def answer_json(
+def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """JSON with ``<``, ``>`` and ``&`` escaped, so that no browser takes it for a page."""
+    """A JSON response with ``<``, ``>`` and ``&`` escaped, so that no browser renders it."""
     body = dumps(value).translate(_ESCAPED) + "\n"
     return Response(body.encode(), status, headers, media_type="application/json")
 
 
-def answer_error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """An error, as JSON."""
-    return answer_json({"error": message}, status, headers)
+def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """An error as JSON."""
+    return json_response({"error": message}, status, headers)
 
 
-def answer_text(status: int, text: str) -> Response:
-    """An error as plain text, for the routes where the recording has plain text."""
+def text_response(status: int, text: str) -> Response:
+    """An error as plain text, for routes recorded so."""
     return Response(
         f"{text}\n", status, {"x-content-type-options": "nosniff"}, media_type="text/plain"
     )
 
 
-def answer_unauthorized() -> Response:
-    """What the portal says to a request without a valid key."""
+def unauthorized_response() -> Response:
+    """The response to a request without a valid key."""
     return Response(
         b'{"error":"unauthorized"}',
         401,
@@ -58,33 +58,33 @@ def answer_unauthorized() -> Response:
 
 
 def go_quote(text: str) -> str:
-    """The text in quotes, as Go's ``%q`` prints it, for printable text."""
+    """The text quoted as Go's ``%q`` quotes printable text."""
     return dumps(text)
 
 
 def log_failure(what: str, error: BaseException) -> None:
-    """Log that something failed: the kind of error and where, not its text, which may be data."""
+    """Log an error's type and location, but not its message, which may contain data."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"
     logger.error("%s: %s at %s", what, type(error).__name__, where)
 
 
-class Frames:
-    """Frames of events, made once for all who listen.
+class FrameCache:
+    """Caches encoded stream frames, so that all subscribers share one encoding.
 
     Args:
-        keep: how many of the latest are remembered.
+        keep: number of latest frames to cache.
     """
 
     def __init__(self, keep: int = 128) -> None:
         self._keep = keep
         self._made: dict[int, tuple[Stored, bytes]] = {}
 
-    def frame_of(self, item: Stored | Gap) -> bytes:
-        """One whole frame. JSON text has no line ends, so one ``data:`` line is enough."""
+    def frame_for(self, item: Stored | Gap) -> bytes:
+        """The frame of an item. JSON text has no line breaks, so one ``data:`` line is enough."""
         if isinstance(item, Gap):
-            told = dumps({"missed": item.missed, "resume_from": str(item.after)})
-            return f"event: gap\ndata: {told}\n\n".encode()
+            data = dumps({"missed": item.missed, "resume_from": str(item.after)})
+            return f"event: gap\ndata: {data}\n\n".encode()
         known, frame = self._made.get(item.number, (None, b""))
         if known is not item:
             text = item.event.to_json()

@@ -1,4 +1,4 @@
-"""What is looked at before any route: the Host header, where a page came from, CORS."""
+"""ASGI middleware that runs before the routes: checks of Host and Origin, and CORS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 
-from mcpaudit_lab.server.http.answers import answer_text
+from mcpaudit_lab.server.http.responses import text_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,7 +18,7 @@ __all__ = ["LOOPBACK_HOSTS", "CorsHeaders", "HostCheck"]
 
 LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 
-# Health probes use the address instead of the name, and get no data.
+# Probes use an IP address as the host, and their responses reveal nothing.
 _PROBES: Final = ("/healthz", "/readyz")
 
 _CORS: Final = {
@@ -42,17 +42,16 @@ def host_name(authority: str) -> str:
 
 
 class HostCheck:
-    """ASGI middleware that refuses requests meant for another host (421).
+    """ASGI middleware that rejects requests for other hosts (421): prevents DNS rebinding.
 
-    A page whose own name was made to resolve to this machine (DNS rebinding) cannot change the
-    Host header. Where an Origin is sent with a state-changing request, it must be one of the hosts
-    too, or one that CORS allows (403).
+    A web page whose name resolves to this machine cannot change the Host header. If a
+    state-changing request has an Origin, it must be one of the hosts too or allowed by CORS (403).
 
     Args:
         app: the wrapped application.
-        hosts: names without ports; ``"*"`` for any.
-        origins: that CORS allows; ``"*"`` for any.
-        unchecked: paths that are answered under any name.
+        hosts: allowed host names without ports; ``"*"`` for any.
+        origins: origins that CORS allows; ``"*"`` for any.
+        unchecked: paths served under any host name.
     """
 
     def __init__(
@@ -82,23 +81,23 @@ class HostCheck:
             return None
         hosts = headers.getlist("host")
         if len(hosts) != 1 or host_name(hosts[0]) not in self._hosts:
-            return answer_text(421, "this host is not served here")
+            return text_response(421, "this host is not served here")
         origin = headers.get("origin")
         if origin is None or method in ("GET", "HEAD", "OPTIONS"):
             return None
         if self._origins & {"*", origin} or host_name(urlsplit(origin).netloc) in self._hosts:
             return None
-        return answer_text(403, "requests from this origin are not allowed")
+        return text_response(403, "requests from this origin are not allowed")
 
 
 class CorsHeaders:
-    """ASGI middleware that lets pages of some origins read the answers.
+    """ASGI middleware that lets web pages of some origins read responses.
 
-    Credentials are headers that a page must know, never cookies, so any origin may be allowed.
+    Credentials are headers that a page must know, never cookies, so it is safe to allow any origin.
 
     Args:
         app: the wrapped application.
-        origins: such as ``https://example.org``; ``"*"`` for any.
+        origins: allowed origins, such as ``https://example.org``; ``"*"`` for any.
     """
 
     def __init__(self, app: ASGIApp, origins: Iterable[str]) -> None:
@@ -110,8 +109,8 @@ class CorsHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = Headers(scope=scope)
-        origin = asked.get("origin", "")
+        request_headers = Headers(scope=scope)
+        origin = request_headers.get("origin", "")
         allowed = "*" if "*" in self._origins else origin if origin in self._origins else ""
 
         async def send_with_headers(message: Message) -> None:
@@ -123,7 +122,7 @@ class CorsHeaders:
                     headers.update({**_CORS, "access-control-allow-origin": allowed})
             await send(message)
 
-        if scope["method"] == "OPTIONS" and "access-control-request-method" in asked:
+        if scope["method"] == "OPTIONS" and "access-control-request-method" in request_headers:
             await Response(status_code=204)(scope, receive, send_with_headers)
             return
         await self.app(scope, receive, send_with_headers)

@@ -1,4 +1,4 @@
-"""The routes that tell about the portal itself: who asks, which tools, discovery, health."""
+"""Routes about the portal itself: the caller, tools, settings, discovery, health."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.record import VERSION
-from mcpaudit_lab.server.http.answers import answer_error, answer_json, go_quote
+from mcpaudit_lab.server.http.responses import error_response, go_quote, json_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,14 +30,14 @@ __all__ = [
     "show_wellknown",
 ]
 
-# Whoever asks whether the portal is ready does not wait for its database.
+# How long /readyz waits for the database, in seconds.
 _READINESS_S: Final = 1.0
 _MASK: Final = "[redacted]"
 _PAGE: Final = """\
 <!doctype html><html lang="en"><head><meta charset="utf-8"><title>mcpaudit-lab portal</title></head>
 <body style="font-family:system-ui;padding:2rem">
 <h1>mcpaudit-lab portal</h1>
-<p>This portal has no pages; open its events in a notebook, or ask its API with a key:</p>
+<p>This portal has no web pages. Open its events in a notebook, or query its API with a key:</p>
 <ul><li>/api/v1/portal/me</li><li>/api/v1/portal/tools</li><li>/api/v1/portal/dashboard</li>
 <li>/api/v1/portal/audit/events</li></ul>
 </body></html>
@@ -57,11 +57,11 @@ async def show_me(portal: Portal, request: Request, access: Access) -> Response:
         "api_key_id": identity.api_key_name,
     }
     always = ("subject", "auth_type")
-    return answer_json({name: v for name, v in members.items() if v or name in always})
+    return json_response({name: v for name, v in members.items() if v or name in always})
 
 
 async def read_tools(portal: Portal) -> list[dict[str, Any]]:
-    """The tools as the portal lists them: those it has a line about first, in its order."""
+    """The tools as the portal lists them: first those with a summary, in the summaries' order."""
     if portal.caller is None:
         return []
     known = portal.options.tool_summaries
@@ -80,7 +80,7 @@ def _tool(
         "group": groups.get(name, ""),
         "description": known.get(name) or tool.get("description") or "",
     }
-    # Beyond the recorded response: what a client needs to show a form and to plan a replay.
+    # Not in the recordings, but clients need it for forms and to plan a replay.
     extra = ("title", "inputSchema", "outputSchema", "annotations")
     return shown | {key: tool[key] for key in extra if tool.get(key)}
 
@@ -88,7 +88,7 @@ def _tool(
 async def list_tools(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /portal/tools``."""
     del request
-    return answer_json({"tools": await read_tools(portal)})
+    return json_response({"tools": await read_tools(portal)})
 
 
 async def show_tool(portal: Portal, request: Request, _: Access) -> Response:
@@ -96,18 +96,18 @@ async def show_tool(portal: Portal, request: Request, _: Access) -> Response:
     name = request.path_params["name"]
     for tool in await read_tools(portal):
         if tool["name"] == name:
-            return answer_json(tool)
-    return answer_error(404, f"tool {go_quote(name)} not found")
+            return json_response(tool)
+    return error_response(404, f"tool {go_quote(name)} not found")
 
 
 async def show_instructions(portal: Portal, request: Request, _: Access) -> Response:
     """``GET /portal/instructions``."""
     del request
-    return answer_json({"instructions": portal.instructions})
+    return json_response({"instructions": portal.instructions})
 
 
 async def show_server(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /portal/server``: version and settings; secrets are masked."""
+    """``GET /portal/server``: version and settings, with secrets masked."""
     options, oidc = portal.options, portal.auth.oidc
     keys = [{"Name": name, "Key": _MASK} for name in portal.auth.keys.names]
     config = {
@@ -135,15 +135,15 @@ async def show_server(portal: Portal, request: Request, _: Access) -> Response:
             "ExportMaxRows": options.export_max_rows,
         },
     }
-    return answer_json(
+    return json_response(
         {"config": config, "version": VERSION, "server_version": portal.server_version}
     )
 
 
 async def show_wellknown(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /portal/wellknown``: where to find what discovery tells."""
+    """``GET /portal/wellknown``: URLs for OAuth discovery."""
     base, oidc = portal.base_url(request), portal.auth.oidc
-    return answer_json(
+    return json_response(
         {
             "audience": oidc.config.audience if oidc else "",
             "authorization_server": oidc.config.issuer if oidc else "",
@@ -154,8 +154,8 @@ async def show_wellknown(portal: Portal, request: Request, _: Access) -> Respons
     )
 
 
-async def _unreadable(portal: Portal) -> int:
-    """How many rows cannot be read; 0 where the database does not say so at once."""
+async def _count_unreadable(portal: Portal) -> int:
+    """The number of unreadable rows; 0 if the database does not respond in time."""
     with suppress(StoreUnavailable, TimeoutError):
         counted = await asyncio.wait_for(portal.logger.unreadable(), _READINESS_S)
         return counted.count
@@ -163,7 +163,7 @@ async def _unreadable(portal: Portal) -> int:
 
 
 def public_routes(portal: Portal) -> dict[str, Any]:
-    """Path to endpoint, for what needs no key."""
+    """Path to endpoint, for the routes that need no key."""
 
     async def show_health(_: Request) -> Response:
         return PlainTextResponse("ok")
@@ -173,17 +173,17 @@ def public_routes(portal: Portal) -> dict[str, Any]:
             return PlainTextResponse("draining", 503)
         status = portal.logger.status()
         if not status.ready:
-            return PlainTextResponse("the audit store is away", 503)
+            return PlainTextResponse("the audit store is unavailable", 503)
         lost = {"dropped": status.dropped, "rejected": status.rejected}
-        told = [f"{count} events {what}" for what, count in lost.items() if count]
-        if unreadable := await _unreadable(portal):
-            told.append(f"{unreadable} rows unreadable")
-        return PlainTextResponse(", ".join(["ready", *told]))
+        notes = [f"{count} events {what}" for what, count in lost.items() if count]
+        if unreadable := await _count_unreadable(portal):
+            notes.append(f"{unreadable} rows unreadable")
+        return PlainTextResponse(", ".join(["ready", *notes]))
 
     async def show_resource(request: Request) -> Response:
-        # RFC 9728: what protects this resource.
+        # RFC 9728, protected resource metadata.
         oidc = portal.auth.oidc
-        return answer_json(
+        return json_response(
             {
                 "authorization_servers": [oidc.config.issuer] if oidc else [],
                 "bearer_methods_supported": ["header"],
@@ -194,7 +194,7 @@ def public_routes(portal: Portal) -> dict[str, Any]:
 
     async def show_issuer(_: Request) -> Response:
         issuer = portal.auth.oidc.config.issuer if portal.auth.oidc else ""
-        return answer_json(
+        return json_response(
             {
                 "issuer": issuer,
                 "note": "mcp-test delegates auth to the issuer above; fetch the "

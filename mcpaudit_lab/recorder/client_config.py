@@ -1,11 +1,11 @@
-r"""The recorder in a client's configuration: put in, taken out, nothing else changed.
+r"""Edits MCP client configurations: wraps servers in the recorder and unwraps them.
 
-The files are those of Claude Desktop, Claude Code (``.mcp.json``), Cursor (``mcpServers``) and VS
-Code (``servers``, with comments). The recorder becomes a stdio server's ``command``, and the
-original command moves to the front of ``args``, character by character. A server with a ``url``
-gets the address of a local recorder; its original address is kept beside it.
+Supports the files of Claude Desktop, Claude Code (``.mcp.json``), Cursor (``mcpServers``) and VS
+Code (``servers``, with comments). For a stdio server, ``command`` becomes the recorder's and the
+original command moves verbatim into ``args``. For a server with a ``url``, ``url`` becomes the
+address of a local recorder and the original URL is kept in a member beside it.
 
-Insertions have exactly one spelling, so that removing them restores the original bytes.
+The inserted text has exactly one spelling, so that unwrapping restores the original bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RECORD: Final = "record"
 
 
 class Outcome(StrEnum):
-    """What became of a server's entry."""
+    """The result of wrapping or unwrapping one server."""
 
     WRAPPED = "wrapped"
     UNWRAPPED = "unwrapped"
@@ -40,13 +40,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One server of the file.
+    """The change to one server's entry.
 
     Attributes:
-        name: of the server.
-        outcome: what became of it.
-        url: the URL of the recorded server; empty for stdio.
-        port: the port on which its recorder listens.
+        name: the server's name.
+        outcome: the result.
+        url: the original URL of a server over HTTP; empty for stdio.
+        port: the port of that server's recorder; 0 for stdio.
     """
 
     name: str
@@ -66,20 +66,21 @@ def wrap_text(
     options: Sequence[str] = (),
     port: int | None = None,
 ) -> tuple[str, list[Change]]:
-    """Put the recorder before servers.
+    """Wrap servers in the recorder.
 
     Args:
         text: the configuration.
         recorder: the command that starts the recorder, without ``record``.
-        names: of the servers; none: all of them.
-        options: of ``record``.
-        port: the first port for servers at a URL, the next ones following; None to leave these.
+        names: servers to wrap; empty: all of them.
+        options: options for ``record``.
+        port: port for the first server with a URL; the others get the ports after it. None leaves
+            servers with a URL unchanged.
 
     Returns:
-        The new text, and what became of each server.
+        The new text, and the change to each server.
 
     Raises:
-        JsoncError: the text is not such a configuration, or has no server of that name.
+        JsoncError: the text is not an MCP client configuration, or lacks a server in ``names``.
     """
     edits: list[_Edit] = []
     changes = []
@@ -93,14 +94,14 @@ def wrap_text(
 
 
 def unwrap_text(text: str, names: Collection[str] = ()) -> tuple[str, list[Change]]:
-    """Take the recorder out again.
+    """Remove the recorder from servers.
 
     Args:
         text: the configuration.
-        names: of the servers; none: all of them.
+        names: servers to unwrap; empty: all of them.
 
     Returns:
-        The new text, and what became of each server.
+        The new text, and the change to each server.
 
     Raises:
         JsoncError: as :func:`wrap_text`.
@@ -119,10 +120,10 @@ def _servers(text: str, names: Collection[str]) -> Iterable[tuple[str, Node]]:
     sections = [(root.members or {}).get(section) for section in _SECTIONS]
     found = {name: node for item in sections if item for name, node in (item.members or {}).items()}
     if not any(sections):
-        raise JsoncError(f"there is neither {' nor '.join(_SECTIONS)} in it")
+        raise JsoncError(f"the file has neither {' nor '.join(_SECTIONS)}")
     missing = [name for name in names if name not in found]
     if missing:
-        raise JsoncError(f"there is no server {', '.join(map(repr, missing))} in it")
+        raise JsoncError(f"the file has no server {', '.join(map(repr, missing))}")
     return [(name, node) for name, node in found.items() if not names or name in names]
 
 
@@ -155,7 +156,7 @@ def _wrapped(
         if args is None:
             edits = [(command.start, command.end, f'{_quoted(recorder[0])}, "args": [{inserted}]')]
         else:
-            # The space tells an empty list from none at all when it is undone.
+            # The trailing space lets unwrapping tell an empty list from a missing one.
             inserted += ", " if args.items else " "
             edits.append((args.start + 1, args.start + 1, inserted))
         return Change(name, Outcome.WRAPPED), edits
@@ -179,14 +180,14 @@ def _is_recorded(members: dict[str, Node]) -> bool:
 
 
 def _own_command(members: dict[str, Node]) -> int | None:
-    """The place in ``args`` of the command that the server has itself; None if not recorded."""
+    """The index in ``args`` of the server's own command; None if the server is not wrapped."""
     command, args = members.get("command"), members.get("args")
     if command is None or args is None or not isinstance(command.value, str):
         return None
     values = [item.value for item in args.items or ()]
     if _RECORD not in values or "--" not in values:
         return None
-    # As `mcpaudit-lab record …`, or `python -c "from mcpaudit_lab.cli …" record …`.
+    # Either `mcpaudit-lab record …` or `python -c "from mcpaudit_lab.cli …" record …`.
     record, dashes = values.index(_RECORD), values.index("--")
     before = [command.value, *values[:record]]
     ours = any(name in str(before[-1]) for name in ("mcpaudit-lab", "mcpaudit_lab"))
@@ -214,7 +215,7 @@ def _unwrapped(text: str, node: Node) -> tuple[Outcome, list[_Edit]]:
         ]
         between = text[items[place].end : items[place + 1].start]
         if between.startswith(", "):
-            # What is behind our comma stood behind the bracket before.
+            # Wrapping inserted the text up to this comma right after the bracket.
             edits[1] = (args.start + 1, items[place].end + 2, "")
         return Outcome.UNWRAPPED, edits
     if text[items[place].end : args.end] == "]" and text[command.end : args.start] == ', "args": ':

@@ -1,4 +1,4 @@
-"""Events into a store's tables, numbered in order of commit."""
+"""Writes events into a store's tables and numbers them in commit order."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from mcpaudit_lab.tables import EXACT, PortalRow, jsonb_text
 __all__ = ["LOSSY_METHOD", "RowWriter"]
 
 LOSSY_METHOD: Final = "notifications/mcpaudit/lossy"
-"""The notification that marks a row which its tables could not hold and had no place beside."""
+"""The notification that marks a row stored with loss, in tables without the column ``exact``."""
 
 _PLACES: Final = {field.name: place for place, field in enumerate(PAYLOAD_FIELDS)}
 _NUMBERED_AT_ONCE: Final = 10_000
 
 _TAKE = text("update audit_commits set last = last + :count returning last")
-# Including rows that others inserted with a number: a number not yet assigned would be assigned
-# again, and would hide earlier events from a resumed stream.
+# Includes rows inserted with an unassigned number: it would be assigned again, and a stream resumed
+# after it would skip the events before it.
 _TO_NUMBER = "commit_number > (select last from audit_commits) or commit_number < 1"
 _UNNUMBERED = (
     "select 1 where exists (select 1 from audit_events where commit_number is null and {key} is"
     " not null) or exists (select 1 from audit_events where commit_number > (select last from"
     " audit_commits)) or exists (select 1 from audit_events where commit_number < 1)"
 )
-_FORGET = text(f"update audit_events set commit_number = null where {_TO_NUMBER}")  # noqa: S608 - a text of our own
-# Not "with … update …", for which the SQLite driver does not report the number of changed rows.
+_FORGET = text(f"update audit_events set commit_number = null where {_TO_NUMBER}")  # noqa: S608 - constant text
+# Not "with … update …": SQLite's driver does not report its row count.
 _NUMBER = (
     "update audit_events set commit_number = (select last from audit_commits) + fresh.place from ("
     " select place_of, row_number() over (order by ts, id) as place from ("
@@ -59,37 +59,37 @@ _RESEAT = (
 
 
 class RowWriter:
-    """Writes to one database; any thread may, one at a time.
+    """Writes to one database. Thread-safe; writes run one at a time.
 
     Args:
-        engine: the connections.
-        tables: what the database has.
+        engine: the database.
+        tables: the tables and columns that the database has.
     """
 
     def __init__(self, engine: Engine, tables: StoreTables) -> None:
         self._engine = engine
         self._tables = tables
-        # SQLite has one writer; without this, threads would wait for it by polling.
+        # SQLite allows one writer, and its driver waits by polling. A lock wakes threads at once.
         self._one_at_a_time = threading.Lock()
         ours = [EXACT] if tables.exact else []
         number = [COMMIT_NUMBER] if tables.numbered else []
         self._event_columns = [*EVENT_COLUMNS, *ours, *number]
         self._payload_columns = [*PAYLOAD_COLUMNS, *ours]
-        # SQLite accepts rows without an id, or with an id that is not text.
+        # SQLite accepts rows whose id is null or not a text, so rows need another key.
         key = "rowid" if engine.dialect.name == "sqlite" else "id"
         self._unnumbered = text(_UNNUMBERED.format(key=key))
         self._number = text(_NUMBER.format(key=key))
 
     def insert(self, rows: Sequence[PortalRow], captured: datetime) -> int | None:
-        """Store rows in one transaction: all or none.
+        """Store rows in one transaction, all or none.
 
         Args:
-            rows: one or more, of different events.
-            captured: for ``captured_at``.
+            rows: one or more rows of different events.
+            captured: value of ``captured_at``, with a zone.
 
         Returns:
-            The first number; the others follow without a gap. None if the tables are foreign and
-            have no numbers.
+            The number of the first row; the others follow without gaps. None if the tables have no
+            numbers and may not be altered.
         """
         if not self._tables.exact:
             for row in rows:
@@ -105,14 +105,14 @@ class RowWriter:
         return first
 
     def number_others(self) -> int:
-        """Number the rows that others inserted and committed; returns how many."""
+        """Number the rows that other programs committed; returns how many."""
         count = 0
         while self._tables.numbered:
             with self._engine.connect() as connection:
                 if connection.execute(self._unnumbered).first() is None:
                     break
             with self._writing() as connection:
-                # Take the lock first: numbered rows must be committed before the next number.
+                # Take the lock first: these rows must be committed before the next number is.
                 self._take_numbers(connection, 0)
                 connection.execute(_FORGET)
                 numbered = connection.execute(self._number, {"count": _NUMBERED_AT_ONCE}).rowcount
@@ -132,7 +132,7 @@ class RowWriter:
             return None
         last = connection.execute(_TAKE, {"count": count}).scalar_one_or_none()
         if not isinstance(last, int):
-            # Somebody emptied the table, or damaged it.
+            # Another program emptied or damaged the table.
             for statement in _RESEAT:
                 connection.execute(statement)
             last = connection.execute(_TAKE, {"count": count}).scalar_one()
@@ -140,7 +140,10 @@ class RowWriter:
         return first
 
     def _drop_missing_originals(self, connection: Connection, rows: Sequence[PortalRow]) -> None:
-        """Replays of an event that is not here (any more) refer to nothing, as if it went later."""
+        """Clear ``replayed_from`` of replays whose original event is not in the store.
+
+        The foreign key would do the same if the original were deleted later.
+        """
         place = _PLACES["replayed_from"]
         replays = [row for row in rows if row.payload is not None and row.payload[place]]
         if not replays:
@@ -181,10 +184,10 @@ class RowWriter:
         names = ", ".join(columns)
         if connection.dialect.name == "sqlite":
             marks = ", ".join("?" * len(columns))
-            statement = f"insert into {table} ({names}) values ({marks})"  # noqa: S608 - names of our own
+            statement = f"insert into {table} ({names}) values ({marks})"  # noqa: S608 - our own names
             connection.exec_driver_sql(statement, list(values))
             return
-        # COPY takes half the time that INSERT takes.
+        # COPY takes half the time of INSERT.
         raw: Any = connection.connection.driver_connection
         with raw.cursor() as cursor, cursor.copy(f"copy {table} ({names}) from stdin") as copy:
             for row in values:

@@ -1,12 +1,11 @@
-"""Which rows of a store's tables cannot be read, and why.
+"""Finds the unreadable rows of a store's tables, and why they are unreadable.
 
-Every query excludes unreadable rows, so suspects are checked before each query
-(:mod:`mcpaudit_lab.tables.suspects`). Faults that only reading reveals, such as invalid UTF-8, are
-noted when a row is read, and the row is checked again from then on. A repaired row is readable
-again.
+Queries exclude these rows, so the suspects (:mod:`mcpaudit_lab.tables.suspects`) are checked before
+each query. Faults that only reading reveals, such as bytes that are not UTF-8, are recorded when
+they are hit, and the row is checked from then on. A repaired row becomes readable again.
 
-SQLite compares times as text. A time that is spelled otherwise is therefore written into its column
-as a store spells it, as if the store had written the row: the moment is the same.
+SQLite compares times as text. A time in another spelling is therefore rewritten in the store's own
+spelling, as if the store had written the row; it still denotes the same instant.
 """
 
 from __future__ import annotations
@@ -26,20 +25,20 @@ from sqlalchemy.exc import DBAPIError
 from mcpaudit_lab.errors import RecordError, RejectReason, UnreadableRow
 from mcpaudit_lab.filters import Compiled, compile_filter, sqlite_moment
 from mcpaudit_lab.record import EVENT_FIELDS, Event, dumps, parse_id, parse_time
-from mcpaudit_lab.server.stores.engine import translated
+from mcpaudit_lab.server.stores.engine import translate_errors
 from mcpaudit_lab.server.stores.schema import StoreTables
 from mcpaudit_lab.server.stores.store import Unreadable
 from mcpaudit_lab.tables import EXACT, PortalRows, raw_columns, tolerant_text
 
-__all__ = ["BadRow", "BadRows", "RowCheck"]
+__all__ = ["BadRow", "BadRowTracker", "BadRows"]
 
 logger = logging.getLogger(__name__)
 
-# More suspects than this, or all without an index, are looked at again after a while only.
+# With more suspects than _MANY, or without an index, the result is cached for some seconds.
 _MANY: Final = 500
 _MANY_S: Final = 2.0
 _UNINDEXED_S: Final = 10.0
-# What SQLite's driver says of a text.
+# The error of SQLite's driver for a text that is not UTF-8.
 _NOT_UTF8: Final = "Could not decode to UTF-8"
 _SHOWN_IDS: Final = 100
 _EVENTS, _PAYLOADS = "audit_events", "audit_payloads"
@@ -47,7 +46,7 @@ _EVENTS, _PAYLOADS = "audit_events", "audit_payloads"
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be read: its id as stored, and why."""
+    """An unreadable row: its id as stored, and the reason."""
 
     id: str
     reason: str
@@ -55,33 +54,33 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class BadRows:
-    """The rows that cannot be read, by key: SQLite's ``rowid``, or the id.
+    """The unreadable rows by key: ``rowid`` in SQLite, the id in PostgreSQL.
 
     Attributes:
-        events: of ``audit_events``.
-        payloads: of ``audit_payloads``.
-        spelled: requested id to stored id, where the two differ.
+        events: rows of ``audit_events``.
+        payloads: rows of ``audit_payloads``.
+        stored_ids: canonical id to id as stored, where they differ.
     """
 
     events: Mapping[Any, BadRow] = field(default_factory=dict)
     payloads: Mapping[Any, BadRow] = field(default_factory=dict)
-    spelled: Mapping[str, str] = field(default_factory=dict)
+    stored_ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def counted(self) -> Unreadable:
-        """The same, for callers that only need the number."""
+    def summary(self) -> Unreadable:
+        """Their number and ids."""
         rows = (*self.events.values(), *self.payloads.values())
         ids = sorted({row.id for row in rows})
         return Unreadable(len(rows), tuple(ids[:_SHOWN_IDS]))
 
 
-class RowCheck:
-    """Looks for rows that cannot be read in one database; any thread may.
+class BadRowTracker:
+    """Tracks the unreadable rows of one database. Thread-safe.
 
     Args:
-        engine: the connections.
-        tables: what the database has.
-        rows: reads rows.
+        engine: the database.
+        tables: the tables and columns that the database has.
+        rows: decodes rows.
         clock: monotonic seconds.
     """
 
@@ -99,38 +98,38 @@ class RowCheck:
         self._clock = clock
         self._lock = threading.Lock()
         self._found: dict[str, set[Any]] = {_EVENTS: set(), _PAYLOADS: set()}
-        self._told: set[tuple[str, Any, str]] = set()
+        self._logged: set[tuple[str, Any, str]] = set()
         self._last = BadRows()
-        self._good_until_s = float("-inf")
+        self._cached_until_s = float("-inf")
         self.version = 0
-        """Changes when a row was found by reading it."""
+        """Increases when reading reveals another unreadable row."""
 
-    # --- what a question leaves out ---------------------------------------------------------------
+    # --- conditions that exclude bad rows ---------------------------------------------------------
 
     def compile(self, wanted: Any) -> tuple[Compiled, str]:
-        """A filter as a condition that selects what can be read.
+        """Compile a filter to a condition that excludes unreadable rows.
 
         Returns:
-            The condition, and another one for the rows of ``audit_payloads payload`` that are
-            joined; it may be empty. Both bind what the first has in ``params``.
+            The condition, and one for joining ``audit_payloads payload``, which may be empty. Both
+            bind the ``params`` of the first.
         """
         bad = self.current()
         events, payloads = self._tables.suspects[_EVENTS], self._tables.suspects[_PAYLOADS]
-        on_payload = self._left_out("p", _PAYLOADS, bad.payloads)
+        on_payload = self._exclude("p", _PAYLOADS, bad.payloads)
         compiled = compile_filter(
             wanted,
             self._engine.dialect.name,
             payloads_from=f"{payloads.source or _PAYLOADS} p",
             payload_where=on_payload,
         )
-        on_event = self._left_out("e", _EVENTS, bad.events)
-        params = compiled.params | self._bound(bad)
+        on_event = self._exclude("e", _EVENTS, bad.events)
+        params = compiled.params | self._excluded_keys(bad)
         where = f"({compiled.where}) and {on_event}" if on_event else compiled.where
         source = f"{events.source or _EVENTS} e"
-        joined = self._left_out("payload", _PAYLOADS, bad.payloads)
+        joined = self._exclude("payload", _PAYLOADS, bad.payloads)
         return replace(compiled, where=where, params=params, source=source), joined
 
-    def _left_out(self, alias: str, table: str, rows: Mapping[Any, BadRow]) -> str:
+    def _exclude(self, alias: str, table: str, rows: Mapping[Any, BadRow]) -> str:
         if not rows:
             return ""
         if self._sqlite:
@@ -139,7 +138,7 @@ class RowCheck:
         key = "id" if table == _EVENTS else "event_id"
         return f"not ({alias}.{key} = any(cast(:bad_{table} as text[])))"
 
-    def _bound(self, bad: BadRows) -> dict[str, Any]:
+    def _excluded_keys(self, bad: BadRows) -> dict[str, Any]:
         keys = {_EVENTS: list(bad.events), _PAYLOADS: list(bad.payloads)}
         return {
             f"bad_{table}": dumps(found) if self._sqlite else found
@@ -147,145 +146,145 @@ class RowCheck:
             if found
         }
 
-    # --- which they are ---------------------------------------------------------------------------
+    # --- finding bad rows -------------------------------------------------------------------------
 
     def current(self) -> BadRows:
-        """The rows that cannot be read now; StoreUnavailable where the database is away."""
+        """The unreadable rows now; raises StoreUnavailable if the database is unavailable."""
         with self._lock:
-            if self._clock() < self._good_until_s:
+            if self._clock() < self._cached_until_s:
                 return self._last
-            with translated():
-                self._last, looked_at = self._look()
-            # A subselect has no suspects, whatever is known of them.
+            with translate_errors():
+                self._last, scanned_rows = self._scan()
+            # A subselect as the source excludes all suspects in SQL, known or not.
             sources = any(item.source for item in self._tables.suspects.values())
             slow = not (self._tables.suspects_indexed or sources)
-            wait_s = _UNINDEXED_S if slow else _MANY_S if looked_at > _MANY else 0.0
-            self._good_until_s = self._clock() + wait_s if wait_s else float("-inf")
+            wait_s = _UNINDEXED_S if slow else _MANY_S if scanned_rows > _MANY else 0.0
+            self._cached_until_s = self._clock() + wait_s if wait_s else float("-inf")
             return self._last
 
-    def note(self, event_id: str, reason: str, *, payload: bool) -> None:
-        """Note a row that turned out to be unreadable, by its stored id."""
+    def mark_bad(self, event_id: str, reason: str, *, payload: bool) -> None:
+        """Record a row that failed to decode, by its id as stored."""
         table = _PAYLOADS if payload else _EVENTS
         key: Any = event_id
         if self._sqlite:
             column = "event_id" if payload else "id"
             statement = text(f"select rowid from {table} where {column} = :id")  # noqa: S608 - names of our own
-            with translated(), self._engine.connect() as connection:
+            with translate_errors(), self._engine.connect() as connection:
                 key = connection.execute(statement, {"id": event_id}).scalar()
         self._add(table, key)
-        self._tell(table, key, BadRow(event_id, reason))
+        self._log_once(table, key, BadRow(event_id, reason))
 
     def _add(self, table: str, key: Any) -> None:
         with self._lock:
             if key is not None and key not in self._found[table]:
                 self._found[table].add(key)
                 self.version += 1
-            self._good_until_s = float("-inf")
+            self._cached_until_s = float("-inf")
 
-    def doubt(self, error: Exception) -> bool:
-        """Whether a failed question may be asked again, since a row was at fault."""
+    def may_retry(self, error: Exception) -> bool:
+        """Whether to retry a failed query, because an unreadable row may have caused the error."""
         if _NOT_UTF8 in str(error):
-            return self.scan_texts()
+            return self.scan_invalid_utf8()
         with self._lock:
-            known, self._good_until_s = self._good_until_s, float("-inf")
+            known, self._cached_until_s = self._cached_until_s, float("-inf")
         return self._clock() < known
 
-    def scan_texts(self) -> bool:
-        """Look for text that is not UTF-8, in SQLite; returns whether there is new."""
+    def scan_invalid_utf8(self) -> bool:
+        """Find texts that are not UTF-8 (SQLite only); returns whether there are new ones."""
         before = self.version
         if self._sqlite:
             for table in (_EVENTS, _PAYLOADS):
                 columns = self._tables.columns[table]
-                # What is all ASCII is UTF-8.
+                # Only texts with non-ASCII bytes can be invalid.
                 other = "'*[^' || char(1) || '-' || char(127) || ']*'"
                 where = " or ".join(f"{name} glob {other}" for name in columns)
-                with translated(), self._raw() as connection:
+                with translate_errors(), self._raw() as connection:
                     for key, values in self._fetch(connection, table, where):
                         if self._reason(table, values):
                             self._add(table, key)
         return self.version != before
 
     def explain(self, event_id: str) -> UnreadableRow | None:
-        """Why an event or its payload cannot be read. None if both can.
+        """The error for an event that is unreadable or has an unreadable payload; None for others.
 
         Args:
-            event_id: the id as stored, or as a UUID.
+            event_id: the id as stored, or the canonical UUID.
         """
         bad = self.current()
-        event_id = bad.spelled.get(event_id, event_id)
+        event_id = bad.stored_ids.get(event_id, event_id)
         rows = (*bad.events.values(), *bad.payloads.values())
         found = next((row for row in rows if row.id == event_id), None)
         if found is None:
             return None
         columns: dict[str, dict[str, object]] = {}
-        with translated(), self._raw() as connection:
+        with translate_errors(), self._raw() as connection:
             for table, key in ((_EVENTS, "id"), (_PAYLOADS, "event_id")):
                 for _, values in self._fetch(connection, table, f"{key} = :id", id=event_id):
                     columns[table] = raw_columns(self._tables.columns[table], values)
         return UnreadableRow(event_id, found.reason, columns)
 
-    # --- how --------------------------------------------------------------------------------------
+    # --- scanning ---------------------------------------------------------------------------------
 
-    def _look(self) -> tuple[BadRows, int]:
-        """Check all suspect rows; returns the bad ones, and how many were checked."""
+    def _scan(self) -> tuple[BadRows, int]:
+        """Check all candidates; returns the unreadable rows and the number of rows checked."""
         with self._raw() as connection:
-            doubts = {table: self._doubtful(connection, table) for table in (_EVENTS, _PAYLOADS)}
-            bad = {table: self._bad_of(table, doubtful) for table, doubtful in doubts.items()}
+            doubts = {table: self._candidates(connection, table) for table in (_EVENTS, _PAYLOADS)}
+            bad = {table: self._find_bad(table, doubtful) for table, doubtful in doubts.items()}
             readable = {
                 key: (values, self._read(values))
                 for key, (values, _) in doubts[_EVENTS].items()
                 if key not in bad[_EVENTS]
             }
-            spelled = self._spell(connection, readable, bad[_EVENTS])
+            stored_ids = self._map_ids(connection, readable, bad[_EVENTS])
         for key, (values, event) in readable.items() if self._sqlite else ():
             misspelled = key not in bad[_EVENTS] and values[1] != _column_of(event)
-            if misspelled and not self._respell(key, values, event):
-                reason = "ts is spelled otherwise, and the database takes no other spelling now"
+            if misspelled and not self._normalize_time(key, values, event):
+                reason = "ts has another spelling, and the database cannot be written to fix it"
                 bad[_EVENTS][key] = BadRow(self._id_of(key, values), reason)
         for table, rows in bad.items():
             for key, row in rows.items():
-                self._tell(table, key, row)
-        return BadRows(bad[_EVENTS], bad[_PAYLOADS], spelled), sum(map(len, doubts.values()))
+                self._log_once(table, key, row)
+        return BadRows(bad[_EVENTS], bad[_PAYLOADS], stored_ids), sum(map(len, doubts.values()))
 
-    def _doubtful(self, connection: Connection, table: str) -> dict[Any, tuple[list[Any], bool]]:
-        """The rows to look at by key, each with whether it is a suspect."""
+    def _candidates(self, connection: Connection, table: str) -> dict[Any, tuple[list[Any], bool]]:
+        """Key to row, and whether the row is a suspect, for the rows to check."""
         found = {key: (values, True) for key, values in self._suspects(connection, table)}
-        for key, values in self._again(connection, table):
+        for key, values in self._known_bad(connection, table):
             found.setdefault(key, (values, False))
         return found
 
-    def _bad_of(
+    def _find_bad(
         self, table: str, doubtful: Mapping[Any, tuple[list[Any], bool]]
     ) -> dict[Any, BadRow]:
-        """Those of the rows that cannot be read. Others, that were found by reading, are mended."""
+        """The unreadable rows among the candidates. Forgets known rows that were repaired."""
         bad: dict[Any, BadRow] = {}
         for key, (values, suspected) in doubtful.items():
             reason = self._reason(table, values)
             if not reason and suspected and self._tables.suspects[table].source:
-                reason = "PostgreSQL takes one of its values for none of the right type"
+                reason = "PostgreSQL cannot cast one of its values to the column's type"
             if reason:
                 bad[key] = BadRow(self._id_of(key, values), reason)
             elif not suspected:
                 self._found[table].discard(key)
         return bad
 
-    def _spell(
+    def _map_ids(
         self,
         connection: Connection,
         readable: Mapping[Any, tuple[list[Any], Event]],
         bad: dict[Any, BadRow],
     ) -> dict[str, str]:
-        """Ids in other spellings, by the usual one, unless another row has that: it is bad then."""
-        spelled: dict[str, str] = {}
+        """Canonical id to id as stored, where they differ; bad if another row has the former."""
+        stored_ids: dict[str, str] = {}
         for key, (values, event) in readable.items():
             stands = self._id_of(key, values)
             if event.id == stands:
                 continue
-            if event.id in spelled or self._fetch(connection, _EVENTS, "id = :id", id=event.id):
-                bad[key] = BadRow(stands, "id: another row has this UUID, spelled otherwise")
+            if event.id in stored_ids or self._fetch(connection, _EVENTS, "id = :id", id=event.id):
+                bad[key] = BadRow(stands, "id: another row has this UUID in another spelling")
             else:
-                spelled[event.id] = stands
-        return spelled
+                stored_ids[event.id] = stands
+        return stored_ids
 
     def _reason(self, table: str, values: Sequence[Any]) -> str:
         try:
@@ -299,7 +298,7 @@ class RowCheck:
 
     def _read(self, event: Sequence[Any] | None, payload: Sequence[Any] | None = None) -> Event:
         if event is None:
-            # The payload is checked separately.
+            # Check the payload alone, with a valid event.
             event = [_SOME_ID, "2000-01-01T00:00:00Z", *[None] * (len(EVENT_FIELDS) - 2)]
         exact = self._tables.exact
         columns = len(EVENT_FIELDS) + int(exact)
@@ -317,8 +316,8 @@ class RowCheck:
         stands = values[0]
         return stands if isinstance(stands, str) else f"row {key}"
 
-    def _respell(self, key: Any, values: Sequence[Any], event: Event) -> bool:
-        """Write a time as a store spells it; ``exact`` has what the column cannot hold."""
+    def _normalize_time(self, key: Any, values: Sequence[Any], event: Event) -> bool:
+        """Rewrite a time in the store's spelling; ``exact`` keeps digits that the column lacks."""
         stands = event.wire["timestamp"]
         exact = values[len(EVENT_FIELDS)] if self._tables.exact else None
         if self._tables.exact and exact is None and len(stands) > _MICROSECONDS_CHARS:
@@ -338,7 +337,7 @@ class RowCheck:
         hint = f" indexed by {table}_suspects_idx" if indexed else ""
         return self._fetch(connection, table, self._tables.suspects[table].where, hint)
 
-    def _again(self, connection: Connection, table: str) -> list[tuple[Any, list[Any]]]:
+    def _known_bad(self, connection: Connection, table: str) -> list[tuple[Any, list[Any]]]:
         found = list(self._found[table])
         if not found:
             return []
@@ -353,7 +352,7 @@ class RowCheck:
     def _fetch(
         self, connection: Connection, table: str, where: str, hint: str = "", **params: Any
     ) -> list[tuple[Any, list[Any]]]:
-        """Rows with their keys, nothing done to their values."""
+        """Rows with their keys and raw values."""
         names = self._tables.columns[table]
         if self._sqlite:
             columns = ["rowid", *names]
@@ -362,14 +361,14 @@ class RowCheck:
             return [(row[0], list(row[1:])) for row in raw.execute(statement, params)]
         columns = [f"cast({name} as text)" for name in names]
         statement = f"select {', '.join(columns)} from {table} where {where}"  # noqa: S608 - as above
-        # Without parameters, the colons in a pattern are none.
+        # text() would take the colons of a pattern for parameters.
         run = partial(connection.execute, text(statement), params)
         found = run() if params else connection.exec_driver_sql(statement)
         return [(row[0], list(row)) for row in found]
 
     @contextmanager
     def _raw(self) -> Iterator[Connection]:
-        """A connection whose texts may be anything."""
+        """A connection that reads texts that are not UTF-8."""
         with self._engine.connect() as connection:
             raw: Any = connection.connection.driver_connection
             if not self._sqlite:
@@ -381,13 +380,13 @@ class RowCheck:
             finally:
                 raw.text_factory = str
 
-    def _tell(self, table: str, key: Any, row: BadRow) -> None:
-        told = (table, key, row.reason)
-        if told not in self._told:
-            if len(self._told) > _MANY * 100:
-                self._told.clear()
-            self._told.add(told)
-            logger.warning("%s: the row of %r cannot be read: %s", table, row.id, row.reason)
+    def _log_once(self, table: str, key: Any, row: BadRow) -> None:
+        entry = (table, key, row.reason)
+        if entry not in self._logged:
+            if len(self._logged) > _MANY * 100:
+                self._logged.clear()
+            self._logged.add(entry)
+            logger.warning("%s: the row with id %r is unreadable: %s", table, row.id, row.reason)
 
 
 _SOME_ID: Final = parse_id("0" * 32)

@@ -1,4 +1,4 @@
-"""Events out of a store's tables: lists, pages by key, JSON lines, the order of commit."""
+"""Reads events from a store's tables: lists, pages by key, JSON lines, commit order."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from sqlalchemy.exc import DBAPIError
 from mcpaudit_lab.errors import RecordError, StoreUnavailable
 from mcpaudit_lab.filters import Compiled, EventFilter
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field
-from mcpaudit_lab.server.stores.engine import translated
+from mcpaudit_lab.server.stores.engine import translate_errors
 from mcpaudit_lab.server.stores.paging import (
-    MOST_PAGE_ROWS,
-    SQLITE_DOUBT,
-    SQLITE_PAYLOAD_DOUBT,
+    MAX_PAGE_ROWS,
+    SQLITE_NEEDS_DECODING,
+    SQLITE_PAYLOAD_NEEDS_DECODING,
     RunningQuery,
     fetch_rows,
     is_utf8,
     join_lines,
-    page_rows,
-    present,
-    sqlite_line,
+    next_page_rows,
+    not_none,
+    sqlite_json_line,
 )
 from mcpaudit_lab.server.stores.schema import COMMIT_NUMBER, StoreTables
 from mcpaudit_lab.server.stores.store import Pages, matching, needs_payload
@@ -54,43 +54,43 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
     from sqlalchemy.sql import ColumnElement, FromClause
 
-    from mcpaudit_lab.server.stores.unreadable import RowCheck
+    from mcpaudit_lab.server.stores.bad_rows import BadRowTracker
 
 __all__ = ["RowReader"]
 
 _FIRST_PAGE_ROWS: Final = 500
 
-# How often an answer is asked for again, without rows that it showed to be unreadable.
+# Maximum attempts of a query that found unreadable rows, which the next attempt leaves out.
 _ATTEMPTS: Final = 8
 _ID_CHARS: Final = 36
 _Decode = Callable[[Sequence[Any]], Any]
-_AnswerT = TypeVar("_AnswerT")
+_ResultT = TypeVar("_ResultT")
 
 
 class RowReader:
-    """Reads from one database; any thread may.
+    """Reads events from one database. Thread-safe.
 
     Args:
-        engine: the connections.
-        tables: what the database has.
-        rows: reads rows.
-        check: knows which rows cannot be read. They are left out everywhere.
+        engine: the database.
+        tables: the tables and columns that the database has.
+        rows: decodes rows.
+        check: knows the unreadable rows, which every query leaves out.
     """
 
     def __init__(
-        self, engine: Engine, tables: StoreTables, rows: PortalRows, check: RowCheck
+        self, engine: Engine, tables: StoreTables, rows: PortalRows, check: BadRowTracker
     ) -> None:
         self._engine = engine
         self._sqlite = engine.dialect.name == "sqlite"
         self._tables = tables
         self._rows = rows
         self._check = check
-        self._e = self._source_of(tables.events, "e")
-        self._p = self._source_of(tables.payloads, "payload")
-        self._summary = self._columns(self._e, EVENT_FIELDS)
+        self._events = self._source_of(tables.events, "e")
+        self._payloads = self._source_of(tables.payloads, "payload")
+        self._summary = self._columns(self._events, EVENT_FIELDS)
         self._payload = [
-            self._p.c.event_id,
-            *self._columns(self._p, PAYLOAD_FIELDS[:-1]),
+            self._payloads.c.event_id,
+            *self._columns(self._payloads, PAYLOAD_FIELDS[:-1]),
         ]
 
     def _source_of(self, table: Table, alias: str) -> FromClause:
@@ -103,13 +103,13 @@ class RowReader:
         return inner.subquery(alias)
 
     def _columns(self, table: Any, fields: Sequence[Field]) -> list[ColumnElement[Any]]:
-        """The columns as PortalRows reads them, with nothing done to their values on the way."""
+        """The columns that PortalRows decodes, without type conversion by SQLAlchemy."""
         exact = table.c[EXACT] if self._tables.exact else null()
         columns: list[ColumnElement[Any]] = []
         for field in fields:
             item = table.c[field.column]
             if field.kind == "json" and not self._sqlite:
-                # The column exact is not searched: a number there may have a thousand digits.
+                # Skip JSON that ``exact`` replaces: its numbers may have a thousand digits here.
                 item = case((exact.is_(None), cast(item, Text)))
             elif field.kind == "time" and not self._sqlite:
                 item = type_coerce(item, TIMESTAMP(timezone=True))
@@ -123,26 +123,26 @@ class RowReader:
     # --- lists and pages --------------------------------------------------------------------------
 
     def compile(self, wanted: EventFilter) -> Compiled:
-        """The filter as a condition for this database, over what can be read."""
+        """Compile a filter to SQL for this database; the condition excludes unreadable rows."""
         return self._check.compile(wanted)[0]
 
-    def robustly(self, ask: Callable[[], _AnswerT]) -> _AnswerT:
-        """Ask again where the answer showed rows that cannot be read, without them."""
+    def without_bad_rows(self, query: Callable[[], _ResultT]) -> _ResultT:
+        """Run a query; if it hits unreadable rows, retry without them."""
         for _ in range(_ATTEMPTS):
             before = self._check.version
             try:
-                answer = ask()
+                result = query()
             except (StoreUnavailable, DBAPIError) as error:
-                if not self._check.doubt(error):
+                if not self._check.may_retry(error):
                     raise
                 continue
             if self._check.version == before:
-                return answer
-        return ask()
+                return result
+        return query()
 
     def query(self, wanted: EventFilter, *, payloads: bool) -> list[Event]:
-        """The events that are wanted, by ``limit`` and ``offset``."""
-        return self.robustly(lambda: self._query(wanted, payloads))
+        """Matching events, newest first; honours ``limit`` and ``offset``."""
+        return self.without_bad_rows(lambda: self._query(wanted, payloads))
 
     def _query(self, wanted: EventFilter, payloads: bool) -> list[Event]:
         compiled, joined = self._check.compile(wanted)
@@ -155,49 +155,49 @@ class RowReader:
         statement = statement.limit(limit).offset(wanted.offset or None)
         with self._reading() as connection:
             rows = connection.execute(statement, compiled.params).all()
-        return present(map(self._decoder(payloads), rows))
+        return not_none(map(self._decoder(payloads), rows))
 
     def event(self, event_id: str) -> Event | None:
         """One event with its payload.
 
         Raises:
-            UnreadableRow: it or its payload cannot be read.
+            UnreadableRow: the event or its payload cannot be read.
         """
-        found = self.robustly(lambda: self._event(event_id))
+        found = self.without_bad_rows(lambda: self._event(event_id))
         if (row := self._check.explain(event_id)) is not None:
             raise row
         return found
 
     def _event(self, event_id: str) -> Event | None:
         compiled, joined = self._check.compile(EventFilter())
-        spelled = self._check.current().spelled.get(event_id, event_id)
+        stored_id = self._check.current().stored_ids.get(event_id, event_id)
         statement = self._from(select(*self._event_columns(payloads=True)), True, joined)
-        statement = statement.where(text(compiled.where), self._e.c.id == spelled)
+        statement = statement.where(text(compiled.where), self._events.c.id == stored_id)
         with self._reading() as connection:
             row = connection.execute(statement, compiled.params).first()
         return None if row is None else self._decoder(payloads=True)(row)
 
     def by_ids(self, ids: Sequence[str]) -> dict[str, Event | None]:
-        """The existing events, by id; None for one that cannot be read."""
-        return self.robustly(lambda: self._by_ids(ids))
+        """Id to event, for the ids that exist; None for an unreadable event."""
+        return self.without_bad_rows(lambda: self._by_ids(ids))
 
     def _by_ids(self, ids: Sequence[str]) -> dict[str, Event | None]:
         compiled, joined = self._check.compile(EventFilter())
         statement = self._from(select(*self._event_columns(payloads=True)), True, joined)
-        statement = statement.where(text(compiled.where), self._e.c.id.in_(ids))
+        statement = statement.where(text(compiled.where), self._events.c.id.in_(ids))
         there = self._tables.events.c.id
         with self._reading() as connection:
             found = dict.fromkeys(connection.execute(select(there).where(there.in_(ids))).scalars())
             rows = connection.execute(statement, compiled.params).all()
-        events = present(map(self._decoder(payloads=True), rows))
+        events = not_none(map(self._decoder(payloads=True), rows))
         return {**found, **{event.id: event for event in events}}
 
     def stream(self, wanted: EventFilter, *, payloads: bool) -> Pages[list[Event]]:
-        """All that are wanted, in pages."""
+        """Matching events in pages."""
         return self._pages(wanted, payloads, list, lambda event: event)
 
     def matching(self, wanted: EventFilter) -> Iterator[Event]:
-        """All that are wanted, whatever ``limit`` and ``offset`` say."""
+        """Matching events; ignores ``limit`` and ``offset``."""
         with_payload = needs_payload(wanted)
         columns = self._event_columns(with_payload)
         source, _ = self._source(wanted, columns, with_payload, self._decoder(with_payload), 0)
@@ -205,12 +205,12 @@ class RowReader:
             yield from matching(page, wanted)
 
     def export(self, wanted: EventFilter, *, payloads: bool) -> Pages[bytes]:
-        """The same as JSON lines. SQLite writes them itself."""
+        """Matching events as JSON lines, in pages. SQLite builds the lines in SQL."""
         if self._sqlite and not self.compile(wanted).residual:
-            doubt = SQLITE_PAYLOAD_DOUBT if payloads else SQLITE_DOUBT
+            undecoded = SQLITE_PAYLOAD_NEEDS_DECODING if payloads else SQLITE_NEEDS_DECODING
             columns: list[ColumnElement[Any]] = [
-                literal_column(sqlite_line(payloads=payloads)),
-                literal_column(doubt),
+                literal_column(sqlite_json_line(payloads=payloads)),
+                literal_column(undecoded),
             ]
             decode = partial(self._line, payloads)
             source, running = self._source(wanted, columns, payloads, decode, wanted.offset)
@@ -218,44 +218,44 @@ class RowReader:
         return self._pages(wanted, payloads, join_lines, lambda event: event.to_json().encode())
 
     def _line(self, payloads: bool, row: Sequence[Any]) -> bytes | None:
-        """A line that SQLite wrote, or what Python makes of a row in doubt."""
+        """The line that SQLite built, or one built in Python where SQLite's may be wrong."""
         line: bytes = row[0]
         event_id: str = row[-1]
         canonical = len(event_id) == _ID_CHARS and event_id == event_id.lower()
         if canonical and not row[1] and b"\n" not in line and (line.isascii() or is_utf8(line)):
             return line
         if not (line.isascii() or is_utf8(line)):
-            # The scan finds out which text belongs to which row.
-            self._check.scan_texts()
+            # The scan finds the row and the column.
+            self._check.scan_invalid_utf8()
             return None
         statement = self._from(select(*self._event_columns(payloads)), payloads)
         with self._reading() as connection:
-            found = connection.execute(statement.where(self._e.c.id == event_id)).first()
+            found = connection.execute(statement.where(self._events.c.id == event_id)).first()
         event = None if found is None else self._decoder(payloads)(found)
         return None if event is None else event.to_json().encode()
 
     def after(
         self, number: int, limit: int, wanted: EventFilter | None, *, payloads: bool
     ) -> list[Stored]:
-        """The next events in order of commit."""
+        """The next matching events in commit order."""
         wanted = wanted or EventFilter()
         found: list[Stored] = []
         while len(found) < limit:
-            ask = partial(self._next, number, min(limit, MOST_PAGE_ROWS), wanted, payloads)
-            events, reached = self.robustly(ask)
+            query = partial(self._page_after, number, min(limit, MAX_PAGE_ROWS), wanted, payloads)
+            events, reached = self.without_bad_rows(query)
             found += events
             if reached is None:
                 break
             number = reached
         return found[:limit]
 
-    def _next(
+    def _page_after(
         self, number: int, size: int, wanted: EventFilter, payloads: bool
     ) -> tuple[list[Stored], int | None]:
-        """A page after a number, and the number it reaches; None: it was the last page."""
+        """A page after ``number`` and the number that it reaches; None after the last page."""
         compiled, joined = self._check.compile(wanted)
         with_payload = payloads or (compiled.residual and needs_payload(wanted))
-        number_column = self._e.c[COMMIT_NUMBER]
+        number_column = self._events.c[COMMIT_NUMBER]
         columns = [*self._event_columns(with_payload), number_column]
         page = self._from(select(*columns), with_payload, joined).where(text(compiled.where))
         page = page.where(number_column > number).order_by(number_column).limit(size)
@@ -269,7 +269,7 @@ class RowReader:
                 found.append(Stored(row[-1], event if payloads else _without_payload(event)))
         return found, None if len(rows) < size else rows[-1][-1]
 
-    # --- how --------------------------------------------------------------------------------------
+    # --- SQL --------------------------------------------------------------------------------------
 
     def _pages(
         self,
@@ -305,9 +305,9 @@ class RowReader:
         decode: _Decode,
         offset: int,
     ) -> tuple[Iterator[list[Any]], RunningQuery]:
-        """Pages of what the condition selects, each by the key of the last row before it."""
+        """Pages of matching rows by keyset paging, and the query to cancel."""
         running = RunningQuery(self._engine)
-        key = (type_coerce(self._e.c.ts, _raw_time(self._sqlite)), self._e.c.id)
+        key = (type_coerce(self._events.c.ts, _raw_time(self._sqlite)), self._events.c.id)
 
         def page(last: Sequence[Any] | None, size: int) -> tuple[Sequence[Any], list[Any]]:
             compiled, joined = self._check.compile(wanted)
@@ -315,19 +315,19 @@ class RowReader:
             if last is None:
                 statement = statement.offset(offset or None)
             else:
-                statement = statement.where(self._beyond(last))
+                statement = statement.where(self._after_row(last))
             rows = running.run(partial(fetch_rows, statement, compiled.params))
-            return rows, present(map(decode, rows))
+            return rows, not_none(map(decode, rows))
 
         def pages() -> Iterator[list[Any]]:
             last, size = None, _FIRST_PAGE_ROWS
             while True:
-                rows, items = self.robustly(partial(page, last, size))
+                rows, items = self.without_bad_rows(partial(page, last, size))
                 if items:
                     yield items
                 if len(rows) < size:
                     return
-                last, size = rows[-1], page_rows(rows)
+                last, size = rows[-1], next_page_rows(rows)
 
         return pages(), running
 
@@ -335,19 +335,19 @@ class RowReader:
         self, compiled: Compiled, columns: Sequence[ColumnElement[Any]], payloads: bool, joined: str
     ) -> Select[Any]:
         statement = self._from(select(*columns), payloads, joined).where(text(compiled.where))
-        return statement.order_by(self._e.c.ts.desc(), self._id)
+        return statement.order_by(self._events.c.ts.desc(), self._id)
 
-    def _beyond(self, row: Sequence[Any]) -> ColumnElement[bool]:
-        """Whatever comes after a row in the contract's order."""
+    def _after_row(self, row: Sequence[Any]) -> ColumnElement[bool]:
+        """Condition: after ``row`` in the contract's order."""
         ts, event_id = row[-2:]
-        column = type_coerce(self._e.c.ts, _raw_time(self._sqlite))
-        # The first half is for the index.
+        column = type_coerce(self._events.c.ts, _raw_time(self._sqlite))
+        # The first term is redundant but lets the database use the index.
         return and_(column <= ts, or_(column < ts, self._id > event_id))
 
     @property
     def _id(self) -> ColumnElement[str]:
-        # The databases may sort by a language; the contract means the characters.
-        column: ColumnElement[str] = self._e.c.id
+        # PostgreSQL may sort by a locale; the contract orders by code point.
+        column: ColumnElement[str] = self._events.c.id
         return column if self._sqlite else column.collate("C")
 
     def _event_columns(self, payloads: bool) -> list[ColumnElement[Any]]:
@@ -355,14 +355,18 @@ class RowReader:
 
     def _from(self, statement: Select[Any], payloads: bool, joined: str = "") -> Select[Any]:
         if not payloads:
-            return statement.select_from(self._e)
-        same: ColumnElement[bool] = self._p.c.event_id == self._e.c.id
+            return statement.select_from(self._events)
+        same: ColumnElement[bool] = self._payloads.c.event_id == self._events.c.id
         if joined:
             same = and_(same, text(joined))
-        return statement.select_from(self._e.outerjoin(self._p, same))
+        return statement.select_from(self._events.outerjoin(self._payloads, same))
 
     def _decoder(self, payloads: bool) -> Callable[[Sequence[Any]], Event | None]:
-        """Reads rows; notes a row that is not an event, and returns None or the event alone."""
+        """A function that decodes a row.
+
+        It reports an unreadable row to the tracker and returns None, or the event without its
+        payload if only the payload is unreadable.
+        """
         end = len(self._summary)
         whole = end + (len(self._payload) if payloads else 0)
         read = self._rows.read
@@ -375,16 +379,16 @@ class RowReader:
             try:
                 event = read(row[:end])
             except RecordError as error:
-                self._check.note(row[0], error.detail, payload=False)
+                self._check.mark_bad(row[0], error.detail, payload=False)
                 return None
-            self._check.note(row[end], reason, payload=True)
+            self._check.mark_bad(row[end], reason, payload=True)
             return event
 
         return decode
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with translated(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             yield connection
 
 

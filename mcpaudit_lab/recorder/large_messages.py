@@ -1,8 +1,8 @@
-"""What matters of a JSON-RPC message that is too large to keep: read as its bytes pass.
+"""Parses large JSON-RPC messages incrementally and keeps only the members that are recorded.
 
-A tool's response may be 50 MB of base64. Only its id, ``isError`` and its sizes are stored, so
-nothing else is kept in memory: a message in any number of pieces needs the memory of one piece.
-Invalid JSON yields no message, exactly as for the client or server that receives it.
+A tool's response may be 50 MB of base64, of which only its id, ``isError`` and sizes are stored.
+The parser keeps nothing else, so it needs the memory of one input piece. Invalid JSON gives no
+message, as it does for the receiver.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.record import loads
 
-__all__ = ["Sizes", "Skim", "Skimmed"]
+__all__ = ["LargeMessageParser", "PartialMessage", "Sizes"]
 
-# What of a message is kept: values as they are, up to a size; of texts the length alone.
+# What to keep: _KEEP the value, up to a size; _COUNT the length of a text; _SIZE the byte size.
 _KEEP: Final = "keep"
 _COUNT: Final = "count"
 _SIZE: Final = "size"
@@ -37,7 +37,7 @@ _MESSAGE: Final[dict[str, Any]] = {
 _KEPT_BYTES: Final = 65_536
 _MEASURED: Final = ("arguments", "result")
 
-# A run of a string up to its end, to the end of the piece, or to an escape that the piece cuts.
+# String content up to its end, the end of the piece, or an escape cut by the end of the piece.
 _RUN: Final = re.compile(
     rb'[^"\\]*+(?:\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
     rb'|u[0-9a-fA-F]{4}|[^u])[^"\\]*+)*+',
@@ -47,25 +47,25 @@ _ESCAPE: Final = re.compile(
     rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|[^u])",
     re.DOTALL,
 )
-# What may be the beginning of a low surrogate's escape.
+# A possible start of a low surrogate's escape.
 _LOW_BEGINS: Final = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?)?")
 _HIGH: Final = re.compile(rb"d[89ab]", re.IGNORECASE)
 _LONGEST_ESCAPE: Final = 12
 _SCALAR: Final = re.compile(rb'[^\s,:\[\]{}"]*+')
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
-# Everything inside a container that is not needed, up to the next bracket or cut string.
+# Content of a skipped container, up to the next bracket or cut string.
 _INSIDE: Final = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the parts of a message were that are left out; sizes are of the bytes that passed.
+    """Sizes of the omitted parts of a message, in bytes as received.
 
     Attributes:
-        request_bytes: of ``params.arguments``.
-        response_bytes: of ``result``.
-        response_chars: UTF-8 bytes of the text blocks.
-        content_blocks: how many blocks the result has.
+        request_bytes: size of ``params.arguments``.
+        response_bytes: size of ``result``.
+        response_chars: UTF-8 bytes of the text blocks, unescaped.
+        content_blocks: number of content blocks of the result.
     """
 
     request_bytes: int = 0
@@ -75,12 +75,12 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Skimmed:
-    """A message of which only the important members were read.
+class PartialMessage:
+    """A message reduced to the members that are recorded.
 
     Attributes:
         message: these members.
-        sizes: what was left out.
+        sizes: sizes of the omitted parts.
     """
 
     message: dict[str, Any]
@@ -89,7 +89,7 @@ class Skimmed:
 
 @dataclass(slots=True)
 class _Frame:
-    """An open container: which of its members are needed, and which were read."""
+    """An open container: which members to keep, and those kept so far."""
 
     is_object: bool
     wanted: Any
@@ -100,17 +100,17 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Tally:
-    """Sizes of the message at hand."""
+    """Offsets and sizes of measured members of the current message."""
 
     starts: dict[str, int] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
 
 
-class Skim:
-    """Reads one JSON text, a message or a batch of messages, in any pieces.
+class LargeMessageParser:
+    """Parses one JSON text, a message or a batch of messages, from pieces of any size.
 
     Attributes:
-        ended: whether the text is complete; what follows is not looked at.
+        ended: whether the text is complete; input after it is ignored.
     """
 
     def __init__(self) -> None:
@@ -119,18 +119,18 @@ class Skim:
         self._offset = 0
         self._carry = b""
         self._frames: list[_Frame] = []
-        # Inside a container that is not needed: its current nesting depth.
+        # Number of open containers inside a skipped one.
         self._depth = 0
-        # How the string at hand is read, and the scalar at hand; None outside of them.
+        # The mode of the current string, and the current scalar; None outside of them.
         self._string: str | None = None
         self._scalar: bytearray | None = None
         self._kept = bytearray()
         self._counted = 0
         self._tally = _Tally()
-        self._found: list[Skimmed] = []
+        self._found: list[PartialMessage] = []
 
-    def feed(self, piece: bytes) -> list[Skimmed]:
-        """The messages that the next piece completes, in order."""
+    def feed(self, piece: bytes) -> list[PartialMessage]:
+        """Add input; returns the messages that it completes, in order."""
         if self.ended or self._broken:
             return []
         data = self._carry + piece
@@ -159,7 +159,7 @@ class Skim:
         end = pos if found is None else found.end()
         left = data[end:]
         if not left or (left[0] == 0x5C and len(left) < _LONGEST_ESCAPE):
-            # The piece ends in the string, perhaps in an escape, or between two of one character.
+            # The piece ends inside the string, perhaps within an escape or a surrogate pair.
             start = _lone_high(data, pos, end) if _LOW_BEGINS.fullmatch(left) else end
             self._take(data[pos:start])
             self._carry = data[start:]
@@ -192,7 +192,7 @@ class Skim:
             self._end_value(self._counted if mode == _COUNT else None, offset)
 
     def _text(self) -> str:
-        """The string read so far; a longer one is cut, and is then no id or name."""
+        """The kept string; a placeholder for one that is too long to be an id or a name."""
         raw, self._kept = bytes(self._kept), bytearray()
         if len(raw) > _KEPT_BYTES:
             return f"({len(raw)} bytes or more)"
@@ -233,7 +233,7 @@ class Skim:
                 self._end_value(None, end + 1 + self._offset)
         return end + 1
 
-    def _structure(self, data: bytes, pos: int) -> int:  # noqa: PLR0911 - one branch a character
+    def _structure(self, data: bytes, pos: int) -> int:  # noqa: PLR0911 - one branch for each character
         found = _SPACE.match(data, pos)
         pos = pos if found is None else found.end()
         if pos == len(data):
@@ -270,7 +270,7 @@ class Skim:
         return pos
 
     def _wanted(self) -> Any:
-        """What is asked of the value at hand."""
+        """What to keep of the current value."""
         if not self._frames:
             return _MESSAGE
         frame = self._frames[-1]
@@ -316,7 +316,7 @@ class Skim:
         if key and offset:
             self._tally.sizes[key] = offset - self._tally.starts[key]
         if not frame.is_object:
-            # Of messages in a batch nothing is kept here.
+            # The messages of a batch are in self._found already.
             if frame.wanted[0] is not _MESSAGE:
                 frame.kept.append(_chars_of(value))
         elif value is not None or frame.wanted.get(frame.key) == _KEEP:
@@ -329,15 +329,15 @@ def _chars_of(block: Any) -> int:
     return chars if isinstance(chars, int) else 0
 
 
-def _finished(message: dict[str, Any], sizes: dict[str, int]) -> Skimmed:
+def _finished(message: dict[str, Any], sizes: dict[str, int]) -> PartialMessage:
     result = message.get("result")
     blocks = result.pop("content", []) if isinstance(result, dict) else []
     counted = Sizes(sizes.get("arguments", 0), sizes.get("result", 0), sum(blocks), len(blocks))
-    return Skimmed(message, counted)
+    return PartialMessage(message, counted)
 
 
 def _escape_difference(found: re.Match[bytes]) -> int:
-    """How many bytes fewer the character has in UTF-8 than its escape, as a negative number."""
+    """UTF-8 bytes of the escaped character minus bytes of the escape; negative."""
     if found[1]:
         return 4 - 12
     if not found[2]:
@@ -347,11 +347,11 @@ def _escape_difference(found: re.Match[bytes]) -> int:
 
 
 def _lone_high(data: bytes, pos: int, end: int) -> int:
-    """The start of a trailing high surrogate that still lacks its low one; else the run's end."""
+    """The start of a trailing high surrogate whose low one is yet to come; else the run's end."""
     if b"\\" not in data[max(pos, end - 6) : end]:
         return end
     last = None
-    for last in _ESCAPE.finditer(data, pos, end):  # noqa: B007 - the last one is what matters
+    for last in _ESCAPE.finditer(data, pos, end):  # noqa: B007 - only the last one matters
         pass
     is_high = last is not None and last.end() == end and last[2] and _HIGH.match(last[2])
     return last.start() if last is not None and is_high else end

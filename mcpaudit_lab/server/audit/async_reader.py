@@ -1,4 +1,4 @@
-"""Reading from a store without an event loop waiting for it: every question in a thread."""
+"""Reads from a store for asyncio: every query runs in a worker thread."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.record import Event, ToolList
 from mcpaudit_lab.server.stores import (
+    BreakdownRow,
     EventStore,
     Pages,
-    Point,
-    Share,
     Stats,
     Stored,
     Subscription,
+    TimeBucket,
     Unreadable,
 )
 
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 
 class AsyncPages(Generic[T]):
-    """:class:`.server.stores.store.Pages`, read in threads. Leaving it stops the query.
+    """An async iterator over :class:`.server.stores.store.Pages`, read in worker threads.
 
     Args:
-        pages: the pages.
+        pages: the pages to read.
     """
 
     def __init__(self, pages: Pages[T]) -> None:
@@ -38,16 +38,16 @@ class AsyncPages(Generic[T]):
 
     @property
     def rows(self) -> int:
-        """How many items came so far."""
+        """Number of items so far."""
         return self._pages.rows
 
     @property
     def more(self) -> bool:
-        """Known at the end: whether the limit left some out."""
+        """Whether the limit cut items off; valid at the end."""
         return self._pages.more
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        """The pages. Cancelled, it stops the query that is running."""
+        """Iterate over the pages; leaving early or a cancellation cancels the running query."""
         ended = False
         try:
             while (page := await asyncio.to_thread(next, self._pages, None)) is not None:
@@ -55,16 +55,16 @@ class AsyncPages(Generic[T]):
             ended = True
         finally:
             if not ended:
-                # In a thread, since cancelling a PostgreSQL query needs a connection; not awaited,
-                # since that would raise in a cancelled scope.
+                # In a thread, since PostgreSQL cancels over a new connection; not awaited, since
+                # awaiting raises in a cancelled scope.
                 asyncio.get_running_loop().run_in_executor(None, self._pages.close)
 
 
 class AsyncReader:
-    """The questions of :class:`~mcpaudit_lab.server.stores.store.EventStore`, for asyncio.
+    """The queries of :class:`~mcpaudit_lab.server.stores.store.EventStore`, for asyncio.
 
     Args:
-        store: the store to read.
+        store: the store to query.
     """
 
     def __init__(self, store: EventStore) -> None:
@@ -112,11 +112,13 @@ class AsyncReader:
         """See :meth:`EventStore.latest`."""
         return await asyncio.to_thread(self.store.latest)
 
-    async def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[Point]:
+    async def timeseries(self, wanted: EventFilter, bucket: timedelta) -> list[TimeBucket]:
         """See :meth:`EventStore.timeseries`."""
         return await asyncio.to_thread(self.store.timeseries, wanted, bucket)
 
-    async def breakdown(self, wanted: EventFilter, by: str, limit: int | None = 50) -> list[Share]:
+    async def breakdown(
+        self, wanted: EventFilter, by: str, limit: int | None = 50
+    ) -> list[BreakdownRow]:
         """See :meth:`EventStore.breakdown`."""
         return await asyncio.to_thread(self.store.breakdown, wanted, by, limit)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.recorder.reading import BodyReader, LineReader, Piece, Reader, SseReader
-from mcpaudit_lab.recorder.skim import Sizes, Skim
+from mcpaudit_lab.recorder.decoders import BodyDecoder, Decoder, LineDecoder, Piece, SseDecoder
+from mcpaudit_lab.recorder.large_messages import LargeMessageParser, Sizes
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
@@ -47,7 +47,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(bounds)]
 
 
-def read(reader: Reader, chunks: list[bytes]) -> list[Piece]:
+def read(reader: Decoder, chunks: list[bytes]) -> list[Piece]:
     return [*(piece for chunk in chunks for piece in reader.feed(chunk)), *reader.end()]
 
 
@@ -68,28 +68,28 @@ def test_lines_in_any_chunks_come_out_byte_for_byte(
     lines: list[bytes], places: list[int], held: int
 ) -> None:
     data = b"\n".join(lines)
-    pieces = read(LineReader(held), cut(data, places))
+    pieces = read(LineDecoder(held), cut(data, places))
     assert b"".join(piece.data for piece in pieces) == data
 
 
 @given(st.lists(CALLS | ANSWERS, max_size=5), st.lists(st.integers(0, 10_000), max_size=8))
 def test_lines_in_any_chunks_give_their_messages(sent: list[Any], places: list[int]) -> None:
     data = b"".join(json.dumps(item).encode() + b"\n" for item in sent)
-    found = messages(read(LineReader(), cut(data, places)))
+    found = messages(read(LineDecoder(), cut(data, places)))
     assert list(map(json.dumps, found)) == list(map(json.dumps, sent))
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=8), st.sampled_from([5, 1 << 20]))
 def test_a_body_and_events_come_out_byte_for_byte(places: list[int], held: int) -> None:
     body = json.dumps([{"id": 1, "result": {}}, {"id": 2, "result": {}}]).encode()
-    pieces = read(BodyReader(held), cut(body, places))
+    pieces = read(BodyDecoder(held), cut(body, places))
     assert b"".join(piece.data for piece in pieces) == body
     assert [item["id"] for item in messages(pieces)] == [1, 2]
     events = (
         b": connected\r\n\r\nid: 1\r\nevent: message\r\ndata: " + body + b"\r\n\r\n"
         b'data: {"id":3,\ndata: "result":{}}\n\nretry: 5\n\ndata: torn'
     )
-    pieces = read(SseReader(held), cut(events, places))
+    pieces = read(SseDecoder(held), cut(events, places))
     assert b"".join(piece.data for piece in pieces) == events
     assert [item["id"] for item in messages(pieces)] == [1, 2, 3]
 
@@ -99,7 +99,7 @@ def test_of_a_long_answer_id_outcome_and_sizes_are_read(
     answer: dict[str, Any], ascii_only: bool, places: list[int]
 ) -> None:
     raw = json.dumps(answer, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
-    skim = Skim()
+    skim = LargeMessageParser()
     found = [item for chunk in cut(raw, places) for item in skim.feed(chunk)]
     assert skim.ended
     (item,) = found
@@ -123,7 +123,7 @@ def test_texts_are_counted_wherever_their_escapes_are_cut(text: str) -> None:
     block = {"type": "text", "text": f"a{text}b{text}"}
     raw = json.dumps({"id": 1, "result": {"content": [block]}}).encode()
     for place in range(len(raw)):
-        skim = Skim()
+        skim = LargeMessageParser()
         (item,) = [*skim.feed(raw[:place]), *skim.feed(raw[place:])]
         read_back = json.loads(raw)["result"]["content"][0]["text"]
         assert item.sizes.response_chars == len(read_back.encode("utf-8", "surrogatepass"))
@@ -132,7 +132,7 @@ def test_texts_are_counted_wherever_their_escapes_are_cut(text: str) -> None:
 @given(CALLS, st.lists(st.integers(0, 10_000), max_size=8))
 def test_of_a_long_call_name_id_and_size_are_read(call: dict[str, Any], places: list[int]) -> None:
     raw = json.dumps([call, call]).encode()
-    skim = Skim()
+    skim = LargeMessageParser()
     first, second = [item for chunk in cut(raw, places) for item in skim.feed(chunk)]
     assert first == second
     assert first.message["id"] == call["id"]
@@ -144,22 +144,22 @@ def test_of_a_long_call_name_id_and_size_are_read(call: dict[str, Any], places: 
     "text", [b"{]", b'{"id"', b"nothing", b'{"id":1x}', b'{"a":"\\uZZZZ"     }']
 )
 def test_what_is_no_json_gives_no_message(text: bytes) -> None:
-    assert Skim().feed(text) == []
+    assert LargeMessageParser().feed(text) == []
 
 
 def test_a_call_split_by_escapes_is_found() -> None:
     line = b'{"id":1,"method":"tools\\u002fcall","params":{"name":"x"}}\n'
-    assert messages(read(LineReader(), [line]))[0]["method"] == "tools/call"
+    assert messages(read(LineDecoder(), [line]))[0]["method"] == "tools/call"
 
 
 def test_what_is_no_json_passes_without_waiting_for_its_line_to_end() -> None:
-    reader = LineReader()
+    reader = LineDecoder()
     assert [piece.data for piece in reader.feed(b"Password: ")] == [b"Password: "]
     assert [piece.data for piece in reader.feed(b"{}\n")] == [b"{}\n"]
 
 
 def test_json_without_a_newline_passes_when_it_is_complete() -> None:
-    reader = LineReader()
+    reader = LineDecoder()
     assert reader.feed(b'Content-Length: 17\r\n\r\n{"id":1,')[-1].data == b"\r\n"
     (piece,) = reader.feed(b'"result":{}}')
     assert piece.data == b'{"id":1,"result":{}}'
@@ -167,7 +167,7 @@ def test_json_without_a_newline_passes_when_it_is_complete() -> None:
 
 
 def test_a_long_line_is_never_held_whole() -> None:
-    reader = LineReader(held_bytes=1000)
+    reader = LineDecoder(max_buffered_bytes=1000)
     start = b'{"id":1,"result":{"content":[{"type":"text","text":"'
     reader.feed(start)
     held = len(start)

@@ -1,8 +1,7 @@
-"""Recorded calls as JSON lines, appended to a file that several recorders may share.
+"""Stores recorded calls as JSON lines in a file that several recorders may append to.
 
-Open calls are kept in a journal file of the recorder, which is emptied whenever no call is open.
-After a recorder was killed, the next one that writes the same file appends the calls that were
-open.
+Each recorder keeps its open calls in a journal file beside it, which it truncates when no call is
+open. If a recorder is killed, the next recorder of the same file appends the open calls.
 """
 
 from __future__ import annotations
@@ -20,30 +19,32 @@ from mcpaudit_lab.errors import RecordError, StoreUnavailable
 from mcpaudit_lab.record import Event, ToolList, dumps
 from mcpaudit_lab.tables import RecorderLock, ended_recorders, forget_recorder
 
-__all__ = ["LineCalls"]
+__all__ = ["JsonlCallStore"]
 
-# Rewrite the journal when it is larger than this; most of it is closed by then.
-_MOST_BYTES: Final = 4 << 20
+# Compact the journal above this size, if more than half of it is closed calls.
+_MAX_JOURNAL_BYTES: Final = 4 << 20
 _OPEN_SUFFIX: Final = ".open"
-# Enough of a line to find its id in.
+# The prefix of a line that contains its id.
 _ID_BYTES: Final = 256
 
 
-class LineCalls:
-    """A file of JSON lines, each an event with its payload, as ``mcpaudit-lab load`` takes them.
+class JsonlCallStore:
+    """A :class:`.recorder.stores.CallStore` in a file of JSON lines.
+
+    Each line is an event with its payload, in the format that ``mcpaudit-lab load`` reads.
 
     Args:
-        path: of the file; made if it is not there, for this user alone.
+        path: the file; created if missing, readable by this user only.
 
     Raises:
-        StoreUnavailable: it cannot be opened or made.
+        StoreUnavailable: the file cannot be opened or created.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._mutex = threading.Lock()
         self._open: dict[str, bytes] = {}
-        with _translated():
+        with _translate_errors():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = _open_append(self.path)
             self._recover()
@@ -52,35 +53,35 @@ class LineCalls:
             self._journal = _open_append(self._journal_path)
 
     def open(self, events: Sequence[Event]) -> None:
-        """Store calls that are about to be sent on.
+        """Store calls before they are forwarded.
 
         Raises:
-            StoreUnavailable: they are not stored.
+            StoreUnavailable: nothing was stored.
         """
         lines = {event.wire["id"]: _line(event) for event in events}
-        with self._mutex, _translated():
+        with self._mutex, _translate_errors():
             _append(self._journal, b"".join(lines.values()))
             self._open |= lines
 
     def complete(self, events: Sequence[Event]) -> None:
-        """Store calls whole.
+        """Store completed calls.
 
         Raises:
-            StoreUnavailable: they are not stored.
+            StoreUnavailable: nothing was stored.
         """
-        with self._mutex, _translated():
+        with self._mutex, _translate_errors():
             _append(self._file, b"".join(map(_line, events)))
             for event in events:
                 self._open.pop(event.wire["id"], None)
-            self._shrink()
+            self._compact()
 
-    def _shrink(self) -> None:
-        """Take closed calls out of the file of open ones, now and then."""
+    def _compact(self) -> None:
+        """Remove closed calls from the journal, if that is worth a write."""
         if not self._open:
             self._journal.truncate(0)
             return
         if os.fstat(self._journal.fileno()).st_size > max(
-            _MOST_BYTES, 2 * sum(map(len, self._open.values()))
+            _MAX_JOURNAL_BYTES, 2 * sum(map(len, self._open.values()))
         ):
             self._journal.truncate(0)
             _append(self._journal, b"".join(self._open.values()))
@@ -89,14 +90,14 @@ class LineCalls:
         """A file of events has no place for a list of tools."""
 
     def close(self) -> None:
-        """Turn the calls that are still open into events, and close the files.
+        """Append the open calls as events without a response, and close the files.
 
         Raises:
-            StoreUnavailable: it cannot be; the next recorder will.
+            StoreUnavailable: the open calls were not appended; the next recorder appends them.
         """
         with self._mutex:
             try:
-                with _translated():
+                with _translate_errors():
                     if self._open:
                         _append(self._file, b"".join(self._open.values()))
                     self._journal.close()
@@ -110,14 +111,14 @@ class LineCalls:
         return self.path.with_name(f"{self.path.name}-recorders") / f"{name}{_OPEN_SUFFIX}"
 
     def _recover(self) -> None:
-        """Append the open calls of recorders that live no more."""
+        """Append the open calls of recorders that no longer run."""
         folder = self._journal_of("x").parent
         names = [path.stem for path in folder.glob(f"*{_OPEN_SUFFIX}")]
         for name, lock in ended_recorders(self.path, names):
             journal = self._journal_of(name)
             lines: dict[str, bytes] = {}
             for line in journal.read_bytes().splitlines(keepends=True):
-                # The last one may be torn: then its call was not sent on.
+                # A torn last line is of a call that was not forwarded.
                 with suppress(RecordError):
                     lines[Event.from_json(line).id] = line
             if lines:
@@ -139,7 +140,7 @@ def _open_append(path: Path) -> io.FileIO:
 
 
 def _append(file: io.FileIO, data: bytes) -> None:
-    """Append whole lines, or nothing. A line that another recorder left torn is ended first."""
+    """Append all of ``data`` or nothing. Terminates a torn line of another recorder first."""
     with _exclusive(file):
         size = file.seek(0, os.SEEK_END)
         if size:
@@ -149,7 +150,7 @@ def _append(file: io.FileIO, data: bytes) -> None:
         try:
             written = file.write(data)
             if written != len(data):
-                raise OSError("the disk is full")  # noqa: TRY301 - cut off like any other failure
+                raise OSError("the disk is full")  # noqa: TRY301 - undone like any other failed write
         except OSError:
             file.truncate(size)
             raise
@@ -157,7 +158,7 @@ def _append(file: io.FileIO, data: bytes) -> None:
 
 @contextmanager
 def _exclusive(file: io.FileIO) -> Iterator[None]:
-    """One writer at a time, of all processes."""
+    """Hold the file's lock, which excludes writers in other processes too."""
     if sys.platform == "win32":
         yield
         return
@@ -171,7 +172,7 @@ def _exclusive(file: io.FileIO) -> Iterator[None]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpaudit_lab.server.http.bodies import MendBodies, mend_body
+from mcpaudit_lab.server.http.body_repair import RepairBodies, repair_body
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -32,30 +32,30 @@ pytestmark = pytest.mark.anyio
     ],
 )
 def test_only_what_is_no_text_is_replaced(body: bytes, mended: str) -> None:
-    assert mend_body(body) == mended.encode()
+    assert repair_body(body) == mended.encode()
 
 
 def test_the_error_handler_is_for_reading_only() -> None:
-    mend_body(b"")
+    repair_body(b"")
     with pytest.raises(UnicodeEncodeError):
         "\ud800".encode("utf-8", "mcpaudit-byte")
 
 
 def test_lone_surrogates_are_left_to_a_parser_that_reads_them() -> None:
-    assert mend_body(rb'"\ud800"', surrogates=False) == rb'"\ud800"'
+    assert repair_body(rb'"\ud800"', surrogates=False) == rb'"\ud800"'
 
 
 @given(st.text())
 def test_good_json_is_not_touched(text: str) -> None:
     for body in (json.dumps(text), json.dumps(text, ensure_ascii=False)):
-        assert mend_body(body.encode()) == body.encode()
+        assert repair_body(body.encode()) == body.encode()
 
 
 @given(st.text(), st.binary())
 def test_the_outcome_is_always_text_without_lone_surrogates(text: str, noise: bytes) -> None:
     body = json.dumps(text + "\ud800" + text).encode()
-    assert json.loads(mend_body(body)) == text + "�" + text
-    mend_body(body + noise).decode()
+    assert json.loads(repair_body(body)) == text + "�" + text
+    repair_body(body + noise).decode()
 
 
 async def _through(messages: list[dict[str, Any]], **scope: Any) -> list[Message]:
@@ -72,7 +72,7 @@ async def _through(messages: list[dict[str, Any]], **scope: Any) -> list[Message
     async def send(_message: Message) -> None: ...
 
     whole = {"type": "http", "method": "POST", "headers": [], **scope}
-    await MendBodies(app, max_bytes=10)(whole, receive, send)
+    await RepairBodies(app, max_bytes=10)(whole, receive, send)
     return seen
 
 

@@ -1,9 +1,9 @@
-"""The tool calls among the messages that pass, as events. No input or output, no threads.
+"""Turns forwarded JSON-RPC messages into events of tool calls. No I/O, no threads.
 
-:class:`~mcpaudit_lab.formats.Pairing` pairs requests and responses. The recorder adds scopes, in
-which a JSON-RPC id is unique (the one connection of stdio, an MCP session, or one HTTP exchange in
-the era without sessions), the sizes of messages too large to read, and the end of calls that no
-message answers.
+:class:`~mcpaudit_lab.formats.Pairing` pairs requests with responses. This module adds scopes, in
+which a JSON-RPC id is unique (the single connection of stdio, an MCP session, or one HTTP exchange
+in the protocol era without sessions); the sizes of parts that were too large to parse; and the
+events of calls that never get a response.
 """
 
 from __future__ import annotations
@@ -25,28 +25,25 @@ from mcpaudit_lab.formats import (
     time_text,
 )
 from mcpaudit_lab.record import CapturePolicy, Event, ToolList, ToolListPages, parse_time_ns
-from mcpaudit_lab.recorder.skim import Sizes
+from mcpaudit_lab.recorder.large_messages import Sizes
 
-__all__ = ["CallTracker", "OpenCall"]
-
-OpenCall = Call
-"""A call that was sent on, or is about to be."""
+__all__ = ["CallTracker"]
 
 _SOURCE: Final = "recorder"
-# What a cancelled call leaves behind in the record.
+# The response that the record has for a cancelled call.
 _CANCELLED: Final[dict[str, Any]] = {
     "result": {"content": [{"type": "text", "text": "context canceled"}], "isError": True}
 }
-_NOTHING: Final = Sizes()
+_NO_SIZES: Final = Sizes()
 
 
 class CallTracker:
-    """Pairs requests and answers, and makes events of them.
+    """Pairs requests with responses and builds their events.
 
     Args:
         transport: ``stdio`` or ``http``.
         policy: what to store of a call.
-        about: members that every event has: process id, command or URL.
+        about: members to add to every event: process id, command or URL.
         clock: nanoseconds since 1970-01-01 UTC.
 
     Attributes:
@@ -67,22 +64,22 @@ class CallTracker:
         self._clock = clock
         self._pairing = Pairing(_SOURCE, self._policy, identify=lambda _: str(uuid4()))
         self._open: dict[str, Call] = {}
-        # By event id, for open calls: what was left out of the request and the response.
+        # Event id of an open call -> sizes of the parts omitted from its request and response.
         self._sizes: dict[str, tuple[Sizes, Sizes]] = {}
         self._sessions: dict[str, str] = {}
+        # Scope -> an ``initialize`` request that has no response yet.
+        self._handshakes: dict[str, Any] = {}
         self._pages = ToolListPages()
         self.on_tools: Callable[[ToolList], object] = lambda _: None
-        # Of scopes in which the handshake is not answered yet.
-        self._hellos: dict[str, Any] = {}
 
     @property
     def calls(self) -> list[Call]:
-        """The calls that are open, in the order they came."""
+        """The open calls, in order of arrival."""
         return list(self._open.values())
 
     # --- messages ---------------------------------------------------------------------------------
 
-    def from_client(
+    def on_client_message(
         self,
         scope: str,
         message: Any,
@@ -91,17 +88,20 @@ class CallTracker:
         headers: Mapping[str, list[str]] | None = None,
         session_id: str = "",
     ) -> tuple[Call | None, list[Event]]:
-        """A message of the client: the call that it opens, and the events that it completes.
+        """Process a message from the client.
 
         Args:
-            scope: where its id is unique.
+            scope: in which the message's id is unique.
             message: any JSON.
-            sizes: what was left out of the message.
-            headers: of the HTTP request, name to values; None off HTTP.
+            sizes: of the parts omitted from ``message``; None where nothing was omitted.
+            headers: of the HTTP request, name to values; None outside HTTP.
             session_id: of the MCP session.
+
+        Returns:
+            The call that the message opens, if any, and the events that it completes.
         """
         if isinstance(message, dict) and message.get("method") == "initialize":
-            self._hellos[scope] = message
+            self._handshakes[scope] = message
         opened: Call | None = None
         events: list[Event] = []
         for item in self._feed(scope, message, "c2s"):
@@ -113,33 +113,35 @@ class CallTracker:
                 if session_id:
                     self._sessions[opened.id] = session_id
                 if sizes is not None:
-                    self._sizes[opened.id] = sizes, _NOTHING
+                    self._sizes[opened.id] = sizes, _NO_SIZES
             elif isinstance(item, CallFinished):
-                # The client reuses the id, so a response can no longer be attributed to this call.
-                events.append(self._event(item.call))
+                # The client reused the id: a response can no longer be matched to this call.
+                events.append(self._close_call(item.call))
             elif isinstance(item, PartSeen) and item.call.cancelled:
                 events += self.cancel([item.call])
         return opened, events
 
-    def from_server(self, scope: str, message: Any, *, sizes: Sizes | None = None) -> list[Event]:
-        """A message of the server: the events that it completes."""
+    def on_server_message(
+        self, scope: str, message: Any, *, sizes: Sizes | None = None
+    ) -> list[Event]:
+        """Process a message from the server; returns the events that it completes."""
         if sizes is not None and isinstance(message, dict) and "method" in message:
-            # A notification that is too large to read fails the limit as any other large one.
-            left_out = "x" * self._policy.max_payload_bytes
-            message = {**message, "params": {**(message.get("params") or {}), "data": left_out}}
+            # Exceed the size limit on purpose, as the omitted parts of this notification do.
+            filler = "x" * self._policy.max_payload_bytes
+            message = {**message, "params": {**(message.get("params") or {}), "data": filler}}
         events = []
         for item in self._feed(scope, message, "s2c"):
             if isinstance(item, ToolDefinitionsSeen):
                 self._add_tools(item)
             elif isinstance(item, CallFinished):
                 if sizes is not None:
-                    asked, _ = self._sizes.get(item.call.id, (_NOTHING, _NOTHING))
-                    self._sizes[item.call.id] = asked, sizes
-                events.append(self._event(item.call))
+                    request_sizes, _ = self._sizes.get(item.call.id, (_NO_SIZES, _NO_SIZES))
+                    self._sizes[item.call.id] = request_sizes, sizes
+                events.append(self._close_call(item.call))
         if isinstance(message, dict) and ("result" in message or "error" in message):
-            hello = self._hellos.get(scope)
-            if hello is not None and hello.get("id") == message.get("id"):
-                del self._hellos[scope]
+            handshake = self._handshakes.get(scope)
+            if handshake is not None and handshake.get("id") == message.get("id"):
+                del self._handshakes[scope]
         return events
 
     def _add_tools(self, seen: ToolDefinitionsSeen) -> None:
@@ -156,25 +158,25 @@ class CallTracker:
             self.on_tools(found)
 
     def _feed(self, scope: str, message: Any, direction: Direction) -> list[Item]:
-        # Whole microseconds, as the tables have them.
+        # Whole microseconds, the resolution of the tables.
         at = self._clock() // 1000 * 1000
         return self._pairing.feed(message, direction=direction, at=at, session=scope)
 
-    # --- how calls end otherwise ------------------------------------------------------------------
+    # --- calls without a response -----------------------------------------------------------------
 
-    def give_up(
+    def fail_calls(
         self, calls: Sequence[Call], message: str, category: str = "handler"
     ) -> list[Event]:
-        """The events of calls that will get no response; calls that are not open are skipped.
+        """Close calls as failed; returns their events. Calls that are not open are skipped.
 
         Args:
             calls: the calls.
-            message: why, for the record.
+            message: the error message to record.
             category: ``handler`` or ``auth``.
         """
         events = []
         for call in calls:
-            for event in self._answer(call, {"error": {"message": message}}):
+            for event in self._answer_locally(call, {"error": {"message": message}}):
                 event.wire["error_category"] = category
                 error = event.wire.get("payload", {}).get("response_error")
                 if isinstance(error, dict):
@@ -183,58 +185,58 @@ class CallTracker:
         return events
 
     def cancel(self, calls: Sequence[Call]) -> list[Event]:
-        """The events of calls that are not wanted any more. Answers to them are of no call."""
-        return [event for call in calls for event in self._answer(call, _CANCELLED)]
+        """Close calls as cancelled; returns their events. Later responses to them are ignored."""
+        return [event for call in calls for event in self._answer_locally(call, _CANCELLED)]
 
-    def _answer(self, call: Call, answer: dict[str, Any]) -> list[Event]:
-        """Answer a call in the server's place, if it is open."""
+    def _answer_locally(self, call: Call, response: dict[str, Any]) -> list[Event]:
+        """Close an open call with a response that the server did not send."""
         if call.id not in self._open:
             return []
-        return self.from_server(call.session, {"id": call.jsonrpc_id, **answer})
+        return self.on_server_message(call.session, {"id": call.jsonrpc_id, **response})
 
-    def forget(self, call: Call) -> None:
-        """Take a call out that is not sent on."""
-        self._answer(call, _CANCELLED)
+    def discard(self, call: Call) -> None:
+        """Drop a call that is not forwarded; it gets no event."""
+        self._answer_locally(call, _CANCELLED)
 
-    def rename(self, scope: str, new: str) -> None:
-        """An exchange has got its session: the handshake in it belongs there."""
-        hello = self._hellos.pop(scope, None)
-        if hello is not None:
+    def adopt_session(self, scope: str, new: str) -> None:
+        """Move the handshake of ``scope`` to ``new``, the session that the server assigned."""
+        handshake = self._handshakes.pop(scope, None)
+        if handshake is not None:
             self._pairing.finish(session=scope)
-            self.from_client(new, hello)
+            self.on_client_message(new, handshake)
 
-    def drop(self, scope: str) -> list[Event]:
-        """A scope has ended: the events of its calls."""
-        self._hellos.pop(scope, None)
-        return self._given_up(self._pairing.finish(session=scope))
+    def close_scope(self, scope: str) -> list[Event]:
+        """End a scope; returns the events of its open calls."""
+        self._handshakes.pop(scope, None)
+        return self._unanswered_events(self._pairing.finish(session=scope))
 
     def finish(self) -> list[Event]:
-        """Nothing more comes: the events of all calls."""
-        return self._given_up(self._pairing.finish())
+        """End all scopes; returns the events of all open calls."""
+        return self._unanswered_events(self._pairing.finish())
 
-    def _given_up(self, items: Sequence[Item]) -> list[Event]:
+    def _unanswered_events(self, items: Sequence[Item]) -> list[Event]:
         return [
-            self._event(item.call)
+            self._close_call(item.call)
             for item in items
             if isinstance(item, CallFinished) and item.call.id in self._open
         ]
 
     # --- events -----------------------------------------------------------------------------------
 
-    def unanswered(self, call: Call) -> Event:
-        """The event that a call is if nothing more comes."""
-        return self._finished(call)
+    def pending_event(self, call: Call) -> Event:
+        """The event of an open call as it stands, without a response."""
+        return self._build_event(call)
 
-    def _event(self, call: Call) -> Event:
-        event = self._finished(call)
+    def _close_call(self, call: Call) -> Event:
+        event = self._build_event(call)
         for known in (self._open, self._sizes, self._sessions):
             known.pop(call.id, None)
         return event
 
-    def _finished(self, call: Call) -> Event:
+    def _build_event(self, call: Call) -> Event:
         event = call.event()
         wire = event.wire
-        # A scope is not an MCP session of the record.
+        # The pairing's session is our scope, which is not an MCP session id.
         wire.pop("session_id", None)
         payload = wire.pop("payload", None)
         if session_id := self._sessions.get(call.id):
@@ -242,23 +244,23 @@ class CallTracker:
         if call.headers is not None and (agent := call.headers.get("User-Agent")):
             wire["user_agent"] = agent[0]
         wire.update({name: value for name, value in self.about.items() if value})
-        asked, answered = self._sizes.get(call.id, (_NOTHING, _NOTHING))
+        request_sizes, response_sizes = self._sizes.get(call.id, (_NO_SIZES, _NO_SIZES))
         if payload is not None:
-            _leave_out(payload, asked, answered)
+            _mark_truncated(payload, request_sizes, response_sizes)
             wire["payload"] = payload
-        if answered is not _NOTHING:
-            wire["response_chars"] = answered.response_chars
-            wire["content_blocks"] = answered.content_blocks
+        if response_sizes is not _NO_SIZES:
+            wire["response_chars"] = response_sizes.response_chars
+            wire["content_blocks"] = response_sizes.content_blocks
         return event
 
 
-def _leave_out(payload: dict[str, Any], asked: Sizes, answered: Sizes) -> None:
-    """Record the size of a message that was too large to read."""
-    if asked is not _NOTHING:
-        payload["request_size_bytes"] = asked.request_bytes
+def _mark_truncated(payload: dict[str, Any], request_sizes: Sizes, response_sizes: Sizes) -> None:
+    """Replace the parts that were too large to parse by their sizes."""
+    if request_sizes is not _NO_SIZES:
+        payload["request_size_bytes"] = request_sizes.request_bytes
         payload["request_truncated"] = True
         payload.pop("request_params", None)
-    if answered is not _NOTHING and "response_error" not in payload:
-        payload["response_size_bytes"] = answered.response_bytes
+    if response_sizes is not _NO_SIZES and "response_error" not in payload:
+        payload["response_size_bytes"] = response_sizes.response_bytes
         payload["response_truncated"] = True
         payload.pop("response_result", None)

@@ -1,7 +1,7 @@
-"""API keys that a portal mints: stored as hashes, with an end if so wished, and revocable.
+"""API keys minted by a portal: stored as hashes, revocable, with an optional expiry.
 
-A key is 32 random bytes, so a plain SHA-256 of it cannot be turned back by guessing, and checking
-one costs a look-up by that hash. A slow hash, as for passwords, would add nothing but its cost.
+A key has 32 random bytes, so its plain SHA-256 cannot be reversed by guessing, and checking a key
+is one lookup by hash. A slow hash, as for passwords, would add only cost.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _KEY_BYTES: Final = 46
 
 @dataclass(frozen=True, slots=True)
 class MintedKey:
-    """What is kept of a key; not the key.
+    """The stored record of a key, without the key.
 
     Attributes:
         id: a UUID.
-        name: unique; the subject of its holder is ``apikey:<name>``.
+        name: unique name; the subject of its holder is ``apikey:<name>``.
         digest: SHA-256 of the key.
-        description: for people.
-        created_by: the subject that minted it.
+        description: free text for people.
+        created_by: the subject that minted the key.
         created_at: with a zone.
-        expires_at: from then on it is not valid; None: no end.
-        last_used_at: to about a minute; None: never.
+        expires_at: invalid from this time on; None if it does not expire.
+        last_used_at: accurate to about a minute; None if never used.
     """
 
     id: str
@@ -63,11 +63,11 @@ class MintedKey:
     last_used_at: datetime | None = None
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether its end has not come."""
+        """Whether the key has not expired."""
         return self.expires_at is None or now < self.expires_at
 
     def to_wire(self) -> dict[str, Any]:
-        """The key for ``/api/v1/admin/keys``, without empty members and the hash."""
+        """The key as ``/api/v1/admin/keys`` shows it: without empty members and the hash."""
         wire: dict[str, Any] = {"id": self.id, "name": self.name}
         if self.description:
             wire["description"] = self.description
@@ -82,61 +82,61 @@ class MintedKey:
 
 
 def mint_key() -> str:
-    """A new key: ``mt_`` and 43 characters, of 32 random bytes."""
+    """A new random key: ``mt_`` and 43 characters that encode 32 random bytes."""
     return _PREFIX.decode() + secrets.token_urlsafe(32)
 
 
 def digest_key(key: bytes) -> bytes:
-    """What is stored of a key."""
+    """The hash that is stored of a key."""
     return hashlib.sha256(key).digest()
 
 
 def looks_minted(key: bytes) -> bool:
-    """Whether it is worth looking for this key in the store."""
+    """Whether the key has the form of a minted key."""
     return len(key) == _KEY_BYTES and key.startswith(_PREFIX)
 
 
 class KeyStore(Protocol):
-    """Where minted keys are kept."""
+    """Stores minted keys."""
 
     async def add(self, key: MintedKey) -> None:
-        """Keep a key.
+        """Store a key.
 
         Raises:
-            KeyNameTaken: a key of this name exists.
+            KeyNameTaken: there is a key with this name.
         """
 
     async def list_keys(self) -> list[MintedKey]:
-        """All keys, the newest first."""
+        """All keys, newest first."""
 
     async def find(self, digest: bytes) -> MintedKey | None:
         """The key with this hash, expired or not."""
 
     async def remove(self, name: str) -> bool:
-        """Revoke a key; False if there is no key of this name."""
+        """Remove a key; False if there is no key with this name."""
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
-        """Keep when keys, by their ids, were last used."""
+        """Store the time of last use, by key id."""
 
 
 class MemoryKeyStore:
-    """Minted keys for as long as the process runs."""
+    """Keeps minted keys in memory, for the life of the process."""
 
     def __init__(self) -> None:
         self._keys: dict[str, MintedKey] = {}
 
     async def add(self, key: MintedKey) -> None:
-        """Keep a key.
+        """Store a key.
 
         Raises:
-            KeyNameTaken: a key of this name exists.
+            KeyNameTaken: there is a key with this name.
         """
         if key.name in self._keys:
             raise KeyNameTaken(key.name)
         self._keys[key.name] = key
 
     async def list_keys(self) -> list[MintedKey]:
-        """All keys, the newest first."""
+        """All keys, newest first."""
         return sorted(self._keys.values(), key=lambda key: key.created_at, reverse=True)
 
     async def find(self, digest: bytes) -> MintedKey | None:
@@ -144,17 +144,17 @@ class MemoryKeyStore:
         return next((key for key in self._keys.values() if key.digest == digest), None)
 
     async def remove(self, name: str) -> bool:
-        """Forget a key."""
+        """Remove a key; False if there is no key with this name."""
         return self._keys.pop(name, None) is not None
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
-        """Keep when keys were last used."""
+        """Store the time of last use, by key id."""
         for name, key in self._keys.items():
             if key.id in used:
                 self._keys[name] = replace(key, last_used_at=used[key.id])
 
 
-# A name of our own: the reference server has a table api_keys, with other columns.
+# Not api_keys: the reference server has a table of that name with other columns.
 _KEYS = Table(
     "mcpaudit_keys",
     MetaData(),
@@ -170,10 +170,10 @@ _KEYS = Table(
 
 
 class SqlKeyStore:
-    """Minted keys in the portal's database, for all portals on it.
+    """Keeps minted keys in the portal's database, shared by all portals on it.
 
     Args:
-        engine: SQLite or PostgreSQL; the table ``mcpaudit_keys`` is made there.
+        engine: SQLite or PostgreSQL; creates the table ``mcpaudit_keys`` if missing.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -181,10 +181,10 @@ class SqlKeyStore:
         _KEYS.create(engine, checkfirst=True)
 
     async def add(self, key: MintedKey) -> None:
-        """Keep a key.
+        """Store a key.
 
         Raises:
-            KeyNameTaken: a key of this name exists.
+            KeyNameTaken: there is a key with this name.
         """
         await anyio.to_thread.run_sync(self._add, key)
 
@@ -194,11 +194,11 @@ class SqlKeyStore:
             with self._engine.begin() as connection:
                 connection.execute(_KEYS.insert().values(**values))
         except IntegrityError:
-            # Without "from": the original's message contains the statement.
+            # Not chained: its message contains the statement.
             raise KeyNameTaken(key.name) from None
 
     async def list_keys(self) -> list[MintedKey]:
-        """All keys, the newest first."""
+        """All keys, newest first."""
         return await anyio.to_thread.run_sync(self._list)
 
     def _list(self) -> list[MintedKey]:
@@ -216,7 +216,7 @@ class SqlKeyStore:
         return None if row is None else _key(row)
 
     async def remove(self, name: str) -> bool:
-        """Revoke a key; False if there is no key of this name."""
+        """Remove a key; False if there is no key with this name."""
         return await anyio.to_thread.run_sync(self._remove, name)
 
     def _remove(self, name: str) -> bool:
@@ -224,7 +224,7 @@ class SqlKeyStore:
             return connection.execute(_KEYS.delete().where(_KEYS.c.name == name)).rowcount > 0
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
-        """Keep when keys, by their ids, were last used."""
+        """Store the time of last use, by key id."""
         await anyio.to_thread.run_sync(self._touch, dict(used))
 
     def _touch(self, used: Mapping[str, datetime]) -> None:
