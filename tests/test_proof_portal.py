@@ -27,6 +27,7 @@ from mcpaudit_lab.proof import (
     verify_consistency,
     verify_inclusion,
 )
+from mcpaudit_lab.record import ToolList
 from mcpaudit_lab.server import MemoryLogger, SqlLogger, background_portal
 
 AUDIT = "/api/v1/portal/audit"
@@ -161,6 +162,25 @@ def test_a_row_that_was_changed_or_dropped_is_named(
         with pytest.raises(TamperError) as caught:
             lab.pull(portal, progress=False)
         assert caught.value.faults == (f"{told}: {wrong}",)
+
+
+def test_an_event_that_comes_during_a_pull_is_no_alarm(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with portal_on(database, *map(made, range(1, 12))) as (store, portal), Lab() as lab:
+        listed = portal.tool_lists
+
+        def later() -> list[ToolList]:
+            store.log([made(30)])
+            return listed()
+
+        monkeypatch.setattr(portal, "tool_lists", later)
+        report = lab.pull(portal, progress=False)
+        assert (report.complete, report.verified) == (True, 11)
+        monkeypatch.undo()
+        again = lab.pull(portal, progress=False)
+        assert (again.new, again.verified) == (1, 1)
+        assert lab.verify().matched == 12
 
 
 def test_what_retention_removes_is_no_alarm(database: str) -> None:

@@ -388,12 +388,13 @@ def pull_events(
     add = partial(lab.add_lines, kind="portal", name=portal.url)
     log = PullLog(lab, portal.url, text)
     pull = Pull(portal, filters, log, add=add, payloads=payloads, check_ids=check_ids)
+    every = all(item == EventFilter() for item in filters)
+    checkpoint = portal.checkpoint()
     total = pull.begin()
     with progress_bar(progress, total=total, unit="events", label="pull") as advance:
         report = pull.run(advance)
     if not report.complete:
         return report
     lab.add_tool_lists(portal.tool_lists())
-    every = all(item == EventFilter() for item in filters)
-    verified = verify_pull(lab, portal, text if every else None, log_key)
+    verified = verify_pull(lab, portal, text if every else None, log_key, checkpoint)
     return report if verified is None else report.with_verified(*verified)

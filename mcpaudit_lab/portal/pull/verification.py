@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcpaudit_lab.errors import TamperError
+from mcpaudit_lab.portal.http import ask_ahead
 from mcpaudit_lab.proof import Checkpoint, LogKey, leaf_of, open_checkpoint, root_of
 from mcpaudit_lab.proof import verify_consistency as is_consistent
 from mcpaudit_lab.storage import KnownLog, PortalLogs
@@ -31,15 +32,23 @@ class Verified(NamedTuple):
 
 
 def verify_pull(
-    lab: LabFile, portal: PortalReader, question: str | None, pinned: str | None
+    lab: LabFile,
+    portal: PortalReader,
+    question: str | None,
+    pinned: str | None,
+    found: tuple[str, str] | None,
 ) -> Verified | None:
     """Check the portal's log and the lab's new events against it; None if the portal has no log.
+
+    An event that comes during the pull is verified by the next one: ``found`` is from before, and
+    the lab remembers the log up to it.
 
     Args:
         lab: the lab; it remembers the key (trust on first use) and the newest checkpoint.
         portal: the portal.
         question: the pull's question, if it asked for every event; then dropped rows are found.
         pinned: the key that the portal must have; None trusts the first one.
+        found: the portal's checkpoint and key when the pull began; None: it has no log.
 
     Raises:
         TamperError: another key, a tree that does not extend the known one, a changed or dropped
@@ -47,7 +56,6 @@ def verify_pull(
     """
     logs = PortalLogs(lab.connection.cursor())
     known = logs.of(portal.url)
-    found = portal.checkpoint()
     if found is None:
         if known is not None:
             raise TamperError(f"{portal.url} had a log of {known.size:,} events and has none now")
@@ -68,7 +76,7 @@ def verify_pull(
     )
     faults = [f"changed: {event_id}" for event_id in changed]
     if question is not None:
-        faults += _dropped(logs, portal.url, question)
+        faults += _dropped(logs, portal, question)
     if faults:
         raise TamperError(f"{portal.url} does not match its own log", faults)
     return Verified(matched, unchecked)
@@ -119,16 +127,20 @@ def _check_root(
         raise TamperError(f"{portal}: the leaves of its log do not make its signed root")
 
 
-def _dropped(logs: PortalLogs, portal: str, question: str) -> list[str]:
-    """Events in the log that the portal does not list, newer than one that it does list.
+def _dropped(logs: PortalLogs, portal: PortalReader, question: str) -> list[str]:
+    """Events among the known leaves that the portal has no more.
 
-    Retention removes the oldest events; only those are allowed to be missing.
+    Retention removes the oldest events, so only an event newer than one that is listed counts. A
+    pull that was resumed may have listed a window before an event came into it: the portal is
+    asked for each event that was not listed.
     """
-    leaves, listed = logs.leaves(portal), logs.listed(portal, question)
+    leaves, listed = logs.leaves(portal.url), logs.listed(portal.url, question)
     present = [leaves[event_id][0] for event_id in listed if event_id in leaves]
     oldest = min(present, default=0)
-    return [
-        f"dropped: {event_id}"
+    missing = [
+        event_id
         for event_id, (place, _) in leaves.items()
-        if event_id not in listed and place > oldest
+        if event_id not in listed and oldest < place
     ]
+    found = ask_ahead(portal.event_line, missing)
+    return [f"dropped: {event_id}" for event_id, line in found if line is None]
