@@ -60,7 +60,7 @@ class PortalOptions:
         instructions: the portal's instructions; None for those of the MCP server.
         tool_summaries: tool name to a one-line summary, in the order of the portal's tool list.
             Other tools follow, with the MCP server's description.
-        log: whether a portal on a database keeps a Merkle log of its events, with signed checkpoints.
+        log: whether to keep a Merkle log of a database's events, with signed checkpoints.
         log_key: file of the log's private key, created if missing; None: beside a SQLite database,
             else in the user's data folder.
     """
