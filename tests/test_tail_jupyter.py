@@ -184,6 +184,7 @@ def test_a_person_watches_a_portal(
             assert_survives_a_restart(tail, portals)
 
 
+@pytest.mark.soak
 def test_the_tail_ends_with_its_output(
     chromium: Browser, jupyter: JupyterServer, tmp_path: Path
 ) -> None:
@@ -248,6 +249,7 @@ def test_the_kernel_is_free_while_a_thousand_events_a_second_arrive(
         assert shown.errors == []
 
 
+@pytest.mark.soak
 def test_notebook_7_opens_a_card_by_mouse_and_by_keyboard(
     chromium: Browser, tmp_path: Path
 ) -> None:
