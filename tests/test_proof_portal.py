@@ -183,6 +183,22 @@ def test_an_event_that_comes_during_a_pull_is_no_alarm(
         assert lab.verify().matched == 12
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("update audit_events set extra = 'no JSON' where id = $id", "changed"),
+        ("update audit_payloads set response_size_bytes = 7 where event_id = $id", "changed"),
+        ("delete from audit_events where id = $id", "dropped"),
+    ],
+)
+def test_what_is_changed_in_a_lab_is_named(database: str, change: str, told: str) -> None:
+    wrong = made(3).id
+    with portal_on(database, *map(made, range(1, 6))) as (_, portal), Lab() as lab:
+        lab.pull(portal, progress=False)
+        lab.connection.execute(change, {"id": wrong})
+        assert lab.verify().faults == (f"{told}: {wrong} of {portal.url}",)
+
+
 def test_what_retention_removes_is_no_alarm(database: str) -> None:
     with portal_on(database, *map(made, range(1, 12))) as (_, portal), Lab() as lab:
         lab.pull(portal, progress=False)

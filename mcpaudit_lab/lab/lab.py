@@ -105,8 +105,9 @@ class Lab(LabStore):
         """Check the lab against what is signed and hashed.
 
         Every event that a portal's log covers is compared with its leaf, the leaves with the
-        signed checkpoint, every file that was loaded with its SHA-256. A lab without either says
-        ``nothing to verify with``.
+        signed checkpoint. Every file that was loaded is compared with its SHA-256 and loaded again
+        into a lab of its own, to compare each row with its line. The ledger's chain is computed
+        again. A lab without a log and a file says ``nothing to verify with``.
         """
         return verify_lab(self)
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import TamperError
 from mcpaudit_lab.portal.pull import changed_events
 from mcpaudit_lab.proof import LogKey, open_checkpoint, root_of
 from mcpaudit_lab.record import counted, visible
 from mcpaudit_lab.storage import PortalLogs
+from mcpaudit_lab.storage.load import check_files, compare_with_files, read_chain
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.storage import LabFile
     from mcpaudit_lab.storage.load import LabStore
 
 __all__ = ["Verification", "verify_database", "verify_lab"]
-
-_READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +24,24 @@ class Verification:
     """What was verified, and what does not hold. Prints as a few lines.
 
     Attributes:
-        matched: events that equal their leaf in a signed log.
-        unchecked: things that could not be compared: events without payload or leaf, files that are
-            no longer there.
+        matched: events that equal their leaf in a signed log, or the line of the file that they
+            came from.
+        unchecked: things that could not be compared: events without payload, leaf or file, and
+            files that are no longer there.
         files: files that are byte for byte what was loaded.
         faults: one line for each thing that does not hold.
+        loads: sources in the ledger.
+        chain: the last link of the ledger's chain, in hex, to compare with one noted earlier.
+        wrong: events that differ from what they were compared with.
     """
 
     matched: int = 0
     unchecked: int = 0
     files: int = 0
     faults: tuple[str, ...] = ()
+    loads: int = 0
+    chain: str = ""
+    wrong: int = 0
 
     @property
     def holds(self) -> bool:
@@ -48,18 +51,26 @@ class Verification:
     def __str__(self) -> str:
         if not (self.matched or self.files or self.faults):
             return "nothing to verify with: no signed log and no file is known"
-        total = f"{self.matched + self.unchecked:,} events"
+        total = f"{self.matched + self.unchecked + self.wrong:,} events"
         lines = [f"verified {self.matched:,} of {total} and {counted(self.files, 'file')}"]
+        if self.chain:
+            lines.append(f"  ledger: {counted(self.loads, 'load')}, chain {self.chain}")
         if self.unchecked:
             lines.append(f"  not checked: {self.unchecked:,}")
         lines += [f"  {visible(fault)}" for fault in self.faults]
         return "\n".join(lines)
 
 
-def verify_lab(lab: LabFile) -> Verification:
-    """Check every event of a lab that a portal's log covers, and every file that was loaded."""
+def verify_lab(lab: LabStore) -> Verification:
+    """Check a lab's events, files and ledger.
+
+    An event is compared with its leaf where a portal's log covers it, and with its file where that
+    is still what was loaded.
+    """
+    matched: set[str] = set()
+    wrong: set[str] = set()
+    faults: list[str] = []
     logs = PortalLogs(lab.connection.cursor())
-    matched, unchecked, faults = 0, 0, list[str]()
     for log in logs.known():
         try:
             checkpoint = open_checkpoint(log.note, LogKey.parse(log.key))
@@ -69,36 +80,39 @@ def verify_lab(lab: LabFile) -> Verification:
         hashes = logs.hashes(log.portal)
         if len(hashes) != checkpoint.size or root_of(hashes) != checkpoint.root:
             faults.append(f"{log.portal}: the leaves kept here do not make its signed root")
-        changed, same, open_ones = changed_events(logs.events(log.portal), logs.leaves(log.portal))
+        damaged: list[str] = []
+        events = logs.events(log.portal, damaged=damaged.append)
+        changed, same, _ = changed_events(events, logs.leaves(log.portal))
+        changed += damaged
         faults += [f"changed: {event_id} of {log.portal}" for event_id in changed]
-        matched, unchecked = matched + same, unchecked + open_ones
-    files, missing, wrong = _verify_files(lab)
-    return Verification(matched, unchecked + missing, files, (*faults, *wrong))
-
-
-def _verify_files(lab: LabFile) -> tuple[int, int, list[str]]:
-    """How many loaded files are unchanged, how many are gone, and which ones differ."""
-    rows = lab.sql(
-        "select distinct name, sha256 from sources where kind = 'file' order by name"
-    ).fetchall()
-    same, gone, wrong = 0, 0, []
-    for name, sha256 in rows:
-        path = Path(name.partition("!/")[0])
-        if not path.is_file():
-            gone += 1
-        elif _sha256(path) == sha256:
-            same += 1
-        else:
-            wrong.append(f"changed: the file {name}")
-    return same, gone, wrong
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
+        faults += [f"dropped: {event_id} of {log.portal}" for event_id in logs.lost(log.portal)]
+        matched.update(same)
+        wrong.update(changed)
+    ledger = read_chain(lab.connection.cursor())
+    faults += [f"changed: source {source_id} in the ledger" for source_id in ledger.broken]
+    if ledger.unknown:
+        faults.append(f"{counted(ledger.unknown, 'row')} of sources that are not in the ledger")
+    files = check_files(lab.connection.cursor())
+    faults += [f"changed: the file {name}" for name in files.changed]
+    if files.same:
+        found = compare_with_files(lab.connection.cursor(), files)
+        faults += [f"changed: {event_id}, unlike its file" for event_id in found.changed]
+        faults += [f"dropped: {event_id}, which its file has" for event_id in found.dropped]
+        faults += [f"inserted: {event_id}, which its file has not" for event_id in found.inserted]
+        matched.update(found.matched)
+        wrong.update((*found.changed, *found.inserted))
+    matched -= wrong
+    (count,) = lab.sql("select count(*) from audit_events").fetchall()[0]
+    unchecked = count - len(matched) - len(wrong) + files.gone + ledger.unchained
+    return Verification(
+        matched=len(matched),
+        unchecked=unchecked,
+        files=len(files.same),
+        faults=tuple(faults),
+        loads=ledger.loads,
+        chain=ledger.head,
+        wrong=len(wrong),
+    )
 
 
 def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
@@ -147,7 +161,9 @@ def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
     rejected = lab.sql("select count(*) from rejects").fetchall()[0][0]
     faults += [f"unreadable: {counted(rejected, 'row')}"] if rejected else []
     late = len(ids - set(places))
-    return Verification(matched, unchecked + late, 0, tuple(faults))
+    return Verification(
+        len(matched), len(unchecked) + late, faults=tuple(faults), wrong=len(changed)
+    )
 
 
 def _missing(places: dict[str, tuple[int, str]], ids: set[str]) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -118,9 +118,27 @@ class PortalLogs:
         ).fetchall()
         return {event_id: (place, value) for event_id, place, value in rows}
 
-    def events(self, portal: str, start: int = 0) -> Iterator[Event]:
-        """The lab's events that are leaves of a portal's log from a place on."""
-        yield from read_events(self._connection, _KNOWN, {"portal": portal, "start": start})
+    def events(
+        self, portal: str, start: int = 0, damaged: Callable[[str], object] | None = None
+    ) -> Iterator[Event]:
+        """The lab's events that are leaves of a portal's log from a place on.
+
+        ``damaged`` is called with the id of each row that cannot be read; None raises.
+        """
+        values = {"portal": portal, "start": start}
+        yield from read_events(self._connection, _KNOWN, values, damaged=damaged)
+
+    def lost(self, portal: str) -> list[str]:
+        """The ids of logged events that were pulled and that the lab has no more."""
+        rows = self._connection.execute(
+            "select distinct event_id::varchar from pulled join pulls on pulls.id = pulled.pull_id"
+            " semi join portal_leaves l on l.event_id = pulled.event_id::varchar"
+            " and l.portal = $portal"
+            " anti join audit_events e on e.id = pulled.event_id where pulls.portal = $portal"
+            " order by 1",
+            {"portal": portal},
+        ).fetchall()
+        return [event_id for (event_id,) in rows]
 
     def listed(self, portal: str, question: str) -> set[str]:
         """The ids that the portal listed in the newest pull of a question."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Event
 from mcpaudit_lab.storage.plain_lines import line_expression
 from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, event_of
@@ -56,11 +57,30 @@ def read_events(
     params: Mapping[str, Any],
     *,
     order: str = CONTRACT_ORDER,
+    damaged: Callable[[str], object] | None = None,
 ) -> Iterator[Event]:
-    """The events of some ids with their payloads, in the contract's order unless told otherwise."""
+    """The events of some ids with their payloads, in the contract's order unless told otherwise.
+
+    Args:
+        cursor: of the lab.
+        rows: a table of ids in SQL, as ``(select id from …)``.
+        params: the values it binds.
+        order: another order, as an ``order by`` clause.
+        damaged: called with the id of each row that cannot be read; None raises.
+
+    Raises:
+        RecordError: a row was changed into something that is no event.
+    """
     for batch in read_batches(cursor, f"{row_select(rows)} {order}", params):
         for row in batch.to_pylist():
-            yield event_of(row)
+            try:
+                event = event_of(row)
+            except RecordError:
+                if damaged is None:
+                    raise
+                damaged(str(row["id"]))
+            else:
+                yield event
 
 
 def read_batches(

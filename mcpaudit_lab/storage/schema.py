@@ -69,7 +69,7 @@ LEDGER_TABLES = (
         "create table sources (id integer, kind varchar, name varchar, request varchar,"
         " sha256 varchar, bytes bigint, lines bigint, loaded bigint, merged bigint,"
         " duplicates bigint, rejected bigint, blank bigint, loaded_at timestamptz,"
-        " other bigint, parts bigint, format varchar)"
+        " other bigint, parts bigint, format varchar, chain varchar)"
     ),
     # The further lines of events that came from several: answers, notifications, parts of a line.
     (

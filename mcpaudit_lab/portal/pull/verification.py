@@ -79,20 +79,20 @@ def verify_pull(
         faults += _dropped(logs, portal, question)
     if faults:
         raise TamperError(f"{portal.url} does not match its own log", faults)
-    return Verified(matched, unchecked)
+    return Verified(len(matched), len(unchecked))
 
 
 def changed_events(
     events: Iterable[Event], leaves: dict[str, tuple[int, str]]
-) -> tuple[list[str], int, int]:
-    """Compare events with leaves: ids that differ, how many match, how many cannot be compared."""
-    changed, matched, unchecked = [], 0, 0
+) -> tuple[list[str], list[str], list[str]]:
+    """Compare events with leaves: ids that differ, that match, that cannot be compared."""
+    changed, matched, unchecked = [], [], []
     for event in events:
         _, value = leaves[event.id]
         if leaf_of(event).value.hex() == value:
-            matched += 1
+            matched.append(event.id)
         elif event.payload is None:
-            unchecked += 1
+            unchecked.append(event.id)
         else:
             changed.append(event.id)
     return changed, matched, unchecked
