@@ -108,7 +108,7 @@ EDITS: list[Edit] = [change_a_value, change_a_value, drop_a_row, add_a_row, swap
 )
 def test_every_random_edit_is_found(count: int, loaded: Path, tmp_path: Path) -> None:
     for seed in range(count):
-        chance = random.Random(seed)  # noqa: S311
+        chance = random.Random(seed)  # noqa: S311 - the edits are the same in each run
         copy = tmp_path / "copy.duckdb"
         shutil.copy(loaded, copy)
         with Lab(copy) as lab:

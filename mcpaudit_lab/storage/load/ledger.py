@@ -2,8 +2,7 @@
 
 ``sources`` has one row for each input of each load that brought something new. Each event and each
 payload has its place beside it, :data:`PLACE_COLUMNS`; ``rejects`` has the lines that became
-neither. ``chain`` holds, for each source, the SHA-256 over the chain of the source before and its
-own row: whoever knows the last one notices a change in any of them.
+neither.
 """
 
 from __future__ import annotations
@@ -13,14 +12,15 @@ import json
 import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcpaudit_lab.errors import EventNotFound, SourceChanged, SourceError
-from mcpaudit_lab.record import canonical_json, replace_surrogates
+from mcpaudit_lab.record import replace_surrogates
 from mcpaudit_lab.storage import LEDGER_TABLES, read_value, registered
 from mcpaudit_lab.storage.load.inputs import Input, open_input
+from mcpaudit_lab.storage.load.ledger_chain import COUNTS, add_link, ensure_chain
 from mcpaudit_lab.storage.load.report import FileReport
 from mcpaudit_lab.storage.load.staging import Reject
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import duckdb
 
 __all__ = [
-    "LedgerChain",
     "LinesOf",
     "Provenance",
     "RowsHash",
@@ -37,7 +36,6 @@ __all__ = [
     "add_source",
     "ensure_ledger",
     "next_source_id",
-    "read_chain",
     "read_raws",
     "request_text",
     "sources_of",
@@ -45,18 +43,6 @@ __all__ = [
 
 _READ_BYTES = 1 << 20
 _File: TypeAlias = tuple[str, str | None, str]
-_COUNTS = (
-    "bytes",
-    "lines",
-    "loaded",
-    "merged",
-    "duplicates",
-    "rejected",
-    "blank",
-    "other",
-    "parts",
-)
-_CHAINED = ("id", "kind", "name", "request", "sha256", "format", "loaded_at", *_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,87 +107,7 @@ def ensure_ledger(connection: duckdb.DuckDBPyConnection) -> None:
         for column in ("other bigint", "parts bigint", "format varchar"):
             connection.execute(f"alter table sources add column if not exists {column}")
         connection.execute(LEDGER_TABLES[1])
-    if not _has_chain(connection):
-        connection.execute("alter table sources add column chain varchar")
-        for row in _source_rows(connection):
-            _link(connection, row["id"])
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerChain:
-    """The ledger's chain, computed again.
-
-    Attributes:
-        loads: number of sources.
-        head: the chain's last link, in hex; empty without one.
-        broken: ids of the sources whose row, or an earlier one, is not what it was when it was
-            entered.
-        unchained: whether the lab was written by a version without a chain.
-        unknown: number of events and payloads whose source the ledger does not have.
-    """
-
-    loads: int
-    head: str
-    broken: tuple[int, ...]
-    unchained: bool
-    unknown: int
-
-
-def read_chain(connection: duckdb.DuckDBPyConnection) -> LedgerChain:
-    """Compute the ledger's chain again and compare it."""
-    unknown = sum(
-        read_value(
-            connection, f"select count(*) from {table} anti join sources s on s.id = source_id"
-        )
-        for table in ("audit_events", "audit_payloads")
-    )
-    unchained = not _has_chain(connection)
-    rows = [] if unchained else _source_rows(connection)
-    head, broken = "", []
-    for row in rows:
-        # Compared with the kept link before it: one changed row breaks one link.
-        if _next_link(head, row) != row["chain"]:
-            broken.append(int(row["id"]))
-        head = row["chain"] or ""
-    loads = int(read_value(connection, "select count(*) from sources"))
-    return LedgerChain(loads, head, tuple(broken), unchained and loads > 0, unknown)
-
-
-def _has_chain(connection: duckdb.DuckDBPyConnection) -> bool:
-    query = (
-        "select count(*) from duckdb_columns()"
-        " where table_name = 'sources' and column_name = 'chain' and not internal"
-    )
-    return bool(read_value(connection, query))
-
-
-def _source_rows(
-    connection: duckdb.DuckDBPyConnection, which: str = "true"
-) -> list[dict[str, Any]]:
-    columns = ", ".join((*_CHAINED, "chain"))
-    relation = connection.sql(f"select {columns} from sources where {which} order by id")
-    rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
-    return rows
-
-
-def _link(connection: duckdb.DuckDBPyConnection, source_id: int) -> None:
-    """Give a source the next link of the chain."""
-    head = read_value(
-        connection,
-        "select chain from sources where id < $id order by id desc limit 1",
-        {"id": source_id},
-    )
-    (row,) = _source_rows(connection, f"id = {source_id:d}")
-    connection.execute(
-        "update sources set chain = $chain where id = $id",
-        {"chain": _next_link(head or "", row), "id": source_id},
-    )
-
-
-def _next_link(head: str, row: dict[str, Any]) -> str:
-    told = {name: row[name] for name in _CHAINED}
-    told["loaded_at"] = row["loaded_at"].astimezone(UTC).isoformat(timespec="microseconds")
-    return hashlib.sha256(f"{head}{canonical_json(told)}".encode()).hexdigest()
+    ensure_chain(connection)
 
 
 def _has_lines(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -317,9 +223,9 @@ def add_source(
     connection.execute(
         "insert into sources by name select $id as id, $kind as kind, $name as name,"
         " $request as request, $sha256 as sha256, $format as format, now() as loaded_at, "
-        + ", ".join(f"${count} as {count}" for count in _COUNTS),
+        + ", ".join(f"${count} as {count}" for count in COUNTS),
         {
-            **{count: getattr(report, count) for count in _COUNTS},
+            **{count: getattr(report, count) for count in COUNTS},
             "id": source_id,
             "kind": kind,
             "name": name,
@@ -328,7 +234,7 @@ def add_source(
             "format": report.format,
         },
     )
-    _link(connection, source_id)
+    add_link(connection, source_id)
 
 
 def sources_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dict[str, Any]]:

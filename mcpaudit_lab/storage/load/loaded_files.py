@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mcpaudit_lab.errors import UnknownFormat
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS
+from mcpaudit_lab.storage import PLACE_COLUMNS
 from mcpaudit_lab.storage.load.lab_store import LabStore
-from mcpaudit_lab.storage.schema import PLACE_COLUMNS
 
 if TYPE_CHECKING:
     import duckdb
