@@ -19,7 +19,7 @@ from mcpaudit_lab.cli import (
 )
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
-from mcpaudit_lab.cli.verifying import verify
+from mcpaudit_lab.cli.verifying import bundle, verify
 from mcpaudit_lab.record.version import VERSION
 
 __all__ = ["commands", "main"]
@@ -61,6 +61,7 @@ for command in (
     loading.sources,
     loading.rejects,
     verify,
+    bundle,
     loading.write,
     recording.record,
     wrapping.wrap,

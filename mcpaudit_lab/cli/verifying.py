@@ -1,39 +1,93 @@
-"""The command that verifies evidence: ``verify``."""
+"""Commands about proof: ``bundle``, ``verify``."""
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mcpaudit_lab.cli.options import filter_options, lab_option
 from mcpaudit_lab.cli.output import say
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
-    from mcpaudit_lab.lab import Verification
+    from mcpaudit_lab.filters import EventFilter
+    from mcpaudit_lab.lab import Lab, Verification
 
-__all__ = ["verify"]
+__all__ = ["bundle", "verify"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@lab_option
+@filter_options
+@click.option("--title", default="", help="The case's name.")
+@click.option("--note", "notes", multiple=True, metavar="TEXT", help="A finding; may be repeated.")
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    help="Sign with this private key's file, made if it does not exist.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def bundle(
+    *,
+    file: Path,
+    lab: Lab,
+    filters: tuple[EventFilter, ...],
+    title: str,
+    notes: tuple[str, ...],
+    sign: Path | None,
+    overwrite: bool,
+) -> int:
+    """Write a case into one zip file that anybody can check.
+
+    FILE gets the events with their payloads, the lines that they came from, the ledger, proofs that
+    portals' logs have them, a report for a browser, and verify.py: `python verify.py FILE` needs
+    Python alone.
+
+    Exit status: 1 if no event matches; nothing is written then.
+    """
+    from mcpaudit_lab.errors import TamperError
+
+    chosen = lab.events(*filters)
+    if not chosen.count():
+        say(f"No event matches: {chosen.describe()}.")
+        return LOOK
+    try:
+        report = lab.bundle(file, chosen, notes=notes, title=title, sign=sign, overwrite=overwrite)
+    except TamperError as error:
+        raise Trouble("\n".join((str(error), *error.faults))) from None
+    except ValueError as error:
+        raise Trouble(str(error)) from None
+    for line in str(report).splitlines():
+        say(line)
+    return FOUND
 
 
 @click.command()
 @click.argument("what")
+@click.option("--key", metavar="KEY", help="The key that must have signed the bundle.")
 @click.option(
     "--log-key",
     metavar="KEY",
     help="The key that must have signed the log, as `serve` prints it: NAME+HASH+KEY.",
 )
-def verify(*, what: str, log_key: str | None) -> int:
-    """Verify a portal, its database, or a lab.
+def verify(*, what: str, key: str | None, log_key: str | None) -> int:
+    """Verify a portal, its database, a lab, or a bundle.
 
-    WHAT is a portal's URL (its key in MCPAUDIT_API_KEY), a database's URL or SQLite file, or a lab.
-    For a database without --log-key, the private key's file beside it is used.
+    WHAT is a portal's URL (its key in MCPAUDIT_API_KEY), a database's URL or SQLite file, a lab, or
+    a bundle's zip file. For a database without --log-key, the private key's file beside it is used.
 
     Exit status: 0 if everything was checked and holds; 1 if something does not hold, one line each;
     2 if something could not be checked.
     """
     from mcpaudit_lab.errors import TamperError
 
+    if zipfile.is_zipfile(what):
+        return _verify_bundle(what, key, log_key)
     try:
         found = _verify(what, log_key)
     except TamperError as error:
@@ -48,6 +102,17 @@ def verify(*, what: str, log_key: str | None) -> int:
     if not found.holds:
         raise Trouble("not everything could be checked")
     return FOUND
+
+
+def _verify_bundle(path: str, key: str | None, log_key: str | None) -> int:
+    from mcpaudit_lab.bundle import Check
+
+    found = Check(path, key, [log_key] if log_key else ())
+    for line in found.report():
+        say(line)
+    if found.unchecked and not found.faults:
+        raise Trouble("not everything could be checked")
+    return LOOK if found.faults else FOUND
 
 
 def _verify(what: str, log_key: str | None) -> Verification:

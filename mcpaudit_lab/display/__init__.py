@@ -102,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
 
 # The views that values of other rooms ask for by name: their module, and the function or class.
 _VIEWS: Final = {
+    "case_report": ("case_report", "case_report_html"),
     "comparison": ("comparison_view", "comparison_html"),
     "event": ("event_card", "event_html"),
     "event_set": ("event_set_view", "event_set_html"),

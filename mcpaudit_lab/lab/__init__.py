@@ -3,6 +3,7 @@
 Input: filters, SQL and other people's files. Output: events, frames, comparisons, plans.
 """
 
+from mcpaudit_lab.lab.bundling import BundleReport, CaseReport
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.lab import Lab
 from mcpaudit_lab.lab.overview import Overview, bucket_width_s
@@ -10,6 +11,8 @@ from mcpaudit_lab.lab.sandbox import Sandbox
 from mcpaudit_lab.lab.verification import Verification, verify_database
 
 __all__ = [
+    "BundleReport",
+    "CaseReport",
     "EventSet",
     "Lab",
     "Overview",

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.filters import EventFilter
-from mcpaudit_lab.formats import WriteReport, text_within
+from mcpaudit_lab.formats import WriteReport
 from mcpaudit_lab.lab.event_set import EventSet
+from mcpaudit_lab.lab.evidence import Evidence
 from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
-from mcpaudit_lab.lab.verification import Verification, verify_lab
-from mcpaudit_lab.record import Event, parse_id
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists
-from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Lab"]
 
 
-class Lab(LabStore):
+class Lab(Evidence):
     """A case: events from wherever they were kept, in one DuckDB database.
 
     Args:
@@ -101,16 +100,6 @@ class Lab(LabStore):
         """
         return changes_frame(lab_tool_lists(self.connection.cursor()))
 
-    def verify(self) -> Verification:
-        """Check the lab against what is signed and hashed.
-
-        Every event that a portal's log covers is compared with its leaf, the leaves with the
-        signed checkpoint. Every file that was loaded is compared with its SHA-256 and loaded again
-        into a lab of its own, to compare each row with its line. The ledger's chain is computed
-        again. A lab without a log and a file says ``nothing to verify with``.
-        """
-        return verify_lab(self)
-
     def sandbox(
         self,
         events: EventSet | None = None,
@@ -146,32 +135,6 @@ class Lab(LabStore):
         from mcpaudit_lab.lab.overview import make_overview
 
         return make_overview(self)
-
-    def provenance(self, event_id: str) -> list[Provenance]:
-        """Where an event came from, and its payload, if that came separately.
-
-        The raw line is read again from the file, after the whole file was checked against the
-        SHA-256 it had when it was loaded.
-
-        Args:
-            event_id: the event's id.
-
-        Returns:
-            The event's own provenance, then its payload's if that came separately, then one for
-            each further line.
-
-        Raises:
-            EventNotFound: no such event.
-            SourceChanged: the file is no longer the one that was loaded.
-            SourceError: the file cannot be read any more.
-        """
-        wanted = parse_id(event_id)
-        rows, found = sources_of(self.connection.cursor(), wanted), []
-        for row, (raw, note) in zip(rows, read_raws(rows), strict=True):
-            del row["byte_size"], row["bytes"]
-            within = None if raw is None or not row["format"] else text_within(row["format"], raw)
-            found.append(Provenance(event_id=wanted, **row, raw=raw, note=note, within=within))
-        return found
 
     # Comparing
 

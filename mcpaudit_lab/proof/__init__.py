@@ -9,6 +9,7 @@ from mcpaudit_lab.proof.merkle import (
     EMPTY_ROOT,
     Tree,
     root_of,
+    tree_of,
     verify_consistency,
     verify_inclusion,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "leaf_of",
     "open_checkpoint",
     "root_of",
+    "tree_of",
     "verify_consistency",
     "verify_inclusion",
 ]

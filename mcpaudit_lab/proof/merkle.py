@@ -12,6 +12,7 @@ __all__ = [
     "leaf_hash",
     "node_hash",
     "root_of",
+    "tree_of",
     "verify_consistency",
     "verify_inclusion",
 ]
@@ -98,6 +99,16 @@ class Tree:
             return self._get(level, low >> level)
         middle = low + _split(count)
         return node_hash(self._subtree(low, middle), self._subtree(middle, high))
+
+
+def tree_of(leaves: Sequence[bytes]) -> Tree:
+    """The tree over the hashes of all leaves, in memory."""
+    levels = [list(leaves)]
+    while len(levels[-1]) > 1:
+        below = levels[-1]
+        pairs = zip(below[::2], below[1::2], strict=False)
+        levels.append([node_hash(left, right) for left, right in pairs])
+    return Tree(lambda level, index: levels[level][index])
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:

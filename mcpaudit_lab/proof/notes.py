@@ -143,7 +143,10 @@ class LogSigner:
 
     def sign(self, size: int, root: bytes) -> str:
         """A signed checkpoint over the first leaves."""
-        text = Checkpoint(self.key.name, size, root).text()
+        return self.sign_text(Checkpoint(self.key.name, size, root).text())
+
+    def sign_text(self, text: str) -> str:
+        """A signed note of a text, which ends in LF."""
         signature = base64.b64encode(self.key.digest + self._private.sign(text.encode())).decode()
         return f"{text}\n{_DASH} {self.key.name} {signature}\n"
 

@@ -6,20 +6,29 @@ its place in the ledger, rejects for the rest, and a report whose counts add up.
 
 from mcpaudit_lab.storage.load.inputs import find_inputs
 from mcpaudit_lab.storage.load.lab_store import LabStore
-from mcpaudit_lab.storage.load.ledger import Provenance, read_raws, request_text, sources_of
-from mcpaudit_lab.storage.load.ledger_chain import read_chain
+from mcpaudit_lab.storage.load.ledger import (
+    Provenance,
+    places_of,
+    read_raws,
+    request_text,
+    sources_of,
+)
+from mcpaudit_lab.storage.load.ledger_chain import chained_rows, read_chain
 from mcpaudit_lab.storage.load.loaded_files import check_files, compare_with_files
 from mcpaudit_lab.storage.load.report import FileReport, LoadReport
-from mcpaudit_lab.storage.load.writing import write_events
+from mcpaudit_lab.storage.load.writing import appearing, write_events
 
 __all__ = [
     "FileReport",
     "LabStore",
     "LoadReport",
     "Provenance",
+    "appearing",
+    "chained_rows",
     "check_files",
     "compare_with_files",
     "find_inputs",
+    "places_of",
     "read_chain",
     "read_raws",
     "request_text",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 
 from mcpaudit_lab.errors import SourceError, UnknownFormat
 from mcpaudit_lab.formats import (
@@ -219,6 +219,9 @@ class _Member:
             raise SourceError(f"{self._name}: damaged or encrypted: {error}") from None
 
 
+_BUNDLE: Final = {"events.jsonl", "manifest.json", "verify.py"}
+
+
 def archive_members(
     opened: OpenInput, *, max_unpacked_bytes: int
 ) -> Iterator[tuple[Input, zipfile.ZipInfo]]:
@@ -238,6 +241,9 @@ def archive_members(
                 f"{name} holds {len(infos):,} files of {total:,} bytes; if that is what it "
                 "should hold, raise max_unpacked_bytes"
             )
+        if {info.filename for info in infos} >= _BUNDLE:
+            # The other parts of a bundle are about these events, and are no events themselves.
+            infos = [info for info in infos if info.filename == "events.jsonl"]
         for info in infos:
             whole = f"{name}!/{info.filename}"
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ __all__ = [
     "add_source",
     "ensure_ledger",
     "next_source_id",
+    "places_of",
     "read_raws",
     "request_text",
     "sources_of",
@@ -243,26 +244,44 @@ def sources_of(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[dic
     Raises:
         EventNotFound: no such event.
     """
+    rows = places_of(connection, "(select $id::uuid)", {"id": event_id})
+    if not rows:
+        raise EventNotFound(f"no event {event_id} in this lab")
+    for row in rows:
+        del row["event_id"], row["source_id"]
+    return rows
+
+
+def places_of(
+    connection: duckdb.DuckDBPyConnection, events: str, params: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The places of events and their payloads with their sources, by event id.
+
+    Args:
+        connection: of the lab.
+        events: a table of ids in SQL, as ``(select id from …)``.
+        params: the values it binds.
+    """
     more, name = "", "null"
     if _has_lines(connection):
         name = "s.format"
         more = (
-            " union all select 'zline', source_id, line, byte_offset, byte_size"
-            " from event_lines where event_id = $id"
+            " union all select event_id, 'zline', source_id, line, byte_offset, byte_size"
+            f" from event_lines where event_id in {events}"
         )
     relation = connection.sql(
-        "select replace(r.part, 'zline', 'line') part, s.kind, s.name as source, s.request, r.line,"
+        "select r.event_id::varchar as event_id, replace(r.part, 'zline', 'line') part,"
+        " r.source_id, s.kind, s.name as source, s.request, r.line,"
         f" r.byte_offset, r.byte_size, s.sha256, s.bytes, s.loaded_at, {name} as format from ("
-        "  select 'event' as part, source_id, line, byte_offset, byte_size"
-        "  from audit_events where id = $id"
-        "  union all select 'payload', source_id, line, byte_offset, byte_size"
-        "  from audit_payloads where event_id = $id"
-        f" {more}) r join sources s on s.id = r.source_id order by r.part, r.line",
-        params={"id": event_id},
+        "  select id as event_id, 'event' as part, source_id, line, byte_offset, byte_size"
+        f"  from audit_events where id in {events}"
+        "  union all select event_id, 'payload', source_id, line, byte_offset, byte_size"
+        f"  from audit_payloads where event_id in {events}"
+        f" {more}) r join sources s on s.id = r.source_id"
+        " order by r.event_id, r.part, r.source_id, r.line",
+        params=dict(params),
     )
     rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
-    if not rows:
-        raise EventNotFound(f"no event {event_id} in this lab")
     return rows
 
 

@@ -17,7 +17,7 @@ from mcpaudit_lab.storage import read_value
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["COUNTS", "LedgerChain", "add_link", "ensure_chain", "read_chain"]
+__all__ = ["COUNTS", "LedgerChain", "add_link", "chained_rows", "ensure_chain", "read_chain"]
 
 COUNTS: Final = (
     "bytes",
@@ -115,7 +115,22 @@ def add_link(connection: duckdb.DuckDBPyConnection, source_id: int) -> None:
     )
 
 
-def _next_link(head: str, row: dict[str, Any]) -> str:
+def chained_rows(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The ledger as JSON values: what each link covers, and the link as ``chain``.
+
+    A lab of an earlier version has no chain, and so no rows here.
+    """
+    if not _has_chain(connection):
+        return []
+    return [{**_told(row), "chain": row["chain"]} for row in _source_rows(connection)]
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    """What a link covers."""
     told = {name: row[name] for name in _CHAINED}
     told["loaded_at"] = row["loaded_at"].astimezone(UTC).isoformat(timespec="microseconds")
-    return hashlib.sha256(f"{head}{canonical_json(told)}".encode()).hexdigest()
+    return told
+
+
+def _next_link(head: str, row: dict[str, Any]) -> str:
+    return hashlib.sha256(f"{head}{canonical_json(_told(row))}".encode()).hexdigest()

@@ -26,7 +26,7 @@ from mcpaudit_lab.storage.load.parquet import write_parquet
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["write_events"]
+__all__ = ["appearing", "write_events"]
 
 _LINES = (".jsonl", ".ndjson")
 _PACKED = (".gz", ".zst")
@@ -63,7 +63,7 @@ def write_events(
         )
     if path.exists() and not overwrite:
         raise LabError(f"{str(path)!r} exists; pass overwrite=True to replace it")
-    with _appearing(path) as unfinished:
+    with appearing(path) as unfinished:
         if writer is None and suffix == ".parquet":
             return WriteReport(_write_parquet(cursor, unfinished, rows, params, advance))
         with _packing(unfinished, path.suffix) as file:
@@ -144,7 +144,7 @@ def _write_parquet(
 
 
 @contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
+def appearing(path: Path) -> Iterator[Path]:
     """A file beside the wanted one, renamed to it at the end, removed if anything goes wrong."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)

@@ -1,0 +1,124 @@
+"""What makes a lab evidence: where each event came from, what holds, the bundle to hand over."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from mcpaudit_lab.comparison import Comparison
+from mcpaudit_lab.formats import text_within
+from mcpaudit_lab.lab.bundling import BundleReport, write_bundle
+from mcpaudit_lab.lab.event_set import EventSet
+from mcpaudit_lab.lab.verification import Verification, verify_lab
+from mcpaudit_lab.record import parse_id
+from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
+
+__all__ = ["Evidence"]
+
+
+class Evidence(LabStore):
+    """A lab's part that can be shown to somebody who trusts nobody here. See :class:`Lab`."""
+
+    def provenance(self, event_id: str) -> list[Provenance]:
+        """Where an event came from, and its payload, if that came separately.
+
+        The raw line is read again from the file, after the whole file was checked against the
+        SHA-256 it had when it was loaded.
+
+        Args:
+            event_id: the event's id.
+
+        Returns:
+            The event's own provenance, then its payload's if that came separately, then one for
+            each further line.
+
+        Raises:
+            EventNotFound: no such event.
+            SourceChanged: the file is no longer the one that was loaded.
+            SourceError: the file cannot be read any more.
+        """
+        wanted = parse_id(event_id)
+        rows, found = sources_of(self.connection.cursor(), wanted), []
+        for row, (raw, note) in zip(rows, read_raws(rows), strict=True):
+            del row["byte_size"], row["bytes"]
+            within = None if raw is None or not row["format"] else text_within(row["format"], raw)
+            found.append(Provenance(event_id=wanted, **row, raw=raw, note=note, within=within))
+        return found
+
+    def verify(self) -> Verification:
+        """Check the lab against what is signed and hashed.
+
+        Every event that a portal's log covers is compared with its leaf, the leaves with the
+        signed checkpoint. Every file that was loaded is compared with its SHA-256 and loaded again
+        into a lab of its own, to compare each row with its line. The ledger's chain is computed
+        again. A lab without a log and a file says ``nothing to verify with``.
+        """
+        return verify_lab(self)
+
+    def bundle(
+        self,
+        path: str | os.PathLike[str],
+        events: EventSet | None = None,
+        *,
+        notes: str | Iterable[str] = (),
+        comparisons: Iterable[Comparison] = (),
+        title: str = "",
+        sign: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        progress: bool | None = None,
+    ) -> BundleReport:
+        """Write a case as one zip file that anybody can check with the ``verify.py`` in it.
+
+        It has the events with their payloads, the lines that they came from, the ledger, proofs
+        that portals' logs have them, the tool definitions in force, findings, and a report that
+        opens in a browser. The same input gives the same bytes.
+
+        Args:
+            path: a ``.zip`` file. It appears whole or not at all, readable by its owner only.
+            events: which events; None for all.
+            notes: findings, as texts.
+            comparisons: pairs of events to include, as :meth:`compare` returns them.
+            title: the case's name.
+            sign: file of a private key that signs the bundle, made with mode 0600 if it does not
+                exist; None for no signature. The report has the public key.
+            overwrite: replace an existing file.
+            progress: show a progress bar; None shows it in a terminal or notebook.
+
+        Raises:
+            LabError: another suffix, or the file exists.
+            TamperError: an event is not what a portal has logged.
+            ValueError: ``sign`` is not a private key.
+        """
+        told = [notes] if isinstance(notes, str) else list(notes)
+        return write_bundle(
+            EventSet(self) if events is None else events,
+            Path(path),
+            title=title,
+            findings=[{"text": text} for text in told],
+            comparisons=list(comparisons),
+            sign=None if sign is None else Path(sign),
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+    @classmethod
+    def open_bundle(cls, path: str | os.PathLike[str]) -> Self:
+        """A read-only lab of a bundle's events, in a temporary file that goes with it.
+
+        The bundle is not verified: ``verify.py`` and ``mcpaudit-lab verify`` do that.
+
+        Raises:
+            SourceError: the file is missing or damaged.
+            UnknownFormat: it is no bundle.
+        """
+        folder = tempfile.TemporaryDirectory(prefix="mcpaudit-bundle-")
+        file = Path(folder.name) / "bundle.duckdb"
+        with cls(file) as made:
+            made.load(Path(path), progress=False)
+        lab = cls(file, read_only=True)
+        weakref.finalize(lab, folder.cleanup)
+        return lab
