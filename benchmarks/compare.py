@@ -40,7 +40,7 @@ from mcpaudit_lab.comparison.comparison import compare
 from mcpaudit_lab.comparison.equality import JsonText
 from mcpaudit_lab.comparison.jsondiff import diff
 from mcpaudit_lab.comparison.sections import known_sections, open_texts
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.redaction import marks_of
 
 DETAILS = Path(__file__).parent.parent / "tests" / "data" / "upstream" / "details.jsonl"

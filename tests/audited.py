@@ -15,7 +15,7 @@ from mcp.shared.direct_dispatcher import create_direct_dispatcher_pair
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import LATEST_MODERN_VERSION
 
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server import CapturePolicy, Identity, MemoryLogger, add_audit
 
 MODES = pytest.mark.parametrize("mode", ["legacy", "auto"])

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.jsontext import loads
 
 __all__ = ["CASES", "EVENTS", "LABELS", "Case"]

@@ -10,7 +10,7 @@ import base64
 from typing import Any
 
 from mcpaudit_lab import Event, Payload
-from mcpaudit_lab.record.events import EVENT_FIELDS
+from mcpaudit_lab.record import EVENT_FIELDS
 
 __all__ = ["PAYLOADS", "hostile_event"]
 

@@ -19,7 +19,7 @@ from filter_corpus import CASES, EVENTS, LABELS, Case
 from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.filters.combined import contract_order
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.jsontext import JsonDecimal
 from mcpaudit_lab.server.stores.aggregates import (
     Stats,

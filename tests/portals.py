@@ -12,7 +12,7 @@ import anyio
 import httpx2
 import uvicorn
 
-from mcpaudit_lab.record.events import Event, Payload
+from mcpaudit_lab.record import Event, Payload
 from mcpaudit_lab.server import CapturePolicy, MemoryLogger, demo_server, demo_tool_groups
 from mcpaudit_lab.server.http.app import portal_app
 

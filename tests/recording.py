@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server import SqlLogger
 
 __all__ = [

@@ -10,7 +10,7 @@ import httpx2
 
 from mcpaudit_lab.filters.combined import contract_order
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.jsontext import dumps
 
 __all__ = ["Connection", "ScriptedPortal", "frame_of"]

@@ -12,7 +12,7 @@ from typing import Any
 from portals import an_event
 
 from mcpaudit_lab.portal.stream.items import Gap, StreamCounters
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 
 
 class Source:

@@ -24,7 +24,7 @@ from sqlalchemy import text
 from mcpaudit_lab.errors import AuditUnavailable, StoreUnavailable
 from mcpaudit_lab.filters.combined import contract_order
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server.audit.async_logger import AsyncLogger
 from mcpaudit_lab.server.stores.memory import MemoryLogger
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger

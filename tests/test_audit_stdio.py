@@ -14,7 +14,7 @@ from audited import MODES, heard, payload
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.sanitize import REDACTED
 
 pytestmark = pytest.mark.anyio

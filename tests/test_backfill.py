@@ -11,7 +11,7 @@ from scripted_portal import ScriptedPortal
 from mcpaudit_lab import Event, PortalClient
 from mcpaudit_lab.portal.stream.backfill import Backfill
 from mcpaudit_lab.portal.stream.dedupe import Dedupe, end_us, key_of
-from mcpaudit_lab.record.events import parse_time
+from mcpaudit_lab.record import parse_time
 
 
 class Clock:

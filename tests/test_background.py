@@ -20,7 +20,7 @@ import pytest
 from portals import DEV, DEV_KEY
 
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server import SqlLogger, background_portal
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from audited import MODES, bare_server, call_raw, echo, heard, payload, says, se
 from mcp import Client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.sanitize import REDACTED, Sanitizer
 from mcpaudit_lab.server import (
     CapturePolicy,

@@ -14,7 +14,7 @@ from mcpaudit_lab.comparison.comparison import Comparison, Section, Verdict, com
 from mcpaudit_lab.comparison.jsondiff import Change, ChangeKind
 from mcpaudit_lab.comparison.paths import format_path, parse_path_pattern
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.jsontext import dumps
 
 UPSTREAM = Path(__file__).parent / "data" / "upstream"

@@ -20,7 +20,7 @@ import mcpaudit_lab
 from mcpaudit_lab import EventFilter, Lab, RejectReason
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.filters.event_filter import HAS_COLUMNS, TEXT_FIELDS
-from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS
+from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.server import background_portal
 from mcpaudit_lab.storage.aggregates import BREAKDOWN_COLUMNS
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables

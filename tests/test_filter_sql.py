@@ -22,8 +22,15 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filters.combined import contract_order
 from mcpaudit_lab.filters.event_filter import HAS_COLUMNS, EventFilter
 from mcpaudit_lab.filters.sql import Compiled, compile_filter, register_functions
-from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS
-from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Field, Payload
+from mcpaudit_lab.record import (
+    EVENT_COLUMNS,
+    EVENT_FIELDS,
+    PAYLOAD_COLUMNS,
+    PAYLOAD_FIELDS,
+    Event,
+    Field,
+    Payload,
+)
 from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, replace_surrogates
 from mcpaudit_lab.storage import CONTRACT_ORDER
 from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, row_of

@@ -20,7 +20,7 @@ from mcpaudit_lab import EventFilter, FilterError, Lab
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.errors import SourceChanged, SourceError, UnknownFormat
 from mcpaudit_lab.formats import Found, Line, Outcome, Reader, Tally, recognise
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.storage.load.report import LoadReport
 
 SAMPLES = Path(__file__).parent / "data" / "formats"

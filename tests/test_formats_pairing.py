@@ -18,8 +18,8 @@ from mcpaudit_lab.formats import (
     PartSeen,
     ToolDefinitionsSeen,
 )
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.captured import VERBATIM, CapturePolicy
-from mcpaudit_lab.record.events import Event
 
 START = 1_795_860_000_000_000_000
 MS = 1_000_000

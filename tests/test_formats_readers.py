@@ -11,7 +11,7 @@ import pytest
 
 from mcpaudit_lab.errors import SourceError
 from mcpaudit_lab.formats import Bad, Found, Tally, choose, read_lines
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.jsontext import dumps
 
 SAMPLES = Path(__file__).parent / "data" / "formats"

@@ -14,7 +14,7 @@ from sqlalchemy import MetaData, create_engine, insert, text
 from mcpaudit_lab import Event, Lab, SourceError
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.lab.event_set import EventSet
-from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS
+from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.tables.jsonb import respell
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from mcpaudit_lab.errors import AuditUnavailable
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server import MemoryLogger, Stored
 
 pytestmark = pytest.mark.anyio

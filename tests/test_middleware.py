@@ -17,7 +17,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context  # noqa: TC002 - the SDK reads the annotation
 from mcp.shared.exceptions import MCPError
 
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.sanitize import REDACTED
 from mcpaudit_lab.server import (
     AuditMiddleware,

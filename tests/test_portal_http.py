@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mcpaudit_lab.record.events import Event
+    from mcpaudit_lab.record import Event
     from mcpaudit_lab.server.stores.store import EventStore
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from mcpaudit_lab.record.sanitize import REDACTED, Sanitizer
 if TYPE_CHECKING:
     from mcp import Client
 
-    from mcpaudit_lab.record.events import Event
+    from mcpaudit_lab.record import Event
 
 pytestmark = pytest.mark.anyio
 

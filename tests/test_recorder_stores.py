@@ -18,7 +18,7 @@ from recording import call_line, record_command, recorded
 from mcpaudit_lab import Lab
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.formats.jsonrpc import NO_ANSWER
-from mcpaudit_lab.record.events import Event, Payload
+from mcpaudit_lab.record import Event, Payload
 from mcpaudit_lab.recorder.jsonl_store import JsonlCallStore
 from mcpaudit_lab.recorder.stores import CallStore, SqliteCallStore
 from mcpaudit_lab.server import SqlLogger, Stored

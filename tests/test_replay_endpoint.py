@@ -14,7 +14,7 @@ from mcp.server import MCPServer
 from portals import CSRF, DEV, KEYS, an_event, demo_app, run_app, run_portal, url_of
 
 from mcpaudit_lab.calls.ratelimit import TokenBuckets
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server import CapturePolicy, MemoryLogger
 from mcpaudit_lab.server.audit.async_logger import AsyncLogger
 from mcpaudit_lab.server.audit.identity import Identity

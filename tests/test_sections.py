@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mcpaudit_lab.comparison.equality import JsonText
 from mcpaudit_lab.comparison.jsondiff import Findings, examine
 from mcpaudit_lab.comparison.sections import SECTIONS, known_sections, open_texts, surely_equal
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.record.jsontext import JsonDecimal
 from mcpaudit_lab.record.redaction import marks_of
 

@@ -34,7 +34,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from mcpaudit_lab.errors import FilterError, StoreUnavailable
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.record.events import Event, format_time, parse_time
+from mcpaudit_lab.record import Event, format_time, parse_time
 from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.server.stores.row_writer import LOSSY_METHOD
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger

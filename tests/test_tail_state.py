@@ -14,7 +14,7 @@ from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.portal.stream.items import Gap
 from mcpaudit_lab.portal.tail.rows import lines_text, row_of
 from mcpaudit_lab.portal.tail.state import Batch, TailState
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 
 A_GAP = Gap(START, datetime(2026, 11, 24, 3, 1, tzinfo=UTC), None, "not listed")
 

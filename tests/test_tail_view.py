@@ -16,7 +16,7 @@ from mcpaudit_lab.display.tail.view import TailView
 from mcpaudit_lab.errors import PortalUnavailable
 from mcpaudit_lab.portal.stream.items import Gap
 from mcpaudit_lab.portal.tail.tail import Tail
-from mcpaudit_lab.record.events import Event
+from mcpaudit_lab.record import Event
 from mcpaudit_lab.server import background_portal
 
 START_GAP = an_event(0).timestamp

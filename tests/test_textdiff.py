@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcpaudit_lab import Change, ChangeKind, compare
 from mcpaudit_lab.comparison.textdiff import TextDiff, diff_texts
-from mcpaudit_lab.record.events import Event, Payload
+from mcpaudit_lab.record import Event, Payload
 
 TEXTS = st.lists(st.sampled_from(["a\n", "b\n", "c c\n", "c d\n", "\r\n", "\n"]), max_size=30).map(
     "".join

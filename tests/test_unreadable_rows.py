@@ -16,7 +16,7 @@ from mcpaudit_lab import PortalClient
 from mcpaudit_lab.errors import PortalError, RecordError, UnreadableRow
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.lab.lab import Lab
-from mcpaudit_lab.record.events import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Payload, respell_time
+from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Event, Payload, respell_time
 from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.server import background_portal
 from mcpaudit_lab.server.stores.sql_logger import SqlLogger

@@ -47,6 +47,7 @@ _SUMMARY: Final = (
     default=None,
     help="Only calls made under another tool definition than the first, or under the first.",
 )
+@click.option("--tag", "tags", multiple=True, help="Only events with a note that has this tag.")
 @json_option
 def events(
     *,
@@ -56,6 +57,7 @@ def events(
     payloads: bool,
     limit: int | None,
     definition_changed: bool | None,
+    tags: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """List events, newest first.
@@ -68,6 +70,8 @@ def events(
     chosen = lab.events(*filters)
     if definition_changed is not None:
         chosen = chosen.where(definition_changed=definition_changed)
+    if tags:
+        chosen = chosen.where(tag=tags)
     if limit is not None:
         chosen = chosen.where(limit=limit)
     names = [name for text in columns for name in text.split(",") if name]

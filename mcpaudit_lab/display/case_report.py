@@ -95,9 +95,11 @@ def _findings(findings: Iterable[Mapping[str, Any]]) -> str:
         about = f"about {counted(len(ids), 'event')}: {', '.join(ids[:5])}" if ids else ""
         if len(ids) > 5:
             about += " and others, see findings.jsonl"
+        if item.get("superseded_by"):
+            tags += badge_html(f"superseded by note {item['superseded_by']}")
+        head = f'<p><span class="mal-small">{when} {who}</span> {tags}</p>' if who or tags else ""
         parts.append(
-            f'<p><span class="mal-small">{when} {who}</span> {tags}</p>'
-            f'<div class="mal-text mal-data">{text}</div>'
+            f'{head}<div class="mal-text mal-data">{text}</div>'
             + (f'<p class="mal-small">{text_html(about)}</p>' if about else "")
         )
     head = '<div class="mal-head"><span class="mal-title">Findings</span></div>'

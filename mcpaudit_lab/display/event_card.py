@@ -24,7 +24,7 @@ from mcpaudit_lab.record import ToolDefinition, counted, format_time, is_redacte
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from mcpaudit_lab.record import Event, Payload
+    from mcpaudit_lab.record import Event, Note, Payload
 
 __all__ = ["event_html", "moment_html", "outcome_of"]
 
@@ -75,6 +75,7 @@ def _parts(event: Event) -> Iterator[str]:
     if event.extra:
         yield heading_html("Unknown members")
         yield json_tree_html(event.extra)
+    yield from map(_note, event.notes)
     if event.definition is not None:
         yield _definition(event.definition)
     if payload is None:
@@ -83,6 +84,17 @@ def _parts(event: Event) -> Iterator[str]:
         yield note_html("The request and response were not captured, or are not loaded.")
     else:
         yield from _payload(event, payload)
+
+
+def _note(note: Note) -> str:
+    """A note about the event: when, who, tags, text."""
+    tags = "".join(badge_html(tag) for tag in note.tags)
+    head = f"{moment_html(note.at)} {_data(note.by)} {tags}"
+    text = text_html(note.text, limit=_MESSAGE_MAX, lines=True)
+    return (
+        f'{heading_html("Note")}<p class="mal-small">{head}</p>'
+        f'<div class="mal-text mal-data">{text}</div>'
+    )
 
 
 def _definition(tool: ToolDefinition) -> str:

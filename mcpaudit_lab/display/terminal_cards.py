@@ -66,6 +66,8 @@ def print_event(console: Console, event: Event) -> None:
     console.print(head, soft_wrap=True)
     for label, text in _summary(event):
         _line(console, label, text)
+    for note in event.notes:
+        _line(console, "note", str(note))
     if event.definition is not None:
         _line(console, "definition", f"sha256 {event.definition.sha256}")
         for item in event.definition.hidden():

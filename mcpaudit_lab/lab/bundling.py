@@ -20,9 +20,11 @@ from mcpaudit_lab.storage import (
     DEFINITIONS_IN_FORCE,
     KnownLog,
     PortalLogs,
+    event_ids_of_note,
     has_tool_lists,
     progress_bar,
     read_events,
+    read_notes,
 )
 from mcpaudit_lab.storage.load import chained_rows, places_of, read_raws, write_events
 
@@ -107,7 +109,7 @@ def write_bundle(
     path: Path,
     *,
     title: str,
-    findings: Sequence[Mapping[str, Any]],
+    texts: Sequence[str],
     comparisons: Sequence[Comparison],
     sign: Path | None,
     overwrite: bool,
@@ -127,6 +129,7 @@ def write_bundle(
         progress_bar(progress, total=events.count(), unit="events", label="bundle") as advance,
     ):
         parts = BundleParts(Path(folder))
+        findings = [*_findings(events, chosen, params), *({"text": text} for text in texts)]
         count = write_events(
             cursor(), parts.path("events.jsonl"), chosen, params, overwrite=False, advance=advance
         )
@@ -142,7 +145,7 @@ def write_bundle(
         )
         parts.write_rows("tools.jsonl", _tools(events, chosen, params))
         parts.write_rows("comparisons.jsonl", (item.to_dict() for item in comparisons))
-        parts.write_rows("findings.jsonl", map(dict, findings))
+        parts.write_rows("findings.jsonl", findings)
         report = CaseReport(
             title=title,
             chosen=events.describe(),
@@ -166,6 +169,12 @@ def write_bundle(
         key=None if signer is None else str(signer.key),
         manifest_sha256=digest,
     )
+
+
+def _findings(events: EventSet, chosen: str, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The notes about these events or about the lab, with the ids of their events."""
+    for note in read_notes(events.cursor(), chosen, params):
+        yield {**note.to_dict(), "events": event_ids_of_note(events.cursor(), note.id)}
 
 
 def _raw_lines(

@@ -17,9 +17,11 @@ from mcpaudit_lab.record import Event, counted, render, render_html
 from mcpaudit_lab.storage import (
     CONTRACT_ORDER,
     DEFINITIONS_IN_FORCE,
+    TAGGED,
     LabFile,
     breakdown_sql,
     bucket_of,
+    has_notes,
     has_tool_lists,
     progress_bar,
     read_events,
@@ -57,12 +59,14 @@ class EventSet:
         definition_changed: only calls whose tool had another definition than the first one that
             the lab knows of it (True), or the same (False). Calls whose definition is not known
             are in neither.
+        tags: only events with a note in force that has one of these tags.
     """
 
     lab: LabFile
     filters: tuple[EventFilter, ...] = ()
     wanted: tuple[str, ...] | None = None
     definition_changed: bool | None = None
+    tags: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len([item for item in self.filters if item.limit is not None or item.offset]) > 1:
@@ -76,14 +80,24 @@ class EventSet:
         Args:
             *filters: filters; all of them must hold.
             **keywords: a filter as keywords, as :class:`EventFilter` takes them; and
-                ``definition_changed``, see the attribute.
+                ``definition_changed``, see the attribute; and ``tag``, a tag or several, of which a
+                note about the event has one.
 
         Raises:
             FilterError: a keyword no filter has; or a limit, where this set has one already.
         """
         changed = keywords.pop("definition_changed", self.definition_changed)
+        narrowed = self
+        if (tag := keywords.pop("tag", None)) is not None:
+            narrowed = self._tagged((tag,) if isinstance(tag, str) else tuple(tag))
         added = (*filters, EventFilter(**keywords)) if keywords else filters
-        return replace(self, filters=self.filters + added, definition_changed=changed)
+        return replace(narrowed, filters=self.filters + added, definition_changed=changed)
+
+    def _tagged(self, tags: tuple[str, ...]) -> EventSet:
+        if self.tags is None:
+            return replace(self, tags=tags)
+        # Both must hold, and one set keeps one choice of tags.
+        return replace(self, wanted=tuple(self.ids()), tags=tags)
 
     # SQL
 
@@ -109,6 +123,11 @@ class EventSet:
             params["ids"] = list(self.wanted)
         if self.definition_changed is not None:
             where = f"({where}) and e.id in ({self._definitions()})"
+        if self.tags is not None:
+            tagged = TAGGED if has_notes(self.lab.connection.cursor()) else "null"
+            where = f"({where}) and e.id in ({tagged})"
+            if tagged is TAGGED:
+                params["tags"] = list(self.tags)
         if compiled.residual:
             where = f"({where}) and e.id in (select unnest($checked)::uuid)"
             params["checked"] = self._checked(
@@ -345,6 +364,8 @@ class EventSet:
         if self.definition_changed is not None:
             changed = "another" if self.definition_changed else "the first"
             words.append(f"made under {changed} definition of their tool")
+        if self.tags is not None:
+            words.append(f"tagged {' or '.join(map(repr, self.tags))}")
         if self.wanted is not None:
             words.append(f"{len(self.wanted):,} chosen ids")
         return " and ".join(words) or "all events"

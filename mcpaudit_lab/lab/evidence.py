@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mcpaudit_lab.comparison import Comparison
 from mcpaudit_lab.formats import text_within
 from mcpaudit_lab.lab.bundling import BundleReport, write_bundle
 from mcpaudit_lab.lab.event_set import EventSet
+from mcpaudit_lab.lab.noting import NoteTarget, notes_frame, write_note
 from mcpaudit_lab.lab.verification import Verification, verify_lab
-from mcpaudit_lab.record import parse_id
+from mcpaudit_lab.record import Note, parse_id
+from mcpaudit_lab.storage import read_notes
 from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Evidence"]
 
@@ -59,6 +64,51 @@ class Evidence(LabStore):
         """
         return verify_lab(self)
 
+    def note(
+        self,
+        target: NoteTarget,
+        text: str = "",
+        *,
+        tags: str | Sequence[str] = (),
+        by: str | None = None,
+        supersedes: Note | int | None = None,
+    ) -> Note:
+        """Write down what was found out. A note is never changed; a newer one can supersede it.
+
+        A note about a set is about the events that are in it now.
+
+        Args:
+            target: an event or its id, a set, a comparison of two events of the lab, or None for
+                the lab as a whole.
+            text: any text. Empty, with ``supersedes`` and without tags: takes that note back.
+            tags: a tag, or several; ``lab.events(tag=…)`` finds the events by them.
+            by: who says so; None for this user's name.
+            supersedes: the note that this one replaces.
+
+        Raises:
+            LabReadOnly: the lab is open read-only.
+            EventNotFound: an event that the lab does not have.
+            LabError: neither text nor tag, a tag with spaces around it, or a note that is unknown
+                or was superseded already.
+        """
+        self.check_writable("a note is written into it")
+        return write_note(self, target, text, tags=tags, by=by, supersedes=supersedes)
+
+    def notes(self, *, history: bool = False) -> pd.DataFrame:
+        """The notes, oldest first.
+
+        Args:
+            history: also those that were superseded or taken back.
+
+        Returns:
+            Columns ``id``, ``at`` (UTC), ``by``, ``text``, ``tags`` (a list), ``target`` (``lab``,
+            ``event``, ``events``, ``comparison``), ``about`` (in words), ``count`` (of events),
+            ``supersedes`` and ``superseded_by`` (ids).
+        """
+        found = read_notes(self.connection.cursor())
+        kept = [n for n in found if history or not (n.superseded_by or n.is_retraction)]
+        return notes_frame(kept)
+
     def bundle(
         self,
         path: str | os.PathLike[str],
@@ -80,7 +130,8 @@ class Evidence(LabStore):
         Args:
             path: a ``.zip`` file. It appears whole or not at all, readable by its owner only.
             events: which events; None for all.
-            notes: findings, as texts.
+            notes: findings as texts, after the lab's own notes about these events or about the
+                lab, superseded ones included.
             comparisons: pairs of events to include, as :meth:`compare` returns them.
             title: the case's name.
             sign: file of a private key that signs the bundle, made with mode 0600 if it does not
@@ -93,12 +144,11 @@ class Evidence(LabStore):
             TamperError: an event is not what a portal has logged.
             ValueError: ``sign`` is not a private key.
         """
-        told = [notes] if isinstance(notes, str) else list(notes)
         return write_bundle(
             EventSet(self) if events is None else events,
             Path(path),
             title=title,
-            findings=[{"text": text} for text in told],
+            texts=[notes] if isinstance(notes, str) else list(notes),
             comparisons=list(comparisons),
             sign=None if sign is None else Path(sign),
             overwrite=overwrite,

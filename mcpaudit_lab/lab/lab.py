@@ -11,6 +11,7 @@ from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.formats import WriteReport
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.evidence import Evidence
+from mcpaudit_lab.lab.noting import notes_in_force
 from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
 from mcpaudit_lab.record import Event
 from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists
@@ -55,7 +56,8 @@ class Lab(Evidence):
 
         Args:
             *filters: filters; all of them must hold.
-            **keywords: a filter as keywords, as :class:`EventFilter` takes them.
+            **keywords: a filter as keywords, as :class:`EventFilter` takes them, and
+                ``definition_changed`` and ``tag``, see :meth:`EventSet.where`.
 
         Raises:
             FilterError: a keyword or value that no filter has.
@@ -63,7 +65,7 @@ class Lab(Evidence):
         return EventSet(self).where(*filters, **keywords)
 
     def event(self, event_id: str) -> Event:
-        """One event with its payload, and its tool's definition at the time of the call.
+        """One event with its payload, its tool's definition at the call, and the notes about it.
 
         Args:
             event_id: its id, in any spelling a portal takes.
@@ -73,8 +75,9 @@ class Lab(Evidence):
             EventNotFound: no event in this lab has it.
         """
         event = super().event(event_id)
-        known = definitions_in_force(self.connection.cursor(), [event.id])
-        return event.with_definition(known.get(event.id))
+        cursor = self.connection.cursor()
+        known = definitions_in_force(cursor, [event.id])
+        return event.with_context(known.get(event.id), notes_in_force(cursor, event.id))
 
     def tool_definitions(self) -> pd.DataFrame:
         """What the servers offered: one row for each period in which a tool had one definition.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         scan,
         skip_space,
     )
+    from mcpaudit_lab.record.notes import Note
     from mcpaudit_lab.record.printable import counted, visible
     from mcpaudit_lab.record.redaction import (
         DEFAULT_DIALECTS,
@@ -84,6 +85,7 @@ __all__ = [
     "Json",
     "JsonDecimal",
     "Marks",
+    "Note",
     "Notification",
     "Payload",
     "Sanitizer",
@@ -158,6 +160,7 @@ __getattr__, __dir__ = lazy_names(
             "scan",
             "skip_space",
         ),
+        "notes": ("Note",),
         "printable": ("counted", "visible"),
         "redaction": (
             "DEFAULT_DIALECTS",

@@ -22,7 +22,6 @@ from mcpaudit_lab.errors import RecordError, RejectReason
 from mcpaudit_lab.record.fields import (
     EVENT_FIELDS,
     PAYLOAD_FIELDS,
-    Field,
     Kind,
     build_wire,
     check_members,
@@ -30,26 +29,14 @@ from mcpaudit_lab.record.fields import (
     parse_id,
     parse_time,
     parse_time_ns,
-    respell_time,
 )
 from mcpaudit_lab.record.jsontext import Json, dumps, loads, same
+from mcpaudit_lab.record.notes import Note
 from mcpaudit_lab.record.printable import visible
 from mcpaudit_lab.record.tool_definitions import ToolDefinition
 from mcpaudit_lab.record.views import render_html
 
-__all__ = [
-    "EVENT_FIELDS",
-    "PAYLOAD_FIELDS",
-    "Event",
-    "Field",
-    "Notification",
-    "Payload",
-    "format_time",
-    "parse_id",
-    "parse_time",
-    "parse_time_ns",
-    "respell_time",
-]
+__all__ = ["Event", "Notification", "Payload"]
 
 _SHOWN_MAX = 80
 
@@ -274,7 +261,7 @@ class Event(_View):
             empty id is allowed here, since stream frames have none; a lab refuses it.
     """
 
-    __slots__ = ("_definition",)
+    __slots__ = ("_definition", "_notes")
     _known: ClassVar[dict[str, Kind]] = {**_EVENT_KINDS, "payload": "json"}
 
     duration_ms = _Int("duration_ms", "How long the call took, in whole milliseconds.")
@@ -388,10 +375,16 @@ class Event(_View):
         """The tool's definition at the time of the call, set by :meth:`Lab.event`, or None."""
         return getattr(self, "_definition", None)
 
-    def with_definition(self, definition: ToolDefinition | None) -> Event:
-        """The same event with its tool's definition."""
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes about the event that are in force, set by :meth:`Lab.event`."""
+        return getattr(self, "_notes", ())
+
+    def with_context(self, definition: ToolDefinition | None, notes: tuple[Note, ...]) -> Event:
+        """The same event with its tool's definition and notes."""
         event = Event(self.wire)
         object.__setattr__(event, "_definition", definition)
+        object.__setattr__(event, "_notes", notes)
         return event
 
     def _repr_html_(self) -> str:

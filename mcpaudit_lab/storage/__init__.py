@@ -13,6 +13,13 @@ from mcpaudit_lab.storage.aggregates import (
 )
 from mcpaudit_lab.storage.frames import json_values, records, to_frame
 from mcpaudit_lab.storage.lab_file import LabFile
+from mcpaudit_lab.storage.notes import (
+    TAGGED,
+    add_note,
+    event_ids_of_note,
+    has_notes,
+    read_notes,
+)
 from mcpaudit_lab.storage.plain_lines import STAGED_COLUMNS, plain_parameters, plain_select
 from mcpaudit_lab.storage.portal_logs import KnownLog, PortalLogs
 from mcpaudit_lab.storage.progress import progress_bar
@@ -45,16 +52,20 @@ __all__ = [
     "PAYLOAD_PREFIX",
     "PLACE_COLUMNS",
     "STAGED_COLUMNS",
+    "TAGGED",
     "KnownLog",
     "LabFile",
     "PortalLogs",
     "SqlResult",
+    "add_note",
     "add_tool_list",
     "breakdown_sql",
     "bucket_of",
     "definitions_in_force",
     "duckdb_tables",
+    "event_ids_of_note",
     "event_of",
+    "has_notes",
     "has_tool_lists",
     "json_values",
     "lab_tool_lists",
@@ -64,6 +75,7 @@ __all__ = [
     "progress_bar",
     "read_batches",
     "read_events",
+    "read_notes",
     "read_table",
     "read_value",
     "records",
