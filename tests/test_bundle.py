@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_proof_portal import made
 
 from mcpaudit_lab import Event, Lab, PortalClient
-from mcpaudit_lab.bundle import Check, verify
+from mcpaudit_lab.bundle import Check, Redactor, commitment, verify
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.errors import LabError, TamperError
@@ -300,6 +300,45 @@ def test_a_bundle_opens_as_a_lab_and_loads(logged: Path, case: Lab) -> None:
         report = lab.load(logged, progress=False)
         assert (report.loaded, report.rejected) == (12, 0)
         assert lab.load(logged, progress=False).duplicates == 12
+
+
+def test_redacted_values_are_in_no_part_and_can_be_shown_later(case: Lab, tmp_path: Path) -> None:
+    path, key = tmp_path / "case.zip", tmp_path / "key"
+    chosen = case.events(tool="echo")
+    messages = {
+        e.id: e.wire["parameters"]["message"]
+        for e in chosen
+        if "message" in (e.wire.get("parameters") or {})
+    }
+    pair = sorted(messages, key=lambda event_id: -len(str(messages[event_id])))[:2]
+    secret = messages[pair[0]]
+    assert len(secret) > 10
+    with pytest.raises(LabError, match="redact needs sign"):
+        case.bundle(path, chosen, redact="**.message", progress=False)
+    report = case.bundle(
+        path,
+        chosen,
+        redact=["**.message", "payload.response_result", "payload.notifications"],
+        comparisons=[case.compare(*pair)],
+        sign=key,
+        progress=False,
+    )
+    assert report.redacted > 0
+    with zipfile.ZipFile(path) as zipped:
+        parts = {name: zipped.read(name) for name in zipped.namelist()}
+    assert [name for name, data in parts.items() if secret.encode() in data] == []
+    found = Check(str(path))
+    assert (found.status, found.faults) == (0, [])
+    assert report.proven == 0
+    row = next(
+        row
+        for row in map(json.loads, parts["redactions.jsonl"].splitlines())
+        if (row["id"], row["path"]) == (pair[0], "parameters.message")
+    )
+    redactor = Redactor([], LogSigner.from_file(key))
+    assert row["commitment"] == commitment(redactor.salt(pair[0], row["path"]), secret)
+    with Lab.open_bundle(path) as lab:
+        assert lab.event(pair[0]).wire["parameters"]["message"] == "[redacted]"
 
 
 def test_the_command_line_writes_and_verifies(case: Lab, tmp_path: Path) -> None:

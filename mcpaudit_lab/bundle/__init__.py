@@ -4,7 +4,8 @@ Input: the parts of a case as files. Output: a zip file that is the same, byte f
 same parts. ``verify.py`` is a part of each bundle; it needs Python's standard library alone.
 """
 
+from mcpaudit_lab.bundle.redaction import Redactor, commitment
 from mcpaudit_lab.bundle.verify import FORMAT, Check
 from mcpaudit_lab.bundle.writing import BundleParts, write_zip
 
-__all__ = ["FORMAT", "BundleParts", "Check", "write_zip"]
+__all__ = ["FORMAT", "BundleParts", "Check", "Redactor", "commitment", "write_zip"]

@@ -33,6 +33,7 @@ proofs.jsonl       for each event of a log: its place, and the path to the signe
 tools.jsonl        the tool definitions in force when the events were called
 comparisons.jsonl  pairs of events, and what differs
 findings.jsonl     notes, oldest first
+redactions.jsonl   values that were taken out for this bundle: where, and a commitment to each
 manifest.json      the SHA-256 of every file; manifest.sig signs it, if there is one
 """
 
@@ -57,12 +58,18 @@ class BundleParts:
 
     def write_rows(self, name: str, rows: Iterable[dict[str, Any]]) -> int:
         """Write JSON Lines; returns how many. Without rows there is no such part."""
-        count = 0
-        with self.path(name).open("wb") as file:
-            for count, row in enumerate(rows, 1):  # noqa: B007 - the last number is the result
-                file.write(f"{dumps(row)}\n".encode())
+        count = self.write_lines(name, map(dumps, rows))
         if not count:
             self.path(name).unlink()
+        return count
+
+    def write_lines(self, name: str, lines: Iterable[str]) -> int:
+        """Write lines of JSON; returns how many."""
+        count = 0
+        with self.path(name).open("wb") as file:
+            for line in lines:
+                file.write(f"{line}\n".encode())
+                count += 1
         return count
 
 

@@ -31,6 +31,12 @@ __all__ = ["bundle", "verify"]
     metavar="KEY",
     help="Sign with this private key's file, made if it does not exist.",
 )
+@click.option(
+    "--redact",
+    multiple=True,
+    metavar="PATH",
+    help="Take values out, such as '**.token'; needs --sign. May be repeated.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 def bundle(
     *,
@@ -40,6 +46,7 @@ def bundle(
     title: str,
     notes: tuple[str, ...],
     sign: Path | None,
+    redact: tuple[str, ...],
     overwrite: bool,
 ) -> int:
     """Write a case into one zip file that anybody can check.
@@ -57,7 +64,15 @@ def bundle(
         say(f"No event matches: {chosen.describe()}.")
         return LOOK
     try:
-        report = lab.bundle(file, chosen, notes=notes, title=title, sign=sign, overwrite=overwrite)
+        report = lab.bundle(
+            file,
+            chosen,
+            notes=notes,
+            title=title,
+            sign=sign,
+            redact=redact,
+            overwrite=overwrite,
+        )
     except TamperError as error:
         raise Trouble("\n".join((str(error), *error.faults))) from None
     except ValueError as error:

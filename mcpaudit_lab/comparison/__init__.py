@@ -8,7 +8,13 @@ package of that name would hide it.
 from mcpaudit_lab.comparison.change import Change, ChangeKind, lines_diff
 from mcpaudit_lab.comparison.comparison import Comparison, Section, Verdict, compare
 from mcpaudit_lab.comparison.jsondiff import diff
-from mcpaudit_lab.comparison.paths import Path, format_path, parse_path_pattern
+from mcpaudit_lab.comparison.paths import (
+    Path,
+    PathMatcher,
+    compile_patterns,
+    format_path,
+    parse_path_pattern,
+)
 from mcpaudit_lab.comparison.sections import FILLER, known_sections
 from mcpaudit_lab.comparison.textdiff import Hunk, TextDiff, TextLine, diff_texts
 
@@ -19,11 +25,13 @@ __all__ = [
     "Comparison",
     "Hunk",
     "Path",
+    "PathMatcher",
     "Section",
     "TextDiff",
     "TextLine",
     "Verdict",
     "compare",
+    "compile_patterns",
     "diff",
     "diff_texts",
     "format_path",

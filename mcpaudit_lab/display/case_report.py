@@ -74,6 +74,7 @@ def _summary(report: CaseReport) -> str:
     facts = [
         ("events", f"{report.count:,}: {_data(report.chosen)}"),
         ("proven", f"{report.proven:,} of {report.count:,} are in a portal's signed log"),
+        ("redacted", f"values were taken out of {report.redacted:,}" if report.redacted else ""),
         ("findings", f"{len(report.findings):,}"),
         ("comparisons", f"{len(report.comparisons):,}"),
     ]

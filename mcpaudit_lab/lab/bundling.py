@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.bundle import BundleParts, write_zip
-from mcpaudit_lab.comparison import Comparison
+from mcpaudit_lab.bundle import BundleParts, Redactor, write_zip
+from mcpaudit_lab.comparison import Comparison, compare
 from mcpaudit_lab.errors import LabError, SourceError, TamperError
 from mcpaudit_lab.proof import LogKey, LogSigner, leaf_of, open_checkpoint, tree_of
 from mcpaudit_lab.record import counted, loads, render_html, visible
@@ -43,6 +43,7 @@ class BundleReport:
         path: the zip file.
         events: number of events.
         proven: events whose place in a portal's log is proven.
+        redacted: events that values were taken out of.
         raw_lines: lines that they came from.
         no_raw: why other lines are missing, with their number.
         findings: number of notes.
@@ -54,6 +55,7 @@ class BundleReport:
     path: Path
     events: int
     proven: int
+    redacted: int
     raw_lines: int
     no_raw: Mapping[str, int]
     findings: int
@@ -73,6 +75,8 @@ class BundleReport:
             f"{self.path}: {counted(self.events, 'event')}, {self.proven:,} in a signed log",
             f"  {told}",
         ]
+        if self.redacted:
+            lines.append(f"  values were taken out of {counted(self.redacted, 'event')}")
         for why, count in self.no_raw.items():
             lines.append(f"  {counted(count, 'line')} missing: {visible(why)}")
         signed = f"signed by {self.key}" if self.key else "not signed"
@@ -88,6 +92,7 @@ class CaseReport:
         chosen: which events, in words.
         count: number of events.
         proven: events whose place in a portal's log is proven.
+        redacted: events that values were taken out of.
         events: the events, oldest first; can be iterated once.
         findings: notes, as ``findings.jsonl`` has them.
         comparisons: pairs of events.
@@ -98,6 +103,7 @@ class CaseReport:
     chosen: str
     count: int
     proven: int
+    redacted: int
     events: Iterator[Event]
     findings: Sequence[Mapping[str, Any]]
     comparisons: Sequence[Comparison]
@@ -112,6 +118,7 @@ def write_bundle(
     texts: Sequence[str],
     comparisons: Sequence[Comparison],
     sign: Path | None,
+    redact: Sequence[str],
     overwrite: bool,
     progress: bool | None,
 ) -> BundleReport:
@@ -120,7 +127,10 @@ def write_bundle(
         raise LabError(f"{path.name!r}: a bundle is a .zip file")
     if path.exists() and not overwrite:
         raise LabError(f"{str(path)!r} exists; pass overwrite=True to replace it")
+    if redact and sign is None:
+        raise LabError("redact needs sign: the salts of the commitments come from that key")
     signer = None if sign is None else LogSigner.from_file(sign)
+    redactor = None if signer is None else Redactor(redact, signer)
     rows, params = events.rows()
     chosen = f"(select e.id from {rows})"
     cursor = events.cursor
@@ -130,15 +140,28 @@ def write_bundle(
     ):
         parts = BundleParts(Path(folder))
         findings = [*_findings(events, chosen, params), *({"text": text} for text in texts)]
-        count = write_events(
-            cursor(), parts.path("events.jsonl"), chosen, params, overwrite=False, advance=advance
-        )
+        if redactor is None or not redact:
+            target = parts.path("events.jsonl")
+            count = int(
+                write_events(cursor(), target, chosen, params, overwrite=False, advance=advance)
+            )
+        else:
+            newest_first = read_events(cursor(), chosen, params)
+            count = parts.write_lines("events.jsonl", _redacted(newest_first, redactor, advance))
+            parts.write_rows("redactions.jsonl", redactor.rows)
+            comparisons = [
+                compare(redactor.apply(item.left), redactor.apply(item.right))
+                for item in comparisons
+            ]
+        cut = redactor.redacted if redactor else set[str]()
         no_raw: dict[str, int] = {}
-        raw_lines = parts.write_rows("raw.jsonl", _raw_lines(cursor(), chosen, params, no_raw))
+        raw_lines = parts.write_rows("raw.jsonl", _raw_lines(cursor(), chosen, params, cut, no_raw))
         sources = chained_rows(cursor())
         parts.write_rows("ledger.jsonl", sources)
         logs = PortalLogs(cursor()).known()
-        proven = parts.write_rows("proofs.jsonl", _proofs(events, logs, chosen, params))
+        proofs = list(_proofs(events, logs, chosen, params))
+        parts.write_rows("proofs.jsonl", proofs)
+        proven = sum(row["id"] not in cut for row in proofs)
         parts.write_rows(
             "checkpoints.jsonl",
             ({"portal": log.portal, "key": log.key, "note": log.note} for log in logs),
@@ -146,22 +169,33 @@ def write_bundle(
         parts.write_rows("tools.jsonl", _tools(events, chosen, params))
         parts.write_rows("comparisons.jsonl", (item.to_dict() for item in comparisons))
         parts.write_rows("findings.jsonl", findings)
+        oldest_first = read_events(cursor(), chosen, params, order="order by ts, id")
         report = CaseReport(
             title=title,
             chosen=events.describe(),
-            count=int(count),
+            count=count,
             proven=proven,
-            events=read_events(cursor(), chosen, params, order="order by ts, id"),
+            redacted=len(cut),
+            events=map(redactor.apply, oldest_first) if redactor else oldest_first,
             findings=findings,
             comparisons=comparisons,
             sources=sources,
         )
         parts.write_text("report.html", render_html("case_report", report))
-        digest = write_zip(path, parts, events=int(count), title=title, signer=signer)
+        digest = write_zip(
+            path,
+            parts,
+            events=count,
+            title=title,
+            redacted=cut,
+            redacted_paths=redact,
+            signer=signer,
+        )
     return BundleReport(
         path=path,
-        events=int(count),
+        events=count,
         proven=proven,
+        redacted=len(cut),
         raw_lines=raw_lines,
         no_raw=no_raw,
         findings=len(findings),
@@ -177,8 +211,17 @@ def _findings(events: EventSet, chosen: str, params: Mapping[str, Any]) -> Itera
         yield {**note.to_dict(), "events": event_ids_of_note(events.cursor(), note.id)}
 
 
+def _redacted(
+    events: Iterable[Event], redactor: Redactor, advance: Callable[[int], object]
+) -> Iterator[str]:
+    """The events as lines, without the values that are to be taken out."""
+    for event in events:
+        yield redactor.apply(event).to_json()
+        advance(1)
+
+
 def _raw_lines(
-    cursor: Any, chosen: str, params: Mapping[str, Any], no_raw: dict[str, int]
+    cursor: Any, chosen: str, params: Mapping[str, Any], cut: set[str], no_raw: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
     """The lines of events, by source and place; counts those that cannot be read again."""
     rows = places_of(cursor, chosen, params)
@@ -190,6 +233,8 @@ def _raw_lines(
         except (SourceError, OSError) as error:
             found = [(None, str(error))] * len(places)
         for row, (raw, why) in zip(places, found, strict=True):
+            if row["event_id"] in cut:
+                raw, why = None, "values were taken out of the event"  # noqa: PLW2901 - the same pair
             if raw is None:
                 no_raw[why] = no_raw.get(why, 0) + 1
                 continue

@@ -118,6 +118,7 @@ class Evidence(LabStore):
         comparisons: Iterable[Comparison] = (),
         title: str = "",
         sign: str | os.PathLike[str] | None = None,
+        redact: str | Iterable[str] = (),
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> BundleReport:
@@ -136,11 +137,17 @@ class Evidence(LabStore):
             title: the case's name.
             sign: file of a private key that signs the bundle, made with mode 0600 if it does not
                 exist; None for no signature. The report has the public key.
+            redact: paths of values to take out, in the event's JSON, such as
+                ``payload.request_params.arguments.token`` or ``**.token``; with everything below
+                them. Each leaves a commitment whose salt comes from the key of ``sign``. Raw lines
+                of these events are left out, and a log's proof no longer covers their content. A
+                text is not searched, nor is a finding.
             overwrite: replace an existing file.
             progress: show a progress bar; None shows it in a terminal or notebook.
 
         Raises:
-            LabError: another suffix, or the file exists.
+            LabError: another suffix, the file exists, or ``redact`` without ``sign``.
+            FilterError: a path that is malformed.
             TamperError: an event is not what a portal has logged.
             ValueError: ``sign`` is not a private key.
         """
@@ -151,6 +158,7 @@ class Evidence(LabStore):
             texts=[notes] if isinstance(notes, str) else list(notes),
             comparisons=list(comparisons),
             sign=None if sign is None else Path(sign),
+            redact=[redact] if isinstance(redact, str) else list(redact),
             overwrite=overwrite,
             progress=progress,
         )

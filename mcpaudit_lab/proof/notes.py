@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -103,6 +104,7 @@ class LogSigner:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
+        self._seed = seed
         self.key = LogKey(name, self._private.public_key().public_bytes_raw())
 
     @classmethod
@@ -149,6 +151,10 @@ class LogSigner:
         """A signed note of a text, which ends in LF."""
         signature = base64.b64encode(self.key.digest + self._private.sign(text.encode())).decode()
         return f"{text}\n{_DASH} {self.key.name} {signature}\n"
+
+    def derive(self, label: str) -> bytes:
+        """A secret of 32 bytes that only this key gives for a label."""
+        return hmac.digest(self._seed, label.encode("utf-8", "surrogatepass"), "sha256")
 
     def __repr__(self) -> str:
         return f"LogSigner({str(self.key)!r})"
