@@ -6,7 +6,8 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sqlalchemy import create_engine, text
 from mcpaudit_lab import Event, Lab, PortalClient
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.errors import TamperError
+from mcpaudit_lab.portal.tail.log_watch import LogWatch
 from mcpaudit_lab.proof import (
     LogKey,
     leaf_of,
@@ -29,6 +31,7 @@ from mcpaudit_lab.proof import (
 )
 from mcpaudit_lab.record import ToolList
 from mcpaudit_lab.server import MemoryLogger, SqlLogger, background_portal
+from mcpaudit_lab.storage import PortalLogs
 
 AUDIT = "/api/v1/portal/audit"
 
@@ -83,6 +86,13 @@ def portal_on(database: str, *events: Event) -> Iterator[tuple[SqlLogger, Portal
 
 def ask(portal: PortalClient, path: str) -> Any:
     return portal._exchange.ask("GET", f"{AUDIT}/{path}")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
 
 
 def change(database: str, statement: str, **values: Any) -> None:
@@ -197,6 +207,39 @@ def test_what_is_changed_in_a_lab_is_named(database: str, change: str, told: str
         lab.pull(portal, progress=False)
         lab.connection.execute(change, {"id": wrong})
         assert lab.verify().faults == (f"{told}: {wrong} of {portal.url}",)
+
+
+def test_a_tail_remembers_the_log_and_tells_of_another_one(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with portal_on(database, *map(made, range(1, 4))) as (store, portal), Lab() as lab:
+        watch = LogWatch(portal, lab, every_s=0.05)
+        watch.start()
+        until(lambda: watch.checks > 1)
+        assert watch.tampered is None
+        store.log([made(5)])
+        until(lambda: PortalLogs(lab.connection.cursor()).known()[0].size == 4)
+        # Nothing was pulled yet: the pull compares all four.
+        assert lab.pull(portal, progress=False).verified == 4
+        answer = ("another\n", str(LogKey("another", bytes(32))))
+        monkeypatch.setattr(portal, "checkpoint", lambda: answer)
+        until(lambda: watch.tampered is not None)
+        watch.stop()
+
+
+def test_a_tail_with_a_lab_follows_the_log(database: str) -> None:
+    with (
+        background_portal(database=database) as running,
+        PortalClient(running.url, running.api_key) as portal,
+        Lab() as lab,
+        portal.tail(into=lab) as tail,
+    ):
+        log = tail._log
+        assert log is not None
+        until(lambda: log.checks > 0)
+        assert tail.status.problem == ""
+        log.tampered = TamperError("the tree was replaced", [])
+        assert tail.status.problem == "TAMPERED: the tree was replaced"
 
 
 def test_what_retention_removes_is_no_alarm(database: str) -> None:

@@ -22,14 +22,16 @@ _TABLES: Final = (
     ),
     (
         "create table if not exists portal_leaves (portal varchar, place bigint,"
-        " event_id varchar, hash varchar)"
+        " event_id varchar, hash varchar, checked boolean)"
     ),
+    # A lab of an earlier version.
+    "alter table portal_leaves add column if not exists checked boolean",
 )
 _EXISTS: Final = "select count(*) from duckdb_tables() where table_name = 'portal_logs'"
-# The events of a portal's log that the lab has.
+# The events of a portal's log that the lab has; with $all, those that were compared before, too.
 _KNOWN: Final = (
-    "(select try_cast(event_id as uuid) from portal_leaves"
-    " where portal = $portal and place >= $start and try_cast(event_id as uuid) is not null)"
+    "(select try_cast(event_id as uuid) from portal_leaves where portal = $portal"
+    " and ($all or checked is not true) and try_cast(event_id as uuid) is not null)"
 )
 
 
@@ -96,7 +98,9 @@ class PortalLogs:
         )
         self._connection.register("mcpaudit_leaves", table)
         self._connection.execute(
-            "insert into portal_leaves select $portal, place, event_id, hash from mcpaudit_leaves",
+            "insert into portal_leaves by name"
+            " select $portal as portal, place, event_id, hash, false as checked"
+            " from mcpaudit_leaves",
             {"portal": log.portal},
         )
         self._connection.unregister("mcpaudit_leaves")
@@ -109,24 +113,39 @@ class PortalLogs:
         ).fetchall()
         return [bytes.fromhex(value) for (value,) in rows]
 
-    def leaves(self, portal: str, start: int = 0) -> dict[str, tuple[int, str]]:
-        """Event id to place and hash of a portal's leaves from a place on."""
+    def leaves(self, portal: str) -> dict[str, tuple[int, str]]:
+        """Event id to place and hash of a portal's leaves."""
         rows = self._connection.execute(
             "select event_id, place, hash from portal_leaves"
-            " where portal = $portal and place >= $start and event_id <> ''",
-            {"portal": portal, "start": start},
+            " where portal = $portal and event_id <> ''",
+            {"portal": portal},
         ).fetchall()
         return {event_id: (place, value) for event_id, place, value in rows}
 
     def events(
-        self, portal: str, start: int = 0, damaged: Callable[[str], object] | None = None
+        self,
+        portal: str,
+        *,
+        only_new: bool = False,
+        damaged: Callable[[str], object] | None = None,
     ) -> Iterator[Event]:
-        """The lab's events that are leaves of a portal's log from a place on.
+        """The lab's events that are leaves of a portal's log.
 
-        ``damaged`` is called with the id of each row that cannot be read; None raises.
+        Args:
+            portal: the portal's URL.
+            only_new: leave out events that were found equal to their leaf before.
+            damaged: called with the id of each row that cannot be read; None raises.
         """
-        values = {"portal": portal, "start": start}
+        values = {"portal": portal, "all": not only_new}
         yield from read_events(self._connection, _KNOWN, values, damaged=damaged)
+
+    def mark_checked(self, portal: str, event_ids: Sequence[str]) -> None:
+        """Remember which events were found equal to their leaf."""
+        self._connection.execute(
+            "update portal_leaves set checked = true where portal = $portal"
+            " and event_id in (select unnest($ids))",
+            {"portal": portal, "ids": list(event_ids)},
+        )
 
     def lost(self, portal: str) -> list[str]:
         """The ids of logged events that were pulled and that the lab has no more."""

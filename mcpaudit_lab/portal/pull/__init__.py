@@ -5,6 +5,6 @@ Input: a portal, filters and a lab. Output: a report that compares with the port
 
 from mcpaudit_lab.portal.pull.pull import pull_events
 from mcpaudit_lab.portal.pull.report import PullReport
-from mcpaudit_lab.portal.pull.verification import changed_events
+from mcpaudit_lab.portal.pull.verification import changed_events, follow_log
 
-__all__ = ["PullReport", "changed_events", "pull_events"]
+__all__ = ["PullReport", "changed_events", "follow_log", "pull_events"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.record import Event
     from mcpaudit_lab.storage import LabFile
 
-__all__ = ["Verified", "changed_events", "verify_pull"]
+__all__ = ["Verified", "changed_events", "follow_log", "verify_pull"]
 
 
 class Verified(NamedTuple):
@@ -54,6 +54,38 @@ def verify_pull(
         TamperError: another key, a tree that does not extend the known one, a changed or dropped
             event.
     """
+    log = follow_log(lab, portal, pinned, found)
+    if log is None:
+        return None
+    logs = PortalLogs(lab.connection.cursor())
+    changed, matched, unchecked = changed_events(
+        logs.events(portal.url, only_new=True), logs.leaves(portal.url)
+    )
+    if matched:
+        with lab.writing() as connection:
+            PortalLogs(connection).mark_checked(portal.url, matched)
+    faults = [f"changed: {event_id}" for event_id in changed]
+    if question is not None:
+        faults += _dropped(logs, portal, question)
+    if faults:
+        raise TamperError(f"{portal.url} does not match its own log", faults)
+    return Verified(len(matched), len(unchecked))
+
+
+def follow_log(
+    lab: LabFile, portal: PortalReader, pinned: str | None, found: tuple[str, str] | None
+) -> KnownLog | None:
+    """Check that a portal's log extends the one the lab remembers, and remember it.
+
+    Args:
+        lab: the lab.
+        portal: the portal.
+        pinned: the key that the portal must have; None trusts the first one.
+        found: the portal's checkpoint and key; None: it has no log.
+
+    Raises:
+        TamperError: another key, or a tree that does not extend the known one.
+    """
     logs = PortalLogs(lab.connection.cursor())
     known = logs.of(portal.url)
     if found is None:
@@ -68,18 +100,12 @@ def verify_pull(
         _check_extends(portal, open_checkpoint(known.note, key), checkpoint)
     leaves = list(portal.log_leaves(start, checkpoint.size))
     _check_root(logs, portal.url, leaves, checkpoint, first=known is None)
+    newest = KnownLog(portal.url, str(key), checkpoint.size, note)
     with lab.writing() as connection:
-        newest = KnownLog(portal.url, str(key), checkpoint.size, note)
-        PortalLogs(connection).add(newest, start, leaves)
-    changed, matched, unchecked = changed_events(
-        logs.events(portal.url, start), logs.leaves(portal.url, start)
-    )
-    faults = [f"changed: {event_id}" for event_id in changed]
-    if question is not None:
-        faults += _dropped(logs, portal, question)
-    if faults:
-        raise TamperError(f"{portal.url} does not match its own log", faults)
-    return Verified(len(matched), len(unchecked))
+        # A pull and a tail may follow one log at a time.
+        if PortalLogs(connection).of(portal.url) == known:
+            PortalLogs(connection).add(newest, start, leaves)
+    return newest
 
 
 def changed_events(

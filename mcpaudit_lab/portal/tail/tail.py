@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from mcpaudit_lab.errors import McpAuditError
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.portal.stream import Stored, StreamRecorder
+from mcpaudit_lab.portal.tail.log_watch import LogWatch
 from mcpaudit_lab.portal.tail.rows import lines_text
 from mcpaudit_lab.portal.tail.state import TailCounts, TailState
 from mcpaudit_lab.record import Event, counted, render, visible
@@ -87,7 +88,8 @@ class TailStatus:
         reconnections: how often the stream was opened again.
         filled: events that were read from the list after a gap.
         stored: the number of events stored in the lab; None without a lab.
-        problem: why it stopped unexpectedly, or why it is not connected; else empty.
+        problem: what does not hold in the portal's log, why it stopped unexpectedly, or why it is
+            not connected; else empty.
     """
 
     state: str
@@ -130,7 +132,7 @@ class Tail:
         stream: the stream to watch; the tail owns it from now on.
         portal: the portal to ask for payloads and replays; None for none.
         max_rows: maximum number of rows shown.
-        into: a lab that gets all that arrives, or None.
+        into: a lab that gets all that arrives, or None. It also remembers the portal's log.
         title: a description of what is watched.
         clock: monotonic seconds.
     """
@@ -154,9 +156,12 @@ class Tail:
         self._view: _View | None = None
         self._ended = False
         self._is_storing = into is not None
+        self._log = None if into is None or portal is None else LogWatch(portal, into)
         self._recorder = StreamRecorder(
             stream, into, on_item=self._take, on_end=self._end, request=title
         ).start()
+        if self._log is not None:
+            self._log.start()
 
     # The reading thread
 
@@ -181,6 +186,8 @@ class Tail:
 
     def stop(self) -> None:
         """End it: the stream is closed, what arrived is stored, the rows stay. Any thread may."""
+        if self._log is not None:
+            self._log.stop()
         self._recorder.stop()
         self._wake()
 
@@ -253,6 +260,8 @@ class Tail:
         if failure is not None:
             known = isinstance(failure, McpAuditError)
             problem = f"{'' if known else f'{type(failure).__name__}: '}{failure}"
+        if self._log is not None and self._log.tampered is not None:
+            problem = f"TAMPERED: {self._log.tampered}"
         return TailStatus(
             state="stopped" if self._ended else self._stream.state,
             paused=self._state.paused,
