@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import shutil
 import sqlite3
@@ -20,7 +21,7 @@ from sqlalchemy import create_engine, text
 
 from mcpaudit_lab import Event, Lab, PortalClient
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.errors import TamperError
+from mcpaudit_lab.errors import PortalError, TamperError
 from mcpaudit_lab.portal.tail.log_watch import LogWatch
 from mcpaudit_lab.proof import (
     LogKey,
@@ -284,6 +285,53 @@ def test_two_portals_on_one_database_make_one_tree(database: str) -> None:
             portal.checkpoint()
         with Lab() as lab:
             assert lab.pull(portal, progress=False).verified == 20
+
+
+def exported(portal: PortalClient, query: str) -> bytes:
+    return bytes(portal._exchange.ask("GET", f"{AUDIT}/export?{query}").body)
+
+
+def test_an_export_proves_itself(database: str, tmp_path: Path) -> None:
+    path = tmp_path / "export.jsonl"
+    with portal_on(database, *map(made, range(1, 21))) as (store, portal):
+        store.log([made(30)])
+        path.write_bytes(exported(portal, "proofs=true"))
+        part = exported(portal, "proofs=true&limit=3")
+        assert b"payloads=true" in exported_error(portal, "proofs=true&payloads=false")
+        plain = exported(portal, "payloads=true")
+        _, key = portal.checkpoint() or ("", "")
+    assert path.read_bytes().startswith(plain)
+    found = verify(path)
+    assert found.exit_code == 0, found.output
+    assert "verified 21 of 21 events" in found.output
+    assert verify(path, "--log-key", key).exit_code == 0
+    assert verify(path, "--log-key", LogKey("other", bytes(32))).exit_code == 1
+    packed = tmp_path / "part.jsonl.gz"
+    packed.write_bytes(gzip.compress(part))
+    assert "verified 3 of 3 events" in verify(packed).output
+    with Lab() as lab:
+        report = lab.load(path, progress=False)
+        assert (report.loaded, report.other, report.rejected) == (21, 22, 0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    changed: list[tuple[list[bytes], str]] = [
+        ([lines[0].replace(b'"n":30', b'"n":31'), *lines[1:]], f"changed: {made(30).id}"),
+        (lines[1:], f"dropped: {made(30).id}"),
+        ([lines[0], *lines], f"twice: {made(30).id}"),
+        ([b"{\n", *lines], "unreadable: line 1"),
+    ]
+    for content, told in changed:
+        path.write_bytes(b"".join(content))
+        found = verify(path)
+        assert found.exit_code == 1
+        assert told in found.output
+    path.write_bytes(b"".join(lines[:21]))
+    assert verify(path).exit_code == 2
+
+
+def exported_error(portal: PortalClient, query: str) -> bytes:
+    with pytest.raises(PortalError) as caught:
+        exported(portal, query)
+    return str(caught.value).encode()
 
 
 def test_a_portal_without_a_log_has_nothing_to_verify_with() -> None:

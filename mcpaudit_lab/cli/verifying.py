@@ -91,10 +91,11 @@ def bundle(
     help="The key that must have signed the log, as `serve` prints it: NAME+HASH+KEY.",
 )
 def verify(*, what: str, key: str | None, log_key: str | None) -> int:
-    """Verify a portal, its database, a lab, or a bundle.
+    """Verify a portal, a database, an export, a lab or a bundle.
 
-    WHAT is a portal's URL (its key in MCPAUDIT_API_KEY), a database's URL or SQLite file, a lab, or
-    a bundle's zip file. For a database without --log-key, the private key's file beside it is used.
+    WHAT is a portal's URL (its key in MCPAUDIT_API_KEY), a database's URL or SQLite file, an export
+    that was asked for with proofs=true, a lab, or a bundle's zip file. For a database without
+    --log-key, the private key's file beside it is used.
 
     Exit status: 0 if everything was checked and holds; 1 if something does not hold, one line each;
     2 if something could not be checked.
@@ -131,7 +132,7 @@ def _verify_bundle(path: str, key: str | None, log_key: str | None) -> int:
 
 
 def _verify(what: str, log_key: str | None) -> Verification:
-    from mcpaudit_lab.lab import Lab, Verification, verify_database
+    from mcpaudit_lab.lab import Lab, Verification, verify_database, verify_export
     from mcpaudit_lab.portal import PortalClient
     from mcpaudit_lab.proof import LogKey, LogSigner
 
@@ -140,7 +141,8 @@ def _verify(what: str, log_key: str | None) -> Verification:
             report = lab.pull(portal, log_key=log_key, progress=False)
             return Verification(report.verified or 0, report.unverified)
     path = Path(what)
-    if path.is_file() and _is_sqlite(path):
+    head = _head(path) if path.is_file() else b""
+    if head == b"SQLite format 3\0":
         what = f"sqlite:///{path}"
     if "://" in what:
         key_file = Path(f"{what.partition(':///')[2]}.log-key")
@@ -149,10 +151,13 @@ def _verify(what: str, log_key: str | None) -> Verification:
         key = LogKey.parse(log_key) if log_key else LogSigner.from_file(key_file).key
         with Lab() as lab:
             return verify_database(lab, what, key)
+    # DuckDB writes its mark behind a checksum, which may begin like anything.
+    if head[8:12] != b"DUCK" and head.startswith((b"{", b"\x1f\x8b")):
+        return verify_export(path, log_key)
     with Lab(path, read_only=True) as lab:
         return lab.verify()
 
 
-def _is_sqlite(path: Path) -> bool:
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(16) == b"SQLite format 3\0"
+        return file.read(16)

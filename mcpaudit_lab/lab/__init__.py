@@ -7,6 +7,7 @@ from mcpaudit_lab.lab.bundling import BundleReport, CaseReport
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.lab import Lab
 from mcpaudit_lab.lab.overview import Overview, bucket_width_s
+from mcpaudit_lab.lab.proven_export import verify_export
 from mcpaudit_lab.lab.sandbox import Sandbox
 from mcpaudit_lab.lab.verification import Verification, verify_database
 
@@ -20,4 +21,5 @@ __all__ = [
     "Verification",
     "bucket_width_s",
     "verify_database",
+    "verify_export",
 ]

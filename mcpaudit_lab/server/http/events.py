@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.filters import HAS_COLUMNS, EventFilter, format_duration, parse_duration_ns
 from mcpaudit_lab.record import format_time, parse_id
+from mcpaudit_lab.server.http.proofs import with_proofs
 from mcpaudit_lab.server.http.responses import error_response, go_quote, json_response
 
 if TYPE_CHECKING:
@@ -100,14 +101,23 @@ async def show_event(portal: Portal, request: Request, _: Access) -> Response:
 
 
 async def export_events(portal: Portal, request: Request, _: Access) -> Response:
-    """``GET /audit/export``: JSON lines; the headers say whether the export is complete."""
-    wanted, own = read_filter(request, "format", "payloads")
+    """``GET /audit/export``: JSON lines; the headers say whether the export is complete.
+
+    With ``proofs=true`` the events come with payloads, and after them the proofs that the portal's
+    log has them.
+    """
+    wanted, own = read_filter(request, "format", "payloads", "proofs")
     kind = own.get("format") or "jsonl"
     if kind != "jsonl":
         return error_response(400, f"unsupported format {go_quote(kind)} (only jsonl is supported)")
-    payloads = own.get("payloads") or "false"
-    if payloads not in ("true", "false"):
-        raise FilterError("payloads must be true or false, in lower case")
+    proofs = own.get("proofs") or "false"
+    payloads = own.get("payloads") or proofs
+    if payloads not in ("true", "false") or proofs not in ("true", "false"):
+        raise FilterError("payloads and proofs must be true or false, in lower case")
+    if proofs == "true" and payloads == "false":
+        raise FilterError("a proof covers the payload: proofs=true needs payloads=true")
+    if proofs == "true" and portal.log is None:
+        return error_response(404, "this portal keeps no log")
     most = portal.options.export_max_rows
     cap = min(wanted.limit or most, most)
     total = await portal.logger.count(wanted)
@@ -122,6 +132,9 @@ async def export_events(portal: Portal, request: Request, _: Access) -> Response
     if request.method == "HEAD":
         return Response(headers=headers, media_type="application/x-ndjson")
     pages = portal.logger.export(replace_limit(wanted, cap, offset=0), payloads=payloads == "true")
+    if proofs == "true" and portal.log is not None:
+        lines = with_proofs(portal.log, pages)
+        return StreamingResponse(lines, headers=headers, media_type="application/x-ndjson")
     return StreamingResponse(pages, headers=headers, media_type="application/x-ndjson")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import Response
 
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.record import parse_id
+from mcpaudit_lab.proof import tree_of
+from mcpaudit_lab.record import Event, dumps, parse_id
 from mcpaudit_lab.server.http.portal import HttpError
 from mcpaudit_lab.server.http.responses import json_response
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.server.http.portal import Portal
     from mcpaudit_lab.server.stores import EventLog
 
-__all__ = ["list_leaves", "show_checkpoint", "show_consistency", "show_inclusion"]
+__all__ = ["list_leaves", "show_checkpoint", "show_consistency", "show_inclusion", "with_proofs"]
 
 _MOST_LEAVES = 10_000
 
@@ -99,6 +102,38 @@ async def list_leaves(portal: Portal, request: Request, access: Access) -> Respo
             return [[leaf.event_id, leaf.value.hex()] for leaf in tree.leaves(first, second)]
 
     return json_response({"from": first, "leaves": await anyio.to_thread.run_sync(read)})
+
+
+async def with_proofs(log: EventLog, pages: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Lines of events, then a line with the proof of each, then one with the signed checkpoint.
+
+    The checkpoint is newer than the events. An event without a readable row when it was logged has
+    no proof.
+    """
+    ids: list[str] = []
+    async for page in pages:
+        ids += [Event.from_json(line).id for line in page.splitlines()]
+        yield page
+
+    def prove() -> Iterator[bytes]:
+        note = log.sync()
+        size = _size(note)
+        with log.reading() as tree:
+            leaves = list(tree.leaves(0, size))
+        places = {leaf.event_id: place for place, leaf in enumerate(leaves)}
+        whole = tree_of([leaf.value for leaf in leaves])
+        for event_id in ids:
+            if (place := places.get(event_id)) is not None:
+                path = [item.hex() for item in whole.inclusion(place, size)]
+                yield _line({"proof_of": event_id, "index": place, "path": path})
+        yield _line({"checkpoint": note, "log_key": str(log.signer.key)})
+
+    async for line in iterate_in_threadpool(prove()):
+        yield line
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return f"{dumps(value)}\n".encode()
 
 
 def _log(portal: Portal) -> EventLog:

@@ -285,6 +285,7 @@ class Loader:
         careful = stage_carefully(self._connection, block, others)
         report.lines += block.count
         report.blank += careful.blank
+        report.other += careful.other
         self._reject(report, careful.rejects)
         self._merge(report, lambda line: block.line(line - block.first_line))
 

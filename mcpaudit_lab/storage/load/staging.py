@@ -58,6 +58,7 @@ class Careful:
     """What became of the lines that Python read and that are not in ``staged``."""
 
     blank: int = 0
+    other: int = 0
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -137,6 +138,10 @@ def _line_table(block: Block, text: pa.Array, invalid: list[int]) -> pa.Table:
     )
 
 
+# What an export with proofs has besides events.
+_PROOF_LINES = (b'{"proof_of":', b'{"checkpoint":')
+
+
 def stage_carefully(
     connection: duckdb.DuckDBPyConnection, block: Block, indices: list[int]
 ) -> Careful:
@@ -154,6 +159,9 @@ def stage_carefully(
         try:
             events.append((line, offset, int(sizes[index]), _read_event(raw)))
         except RecordError as error:
+            if raw.startswith(_PROOF_LINES):
+                result.other += 1
+                continue
             reason, detail = error.reason, error.detail
             if block.torn and index == block.count - 1 and reason in _TORN_REASONS:
                 reason, detail = RejectReason.TORN, f"the last line has no end: {detail}"
