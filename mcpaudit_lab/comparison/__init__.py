@@ -15,11 +15,12 @@ from mcpaudit_lab.comparison.paths import (
     format_path,
     parse_path_pattern,
 )
-from mcpaudit_lab.comparison.sections import FILLER, known_sections
+from mcpaudit_lab.comparison.sections import FILLER, SECTIONS, known_sections
 from mcpaudit_lab.comparison.textdiff import Hunk, TextDiff, TextLine, diff_texts
 
 __all__ = [
     "FILLER",
+    "SECTIONS",
     "Change",
     "ChangeKind",
     "Comparison",

@@ -189,6 +189,33 @@ class Lab(Evidence):
 
         return frame_of(compare_pairs(self, find_pairs(self, events), ignore, noise))
 
+    def reconcile(self, left: EventSet, right: EventSet) -> pd.DataFrame:
+        """Pair two records of the same calls: a client's or gateway's, and the server's own.
+
+        Events are paired by the request's id within its session, by the trace and span, else by
+        tool, arguments and time under an estimated clock offset. Each event is in one row.
+
+        Args:
+            left: one record, such as ``lab.events(source="recorder")``.
+            right: the other.
+
+        Returns:
+            One row for each pair or lone event, in order of the left clock. Columns: ``verdict``
+            (``both``, ``left only``, ``right only``, ``ambiguous``), ``how`` (``request id``,
+            ``trace id``, ``arguments and time``, or ``time`` where arguments are redacted),
+            ``left``, ``right`` (ids), ``tool_name``, ``left_ts``, ``right_ts`` (UTC),
+            ``difference_ms`` (right minus left, after the offset), ``candidates`` (ids on the other
+            side of an ambiguous one), and for pairs ``summary``, ``param``, ``response``,
+            ``error``, ``notifications``: ``equal``, ``changed`` or ``unknown``. ``attrs`` has
+            ``clock_offset_ms`` (how far the right clock is ahead) and ``tolerance_ms``.
+
+        Raises:
+            LabError: an event is in both sets.
+        """
+        from mcpaudit_lab.lab.reconciliation import reconcile
+
+        return reconcile(left, right)
+
     # A portal, replays, files
 
     def pull(
