@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mcpaudit_lab.errors import TamperError
+from mcpaudit_lab.errors import RecordError, TamperError
 from mcpaudit_lab.portal.pull import changed_events
 from mcpaudit_lab.proof import LogKey, open_checkpoint, root_of
-from mcpaudit_lab.record import counted, visible
+from mcpaudit_lab.record import Event, counted, loads, visible
 from mcpaudit_lab.storage import PortalLogs
-from mcpaudit_lab.storage.load import check_files, compare_with_files, read_chain
+from mcpaudit_lab.storage.load import DatabaseLog, check_files, compare_with_files, read_chain
+from mcpaudit_lab.tables import PortalRow, PortalRows
 
 if TYPE_CHECKING:
     from mcpaudit_lab.storage.load import LabStore
@@ -126,37 +127,26 @@ def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
     Raises:
         SourceError: the database is missing, refuses the connection, or is not a portal's.
     """
-    leaves, notes = lab.load_log(url)
-    if not notes:
+    log = lab.load_log(url)
+    if log is None or not (log.leaves or log.checkpoints):
         return Verification()
-    faults: list[str] = []
-    size = 0
-    for note in notes:
-        try:
-            checkpoint = open_checkpoint(note, key)
-        except TamperError as error:
-            faults.append(f"checkpoint: {error}")
-            continue
-        size = max(size, checkpoint.size)
-        whole = checkpoint.size <= len(leaves)
-        if (
-            not whole
-            or root_of(leaf.value for leaf in leaves[: checkpoint.size]) != checkpoint.root
-        ):
-            faults.append(
-                f"checkpoint: the log of {checkpoint.size:,} events was changed or cut off"
-            )
+    faults = _log_faults(log, key)
     lab.load_database(url, progress=False)
     places = {
         leaf.event_id: (place, leaf.value.hex())
-        for place, leaf in enumerate(leaves)
+        for place, leaf in enumerate(log.leaves)
         if leaf.event_id
     }
     ids = {str(row[0]) for row in lab.sql("select id::varchar from audit_events").fetchall()}
+    rows = PortalRows("postgresql" if url.startswith("postgresql") else "sqlite")
+    spoiled: list[str] = []
     changed, matched, unchecked = changed_events(
-        (event for event in lab.all_events() if event.id in places), places
+        _stored(lab.all_events(), log, rows, places, spoiled), places
     )
+    changed += spoiled
+    moved = [name for name, (place, _) in places.items() if log.numbers.get(name) != place + 1]
     faults += [f"changed: {event_id}" for event_id in changed]
+    faults += [f"changed: the commit number of {name}" for name in moved if name in ids]
     faults += _missing(places, ids)
     rejected = lab.sql("select count(*) from rejects").fetchall()[0][0]
     faults += [f"unreadable: {counted(rejected, 'row')}"] if rejected else []
@@ -164,6 +154,67 @@ def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
     return Verification(
         len(matched), len(unchecked) + late, faults=tuple(faults), wrong=len(changed)
     )
+
+
+def _log_faults(log: DatabaseLog, key: LogKey) -> list[str]:
+    """What is wrong with a log by itself."""
+    faults = [f"log: {damage} was changed" for damage in log.damage]
+    if not log.checkpoints:
+        faults.append("checkpoint: the log has leaves, but no signed checkpoint")
+    for note in log.checkpoints:
+        try:
+            checkpoint = open_checkpoint(note, key)
+        except TamperError as error:
+            faults.append(f"checkpoint: {error}")
+            continue
+        size = checkpoint.size
+        if size > len(log.leaves) or (
+            root_of(leaf.value for leaf in log.leaves[:size]) != checkpoint.root
+        ):
+            faults.append(f"checkpoint: the log of {size:,} events was changed or cut off")
+    return faults
+
+
+def _stored(
+    events: Iterable[Event],
+    log: DatabaseLog,
+    rows: PortalRows,
+    places: Mapping[str, object],
+    spoiled: list[str],
+) -> Iterator[Event]:
+    """The logged events as their portal reads them.
+
+    Where columns cannot hold an event, the portal reads it from ``exact``. The columns are for
+    people's own SQL then: an event whose columns are not those of ``exact`` is spoiled.
+    """
+    for event in events:
+        if event.id not in places:
+            continue
+        if (exact := log.exact.get(event.id)) is None:
+            yield event
+            continue
+        try:
+            wire: Any = event.wire
+            if "audit_events" in exact:
+                wire = loads(exact["audit_events"])
+            payload: Any = event.wire.get("payload")
+            if "audit_payloads" in exact:
+                payload = loads(exact["audit_payloads"])
+            whole = Event({**wire, "payload": payload} if payload is not None else wire)
+            told, found = (_columns(rows.write(item)) for item in (whole, event))
+        except (RecordError, TypeError, ValueError):
+            spoiled.append(event.id)
+            continue
+        if told == found:
+            yield whole
+        else:
+            spoiled.append(event.id)
+
+
+def _columns(row: PortalRow) -> list[Any]:
+    """The values of a row's columns; JSON that is empty is absent, as on the wire."""
+    values = [*row.summary, *(row.payload or ())]
+    return [None if value in ("{}", "[]", "null") else value for value in values]
 
 
 def _missing(places: dict[str, tuple[int, str]], ids: set[str]) -> Sequence[str]:

@@ -10,6 +10,7 @@ __all__ = [
     "EMPTY_ROOT",
     "Tree",
     "leaf_hash",
+    "level_above",
     "node_hash",
     "root_of",
     "tree_of",
@@ -105,10 +106,14 @@ def tree_of(leaves: Sequence[bytes]) -> Tree:
     """The tree over the hashes of all leaves, in memory."""
     levels = [list(leaves)]
     while len(levels[-1]) > 1:
-        below = levels[-1]
-        pairs = zip(below[::2], below[1::2], strict=False)
-        levels.append([node_hash(left, right) for left, right in pairs])
+        levels.append(level_above(levels[-1]))
     return Tree(lambda level, index: levels[level][index])
+
+
+def level_above(level: Sequence[bytes]) -> list[bytes]:
+    """The complete subtrees of twice the size."""
+    pairs = zip(level[::2], level[1::2], strict=False)
+    return [node_hash(left, right) for left, right in pairs]
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:

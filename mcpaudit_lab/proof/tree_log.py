@@ -5,11 +5,11 @@ Leaf ``n`` belongs to the event with commit number ``n + 1``. Nodes are the comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from mcpaudit_lab.proof.leaves import Leaf
-from mcpaudit_lab.proof.merkle import Tree
+from mcpaudit_lab.proof.merkle import Tree, level_above
 from mcpaudit_lab.tables import Execute
 
 __all__ = ["LOG_TABLES", "TreeLog"]
@@ -33,6 +33,14 @@ _ADD_LEAF: Final = "insert into audit_tree_leaves (place, event_id) values (:pla
 _PAGE: Final = 10_000
 
 
+def _hash_of(value: object) -> bytes:
+    """A stored hash; a damaged one is empty, and equals none."""
+    try:
+        return bytes.fromhex(str(value))
+    except ValueError:
+        return b""
+
+
 class TreeLog:
     """The tree of one store.
 
@@ -49,7 +57,7 @@ class TreeLog:
         if (known := self._fresh.get((height, place))) is not None:
             return known
         rows = self._execute(_NODE, {"height": height, "place": place})
-        return bytes.fromhex(str(rows[0][0])) if rows else b""
+        return _hash_of(rows[0][0]) if rows else b""
 
     def size(self) -> int:
         """The number of leaves."""
@@ -77,7 +85,28 @@ class TreeLog:
         for low in range(start, end, _PAGE):
             page = {"start": low, "end": min(low + _PAGE, end)}
             for event_id, value in self._execute(query, page):
-                yield Leaf(str(event_id), bytes.fromhex(str(value)))
+                yield Leaf(str(event_id), _hash_of(value))
+
+    def damage(self, leaves: Sequence[Leaf]) -> list[str]:
+        """What is wrong with the stored nodes above these leaves, one line each."""
+        faults: list[str] = []
+        level, height = [leaf.value for leaf in leaves], 0
+        while True:
+            query = "select place, hash from audit_tree_nodes where height = :height order by place"
+            rows = self._execute(query, {"height": height})
+            found = {place: _hash_of(value) for place, value in rows}
+            wrong = [place for place, value in enumerate(level) if found.pop(place, None) != value]
+            faults += [f"node {place} of height {height}" for place in (*wrong, *found)]
+            if len(level) < 2:
+                break
+            level, height = level_above(level), height + 1
+        query = "select count(*) from audit_tree_nodes where height > :height or height < 0"
+        ((more,),) = self._execute(query, {"height": height})
+        faults += [f"{more} nodes of no height"] if more else []
+        for size, note in self._execute("select size, note from audit_checkpoints", {}):
+            if str(note).split("\n")[1:2] != [str(size)]:
+                faults.append(f"the size {size} of a checkpoint")
+        return faults
 
     def place_of(self, event_id: str) -> int | None:
         """The leaf of an event, or None."""

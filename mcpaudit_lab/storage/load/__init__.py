@@ -4,6 +4,7 @@ Input: files of any known format, a portal's database, or events. Output: rows o
 its place in the ledger, rejects for the rest, and a report whose counts add up.
 """
 
+from mcpaudit_lab.storage.load.database_log import DatabaseLog
 from mcpaudit_lab.storage.load.inputs import find_inputs
 from mcpaudit_lab.storage.load.lab_store import LabStore
 from mcpaudit_lab.storage.load.ledger import (
@@ -19,6 +20,7 @@ from mcpaudit_lab.storage.load.report import FileReport, LoadReport
 from mcpaudit_lab.storage.load.writing import appearing, write_events
 
 __all__ = [
+    "DatabaseLog",
     "FileReport",
     "LabStore",
     "LoadReport",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mcpaudit_lab.errors import MissingExtra, RecordError, RejectReason, SourceError
 from mcpaudit_lab.filters import EventFilter, compile_filter
 from mcpaudit_lab.record import Event
+from mcpaudit_lab.storage.load.database_log import DatabaseLog, read_log
 from mcpaudit_lab.storage.load.database_rows import (
     TABLES,
     RawRow,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
-    from mcpaudit_lab.proof import Leaf
     from mcpaudit_lab.record import ToolList
 
 __all__ = ["DatabaseSource", "open_database"]
@@ -126,18 +126,10 @@ class DatabaseSource:
                 )
             )
 
-    def log(self) -> tuple[list[Leaf], list[str]]:
-        """The leaves of the database's Merkle log and its signed checkpoints; empty without one."""
-        from sqlalchemy import inspect, text
-
-        from mcpaudit_lab.proof import TreeLog
-
+    def log(self) -> DatabaseLog | None:
+        """The database's Merkle log; None without one."""
         with self._reading() as connection:
-            if not inspect(connection).has_table("audit_tree_leaves"):
-                return [], []
-            execute = connection.execute
-            log = TreeLog(lambda query, values: execute(text(query), values).fetchall())
-            return list(log.leaves(0, log.size())), log.checkpoints()
+            return read_log(connection)
 
     def _reading(self) -> Any:
         return _Reading(self._engine, self.name)

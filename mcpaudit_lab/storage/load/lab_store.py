@@ -17,7 +17,7 @@ from mcpaudit_lab.storage.load.report import FileReport, LoadReport
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mcpaudit_lab.proof import Leaf
+    from mcpaudit_lab.storage.load.database_log import DatabaseLog
 
 __all__ = ["LabStore"]
 
@@ -200,8 +200,8 @@ class LabStore(LabFile):
         seconds = time.monotonic() - started
         return LoadReport(files, seconds, dict(loader.reasons), tuple(loader.skipped))
 
-    def load_log(self, url: str) -> tuple[list[Leaf], list[str]]:
-        """The leaves and signed checkpoints in a portal's database; empty without a log.
+    def load_log(self, url: str) -> DatabaseLog | None:
+        """The Merkle log in a portal's database; None without one.
 
         Raises:
             SourceError: the database is missing, refuses the connection, or is not a portal's.
