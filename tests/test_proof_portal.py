@@ -25,6 +25,7 @@ from mcpaudit_lab.errors import PortalError, TamperError
 from mcpaudit_lab.portal.tail.log_watch import LogWatch
 from mcpaudit_lab.proof import (
     LogKey,
+    LogSigner,
     leaf_of,
     open_checkpoint,
     verify_consistency,
@@ -332,6 +333,34 @@ def exported_error(portal: PortalClient, query: str) -> bytes:
     with pytest.raises(PortalError) as caught:
         exported(portal, query)
     return str(caught.value).encode()
+
+
+def test_a_key_is_rotated(tmp_path: Path) -> None:
+    path = tmp_path / "audit.db"
+    database = f"sqlite:///{path}"
+
+    def pulled(lab: Lab, log_key: str | None = None) -> tuple[int | None, str]:
+        with portal_on(database) as (_, portal):
+            _, key = portal.checkpoint() or ("", "")
+            return lab.pull(portal, log_key=log_key, progress=False).verified, key
+
+    with SqlLogger(database) as store:
+        store.log([made(1), made(2)])
+    with Lab() as lab:
+        verified, old = pulled(lab)
+        assert verified == 2
+        Path(f"{path}.log-key").unlink()
+        with SqlLogger(database) as store:
+            store.log([made(3)])
+        with pytest.raises(TamperError, match="not signed by the known key"):
+            pulled(lab)
+        new = str(LogSigner.from_file(Path(f"{path}.log-key")).key)
+        assert new != old
+        assert pulled(lab, new) == (1, new)
+        assert pulled(lab)[0] == 0
+        assert lab.verify().matched == 3
+    assert verify(path, "--log-key", new, "--log-key", old).exit_code == 0
+    assert "not signed by a known key" in verify(path, "--log-key", new).output
 
 
 def test_a_portal_without_a_log_has_nothing_to_verify_with() -> None:

@@ -23,6 +23,7 @@ from portals import DEV, DEV_KEY
 
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.filters.event_filter import EventFilter
+from mcpaudit_lab.proof import LogSigner
 from mcpaudit_lab.server import MemoryLogger
 from mcpaudit_lab.server.background import background_portal
 from mcpaudit_lab.server.serving import allowed_hosts_for
@@ -79,6 +80,23 @@ def serving(database: str, *options: str, cwd: Path) -> Iterator[Process]:
         yield process
     finally:
         process.close()
+
+
+def test_the_start_tells_the_key_of_the_log(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'audit.db'}"
+    with serving(database, "--log-key-file", str(tmp_path / "key"), cwd=tmp_path) as process:
+        answer = httpx2.get(f"{process.url}/api/v1/portal/audit/checkpoint", headers=DEV)
+        assert process.end(signal.SIGTERM)[0] == 0
+        process.close()
+        key = answer.headers["x-log-key"]
+        assert f"Its log is signed with {key}\n" in process.told
+        assert key == str(LogSigner.from_file(tmp_path / "key").key)
+    with serving(database, "--no-log", cwd=tmp_path) as process:
+        answer = httpx2.get(f"{process.url}/api/v1/portal/audit/checkpoint", headers=DEV)
+        assert answer.status_code == 404
+        assert process.end(signal.SIGTERM)[0] == 0
+        process.close()
+        assert len(process.told) == 1
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

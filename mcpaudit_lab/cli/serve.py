@@ -87,6 +87,13 @@ _NEXT: Final = {
     metavar="COUNT",
     help="Maximum number of lines in an export.",
 )
+@click.option("--log/--no-log", "log", default=True, help="Keep a signed log of the events.")
+@click.option(
+    "--log-key-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The log's private key, made if missing; by default beside a SQLite database.",
+)
 @click.option(
     "--replay-burst",
     default=5,
@@ -118,6 +125,8 @@ def serve(
     oidc_audience: str | None,
     oidc_admins: tuple[str, ...],
     export_max_rows: int,
+    log: bool,
+    log_key_file: Path | None,
     replay_burst: int,
     replay_refill_s: float,
 ) -> int:
@@ -153,6 +162,8 @@ def serve(
         base_url=base_url,
         anonymous_mcp=anonymous_mcp,
         export_max_rows=export_max_rows,
+        log=log,
+        log_key=log_key_file,
     )
     try:
         status = run(
@@ -196,5 +207,7 @@ def _collect(api_keys: tuple[str, ...], file: Path | None) -> ApiKeys:
         raise Trouble(str(error)) from None
 
 
-def _say_where(url: str) -> None:
+def _say_where(url: str, log_key: str | None) -> None:
     click.echo(f"Portal at {url}, MCP at {url}/mcp. Press Ctrl-C to end it.", err=True)
+    if log_key is not None:
+        click.echo(f"Its log is signed with {log_key}", err=True)

@@ -87,10 +87,12 @@ def bundle(
 @click.option("--key", metavar="KEY", help="The key that must have signed the bundle.")
 @click.option(
     "--log-key",
+    "log_keys",
+    multiple=True,
     metavar="KEY",
-    help="The key that must have signed the log, as `serve` prints it: NAME+HASH+KEY.",
+    help="The key that must have signed the log, as `serve` prints it; again for an earlier one.",
 )
-def verify(*, what: str, key: str | None, log_key: str | None) -> int:
+def verify(*, what: str, key: str | None, log_keys: tuple[str, ...]) -> int:
     """Verify a portal, a database, an export, a lab or a bundle.
 
     WHAT is a portal's URL (its key in MCPAUDIT_API_KEY), a database's URL or SQLite file, an export
@@ -103,9 +105,9 @@ def verify(*, what: str, key: str | None, log_key: str | None) -> int:
     from mcpaudit_lab.errors import TamperError
 
     if zipfile.is_zipfile(what):
-        return _verify_bundle(what, key, log_key)
+        return _verify_bundle(what, key, log_keys)
     try:
-        found = _verify(what, log_key)
+        found = _verify(what, log_keys)
     except TamperError as error:
         say("does not hold:")
         for fault in error.faults:
@@ -120,10 +122,10 @@ def verify(*, what: str, key: str | None, log_key: str | None) -> int:
     return FOUND
 
 
-def _verify_bundle(path: str, key: str | None, log_key: str | None) -> int:
+def _verify_bundle(path: str, key: str | None, log_keys: tuple[str, ...]) -> int:
     from mcpaudit_lab.bundle import Check
 
-    found = Check(path, key, [log_key] if log_key else ())
+    found = Check(path, key, log_keys)
     for line in found.report():
         say(line)
     if found.unchecked and not found.faults:
@@ -131,11 +133,12 @@ def _verify_bundle(path: str, key: str | None, log_key: str | None) -> int:
     return LOOK if found.faults else FOUND
 
 
-def _verify(what: str, log_key: str | None) -> Verification:
+def _verify(what: str, log_keys: tuple[str, ...]) -> Verification:
     from mcpaudit_lab.lab import Lab, Verification, verify_database, verify_export
     from mcpaudit_lab.portal import PortalClient
     from mcpaudit_lab.proof import LogKey, LogSigner
 
+    log_key = log_keys[0] if log_keys else None
     if what.startswith(("http://", "https://")):
         with PortalClient(what) as portal, Lab() as lab:
             report = lab.pull(portal, log_key=log_key, progress=False)
@@ -146,11 +149,11 @@ def _verify(what: str, log_key: str | None) -> Verification:
         what = f"sqlite:///{path}"
     if "://" in what:
         key_file = Path(f"{what.partition(':///')[2]}.log-key")
-        if log_key is None and not key_file.is_file():
+        if not log_keys and not key_file.is_file():
             raise Trouble("give the log's key with --log-key")
-        key = LogKey.parse(log_key) if log_key else LogSigner.from_file(key_file).key
+        keys = [LogKey.parse(text) for text in log_keys] or [LogSigner.from_file(key_file).key]
         with Lab() as lab:
-            return verify_database(lab, what, key)
+            return verify_database(lab, what, *keys)
     # DuckDB writes its mark behind a checksum, which may begin like anything.
     if head[8:12] != b"DUCK" and head.startswith((b"{", b"\x1f\x8b")):
         return verify_export(path, log_key)

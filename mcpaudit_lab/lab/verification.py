@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import RecordError, TamperError
 from mcpaudit_lab.portal.pull import changed_events
-from mcpaudit_lab.proof import LogKey, open_checkpoint, root_of
+from mcpaudit_lab.proof import Checkpoint, LogKey, open_checkpoint, root_of
 from mcpaudit_lab.record import Event, counted, loads, visible
 from mcpaudit_lab.storage import PortalLogs
 from mcpaudit_lab.storage.load import DatabaseLog, check_files, compare_with_files, read_chain
@@ -116,13 +117,13 @@ def verify_lab(lab: LabStore) -> Verification:
     )
 
 
-def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
+def verify_database(lab: LabStore, url: str, *keys: LogKey) -> Verification:
     """Check the rows of a portal's database against the log beside them.
 
     Args:
         lab: an empty lab, to load the rows into.
         url: as for :meth:`Lab.load_database`.
-        key: the log's key.
+        *keys: the log's keys: the one of now, and those that it had before.
 
     Raises:
         SourceError: the database is missing, refuses the connection, or is not a portal's.
@@ -130,7 +131,7 @@ def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
     log = lab.load_log(url)
     if log is None or not (log.leaves or log.checkpoints):
         return Verification()
-    faults = _log_faults(log, key)
+    faults = _log_faults(log, keys)
     lab.load_database(url, progress=False)
     places = {
         leaf.event_id: (place, leaf.value.hex())
@@ -156,16 +157,15 @@ def verify_database(lab: LabStore, url: str, key: LogKey) -> Verification:
     )
 
 
-def _log_faults(log: DatabaseLog, key: LogKey) -> list[str]:
+def _log_faults(log: DatabaseLog, keys: Sequence[LogKey]) -> list[str]:
     """What is wrong with a log by itself."""
     faults = [f"log: {damage} was changed" for damage in log.damage]
     if not log.checkpoints:
         faults.append("checkpoint: the log has leaves, but no signed checkpoint")
     for note in log.checkpoints:
-        try:
-            checkpoint = open_checkpoint(note, key)
-        except TamperError as error:
-            faults.append(f"checkpoint: {error}")
+        checkpoint = _opened(note, keys)
+        if checkpoint is None:
+            faults.append("checkpoint: it is not signed by a known key")
             continue
         size = checkpoint.size
         if size > len(log.leaves) or (
@@ -173,6 +173,13 @@ def _log_faults(log: DatabaseLog, key: LogKey) -> list[str]:
         ):
             faults.append(f"checkpoint: the log of {size:,} events was changed or cut off")
     return faults
+
+
+def _opened(note: str, keys: Sequence[LogKey]) -> Checkpoint | None:
+    for key in keys:
+        with suppress(TamperError):
+            return open_checkpoint(note, key)
+    return None
 
 
 def _stored(

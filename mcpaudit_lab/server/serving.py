@@ -49,7 +49,7 @@ def serve(
     *,
     server: MCPServer[Any] | Server[Any] | None = None,
     options: PortalOptions | None = None,
-    on_start: Callable[[str], None] = lambda _: None,
+    on_start: Callable[[str, str | None], None] = lambda _url, _key: None,
     **settings: Any,
 ) -> LoggerStatus:
     """Run a portal until SIGTERM or SIGINT. Runs in the main thread.
@@ -64,7 +64,8 @@ def serve(
         port: port to listen on; 0 for any free one.
         server: the MCP server; None for the demonstration server with its twelve tools.
         options: settings; by default the hosts of :func:`allowed_hosts_for` are served.
-        on_start: called with the base URL when the portal accepts requests.
+        on_start: called with the base URL, and the key of the portal's log or None, when the portal
+            accepts requests.
         **settings: for :func:`~mcpaudit_lab.server.setup.database_portal_app`.
 
     Returns:
@@ -85,7 +86,8 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         app = database_portal_app(database, server, keys, options=options, **settings)
         portal: Portal = app.state.portal
-        portal_server = PortalServer(app, lambda: on_start(f"http://{shown}:{bound}"))
+        key = None if portal.log is None else str(portal.log.signer.key)
+        portal_server = PortalServer(app, lambda: on_start(f"http://{shown}:{bound}", key))
 
         def end() -> None:
             portal_server.should_exit = True
