@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.record import Event, ToolList, dumps
+from mcpaudit_lab.recorder.call_log import CallLog
 from mcpaudit_lab.tables import (
     OPEN_CALLS,
     PortalRows,
@@ -58,6 +60,8 @@ _DELETE_OPEN: Final = "delete from audit_open_calls where event_id = ? returning
 # Delay before completed calls are moved, and calls moved in one transaction.
 _MOVE_S: Final = 0.02
 _MOVED_AT_ONCE: Final = 16
+# Pause between two signed checkpoints of the log.
+_SIGN_S: Final = 0.5
 # Delay after a failed move, and completed events held in memory; the rest is read back.
 _RETRY_S: Final = 1.0
 _MAX_CACHED_EVENTS: Final = 256
@@ -117,6 +121,8 @@ class SqliteCallStore:
         self._complete: dict[str, Event | None] = {}
         self._ends = threading.Event()
         self._wake = threading.Event()
+        self._unsigned = False
+        self._sign_s = 0.0
         with _translate_errors():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with suppress(FileExistsError):
@@ -129,6 +135,7 @@ class SqliteCallStore:
                     self._connection.execute(f"pragma {pragma}")
                 self._migrate()
                 recover_calls(self.path)
+                self._log = CallLog(self._connection, Path(f"{self.path}.log-key"))
                 self._lock = RecorderLock(self.path)
             except BaseException:
                 self._connection.close()
@@ -194,14 +201,16 @@ class SqliteCallStore:
     def _run_mover(self) -> None:
         """Move completed calls into the event tables until the store is closed."""
         while not self._ends.is_set():
-            self._wake.wait()
+            self._wake.wait(_SIGN_S if self._unsigned else None)
             # Wait, so that calls completed within this time share a transaction.
             self._ends.wait(_MOVE_S)
             self._wake.clear()
             try:
                 while self._complete and not self._ends.is_set():
                     self._move()
-            except (sqlite3.Error, ValueError, TypeError):
+                if time.monotonic() >= self._sign_s:
+                    self._sign()
+            except (sqlite3.Error, ValueError, TypeError, OSError):
                 # The calls are safe in the journal: close() moves the rest.
                 self._ends.wait(_RETRY_S)
                 self._wake.set()
@@ -223,9 +232,18 @@ class SqliteCallStore:
                     rows.append(row)
             if rows:
                 (last,) = self._connection.execute(_TAKE_NUMBERS, (len(rows),)).fetchone()
-                insert_rows(self._connection, rows, last - len(rows) + 1, self._now())
+                first = last - len(rows) + 1
+                insert_rows(self._connection, rows, first, self._now())
+                self._log.add(first, [row.event for row in rows])
+                self._unsigned = True
         for event_id in ids:
             del self._complete[event_id]
+
+    def _sign(self) -> None:
+        with self._mutex, self._transaction():
+            self._log.sign()
+        self._unsigned = False
+        self._sign_s = time.monotonic() + _SIGN_S
 
     def close(self) -> None:
         """Store the open calls as events without a response, and close the file.
@@ -236,6 +254,11 @@ class SqliteCallStore:
         self._ends.set()
         self._wake.set()
         self._mover.join()
+        with suppress(sqlite3.Error, ValueError, TypeError):
+            while self._complete:
+                self._move()
+        with suppress(sqlite3.Error, ValueError, OSError):
+            self._sign()
         with self._mutex:
             try:
                 with _translate_errors():
