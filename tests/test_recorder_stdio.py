@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -307,47 +306,3 @@ def test_the_python_sdk_works_through_it(database: Path, mode: Any) -> None:
     assert event.extra["server_name"] == "sdk"
     assert event.extra["client_info"]["name"]
     assert event.extra["protocol_version"].startswith("2025" if mode == "legacy" else "2026")
-
-
-TS_SERVER = """
-import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
-import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
-const server = new McpServer({ name: "typescript", version: "1.2.3" });
-server.registerTool("hello", {}, async () => ({ content: [{ type: "text", text: "from node" }] }));
-await server.connect(new StdioServerTransport());
-"""
-
-
-@pytest.fixture(scope="module")
-def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("the TypeScript SDK's server needs Node.js and npm")
-    folder = tmp_path_factory.mktemp("node")
-    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
-    done = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "@modelcontextprotocol/sdk@1"],
-        cwd=folder,
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
-    if done.returncode:
-        pytest.skip("npm cannot install the TypeScript SDK here")
-    return folder
-
-
-def test_the_typescript_sdk_works_through_it(database: Path, node_folder: Path) -> None:
-    (node_folder / "server.js").write_text(TS_SERVER, encoding="utf-8")
-    server = ["node", str(node_folder / "server.js")]
-    command = record_command("--database", database, server=server)
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    parameters = StdioServerParameters(command=command[0], args=command[1:], env=environment)
-
-    async def talk() -> Any:
-        async with mcp.Client(parameters, mode="legacy") as client:
-            return (await client.call_tool("hello", {})).content[0]
-
-    assert anyio.run(talk).text == "from node"
-    (event,) = recorded(database)
-    assert event.extra["server_name"] == "typescript"
-    assert event.extra["server_info"]["version"] == "1.2.3"
