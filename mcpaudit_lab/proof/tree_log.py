@@ -5,8 +5,8 @@ Leaf ``n`` belongs to the event with commit number ``n + 1``. Nodes are the comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 from mcpaudit_lab.proof.leaves import Leaf
 from mcpaudit_lab.proof.merkle import Tree, level_above
@@ -25,6 +25,9 @@ LOG_TABLES: Final = (
     ),
     ("create table if not exists audit_checkpoints (size bigint primary key, note text not null)"),
 )
+Row: TypeAlias = dict[str, Any]
+ExecuteMany: TypeAlias = Callable[[str, list[Row]], object]
+
 _NODE: Final = "select hash from audit_tree_nodes where height = :height and place = :place"
 _ADD_NODE: Final = (
     "insert into audit_tree_nodes (height, place, hash) values (:height, :place, :hash)"
@@ -46,12 +49,18 @@ class TreeLog:
 
     Args:
         execute: runs a statement; the caller holds the transaction.
+        execute_many: runs a statement for each of many rows; by default one after the other.
     """
 
-    def __init__(self, execute: Execute) -> None:
+    def __init__(self, execute: Execute, execute_many: ExecuteMany | None = None) -> None:
         self._execute = execute
+        self._execute_many = execute_many or self._one_by_one
         self._fresh: dict[tuple[int, int], bytes] = {}
         self.tree = Tree(self._node)
+
+    def _one_by_one(self, statement: str, rows: list[Row]) -> None:
+        for row in rows:
+            self._execute(statement, row)
 
     def _node(self, height: int, place: int) -> bytes:
         if (known := self._fresh.get((height, place))) is not None:
@@ -66,13 +75,17 @@ class TreeLog:
 
     def append(self, size: int, leaves: Iterable[Leaf]) -> int:
         """Add leaves after the first ``size``; returns the new number of leaves."""
+        rows: list[Row] = []
+        nodes: list[Row] = []
         for leaf in leaves:
-            self._execute(_ADD_LEAF, {"place": size, "event_id": leaf.event_id})
+            rows.append({"place": size, "event_id": leaf.event_id})
             for height, place, value in self.tree.append(size, leaf.value):
                 self._fresh[height, place] = value
-                node = {"height": height, "place": place, "hash": value.hex()}
-                self._execute(_ADD_NODE, node)
+                nodes.append({"height": height, "place": place, "hash": value.hex()})
             size += 1
+        if rows:
+            self._execute_many(_ADD_LEAF, rows)
+            self._execute_many(_ADD_NODE, nodes)
         return size
 
     def leaves(self, start: int, end: int) -> Iterator[Leaf]:

@@ -60,7 +60,7 @@ class CallLog:
             events: the events as they were stored.
         """
         # A tree of its own for each batch: it remembers every node that it makes.
-        log = TreeLog(self._execute)
+        log = TreeLog(self._execute, self._connection.executemany)
         size = log.size()
         if size < first - 1:
             # Somebody else stored events, and keeps no log.

@@ -8,7 +8,7 @@ cost is one ``fsync`` for each batch.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -20,7 +20,14 @@ from mcpaudit_lab.errors import MissingExtra, StoreUnavailable
 from mcpaudit_lab.filters import register_functions
 from mcpaudit_lab.tables import ENGINE_OPTIONS, Execute
 
-__all__ = ["is_integrity_error", "is_row_error", "open_engine", "translate_errors"]
+__all__ = [
+    "execute_many_on",
+    "execute_on",
+    "is_integrity_error",
+    "is_row_error",
+    "open_engine",
+    "translate_errors",
+]
 
 _FORMS: Final = "sqlite:///audit.db or postgresql+psycopg://user@host/database"
 # One checkpoint for every 32 MB of WAL: the default, 4 MB, makes writes 20 % slower.
@@ -163,6 +170,11 @@ def _is_of_database(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def execute_many_on(connection: Connection) -> Callable[[str, list[dict[str, Any]]], object]:
+    """The same for many rows at once."""
+    return lambda statement, rows: connection.execute(text(statement), rows)
 
 
 def execute_on(connection: Connection) -> Execute:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from mcpaudit_lab.errors import StoreUnavailable
 from mcpaudit_lab.proof import LOG_TABLES, Leaf, LogSigner, TreeLog, absent_leaf, leaf_of
-from mcpaudit_lab.server.stores.engine import execute_on, translate_errors
+from mcpaudit_lab.server.stores.engine import execute_many_on, execute_on, translate_errors
 
 if TYPE_CHECKING:
     from mcpaudit_lab.record import Event
@@ -92,7 +92,7 @@ class EventLog:
                 leaves += [absent_leaf(number) for number in missing]
                 leaves.append(_leaf(item.event, item.number))
             with self._writing() as connection:
-                log = TreeLog(execute_on(connection))
+                log = TreeLog(execute_on(connection), execute_many_on(connection))
                 # Another process may have added them meanwhile.
                 if log.size() == size:
                     log.append(size, leaves)
