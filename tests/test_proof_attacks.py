@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
-from test_proof_portal import made
+from test_proof_portal import AUDIT, made
 
 from mcpaudit_lab import Event, Lab, PortalClient
 from mcpaudit_lab.errors import TamperError
-from mcpaudit_lab.lab import Verification, verify_database
+from mcpaudit_lab.lab import Verification, verify_database, verify_export
 from mcpaudit_lab.proof import LogKey, LogSigner
-from mcpaudit_lab.record import JsonDecimal
+from mcpaudit_lab.record import JsonDecimal, loads
 from mcpaudit_lab.server import SqlLogger, background_portal
 from mcpaudit_lab.server.stores import EventLog
 
@@ -201,6 +201,33 @@ def test_nothing_untouched_is_an_alarm(count: int, tmp_path: Path) -> None:
         found = verified(path, signer.key)
         assert found.holds, f"{seed}: {found}"
         path.unlink()
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
+def test_every_changed_byte_of_an_export_with_proofs_is_found(
+    count: int, database: tuple[Path, LogKey], tmp_path: Path
+) -> None:
+    path, key = tmp_path / "export.jsonl", str(database[1])
+    with (
+        SqlLogger(f"sqlite:///{database[0]}") as store,
+        background_portal(None, store, {"me": "key"}) as running,
+        PortalClient(running.url, api_key="key") as portal,
+    ):
+        data = portal._exchange.ask("GET", f"{AUDIT}/export?proofs=true").body
+    path.write_bytes(data)
+    assert verify_export(path, key).holds
+    for seed in range(count):
+        chance = random.Random(seed)  # noqa: S311 - the edits are the same in each run
+        place = chance.randrange(len(data))
+        byte = (data[place] + chance.randrange(1, 256)) % 256
+        path.write_bytes(data[:place] + bytes([byte]) + data[place + 1 :])
+        found = verify_export(path, key)
+        # What does not change a value, such as the case of an escape, is the same event.
+        assert not found.holds or same_values(path.read_bytes(), data), f"byte {place} is {byte}"
+
+
+def same_values(left: bytes, right: bytes) -> bool:
+    return [loads(line) for line in left.splitlines()] == [loads(x) for x in right.splitlines()]
 
 
 def test_an_untouched_database_holds(database: tuple[Path, LogKey]) -> None:

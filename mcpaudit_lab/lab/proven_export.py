@@ -64,6 +64,8 @@ def verify_export(path: Path, pinned: str | None) -> Verification:
         checkpoint = open_checkpoint(export.note, LogKey.parse(pinned or export.key))
     except TamperError as error:
         return Verification(faults=(*faults, f"checkpoint: {error}"), wrong=len(leaves))
+    if pinned and pinned != export.key:
+        faults.append("checkpoint: the file names another key")
     wrong = 0
     for event_id, (index, audit_path) in export.proofs.items():
         leaf = leaves.get(event_id)
