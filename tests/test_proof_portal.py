@@ -7,6 +7,8 @@ import gzip
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from sqlalchemy import create_engine, text
 from mcpaudit_lab import Event, Lab, PortalClient
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.errors import PortalError, TamperError
+from mcpaudit_lab.lab import verify_database
 from mcpaudit_lab.portal.tail.log_watch import LogWatch
 from mcpaudit_lab.proof import (
     LogKey,
@@ -33,6 +36,7 @@ from mcpaudit_lab.proof import (
 )
 from mcpaudit_lab.record import ToolList
 from mcpaudit_lab.server import MemoryLogger, SqlLogger, background_portal
+from mcpaudit_lab.server.stores import EventLog
 from mcpaudit_lab.storage import PortalLogs
 
 AUDIT = "/api/v1/portal/audit"
@@ -361,6 +365,53 @@ def test_a_key_is_rotated(tmp_path: Path) -> None:
         assert lab.verify().matched == 3
     assert verify(path, "--log-key", new, "--log-key", old).exit_code == 0
     assert "not signed by a known key" in verify(path, "--log-key", new).output
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from mcpaudit_lab.proof import LogSigner
+from mcpaudit_lab.server import SqlLogger
+from mcpaudit_lab.server.stores import EventLog
+sys.path.insert(0, sys.argv[1])
+from test_proof_portal import made
+first = int(sys.argv[4])
+with SqlLogger(sys.argv[2]) as store:
+    log = EventLog(store, LogSigner.from_file(Path(sys.argv[3])))
+    for number in range(first, first + 40):
+        store.log([made(number)])
+        if number % 3 == 0:
+            log.sync()
+"""
+
+
+def test_several_processes_on_one_database_make_one_tree(database: str, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), database, str(key)]
+    writers = [subprocess.Popen([*command, str(first)]) for first in (1, 101, 201)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    with Lab() as lab:
+        with SqlLogger(database) as store:
+            signer = LogSigner.from_file(key)
+            EventLog(store, signer).sync()
+        found = verify_database(lab, database, signer.key)
+    assert found.holds, found
+    assert found.matched == 120
+
+
+def test_a_commit_is_signed_without_being_asked_for(database: str) -> None:
+    with portal_on(database) as (store, _):
+        store.log([made(1)])
+
+        def signed() -> bool:
+            engine = create_engine(database)
+            with engine.connect() as connection:
+                query = text("select coalesce(max(size), 0) from audit_checkpoints")
+                size = connection.execute(query).scalar()
+            engine.dispose()
+            return size == 1
+
+        until(signed)
 
 
 def test_a_portal_without_a_log_has_nothing_to_verify_with() -> None:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import RecordError, TamperError
 from mcpaudit_lab.portal.pull import changed_events
 from mcpaudit_lab.proof import Checkpoint, LogKey, open_checkpoint, root_of
-from mcpaudit_lab.record import Event, counted, loads, visible
+from mcpaudit_lab.record import (
+    EVENT_FIELDS,
+    PAYLOAD_FIELDS,
+    Event,
+    canonical_json,
+    counted,
+    loads,
+    visible,
+)
 from mcpaudit_lab.storage import PortalLogs
 from mcpaudit_lab.storage.load import DatabaseLog, check_files, compare_with_files, read_chain
 from mcpaudit_lab.tables import PortalRow, PortalRows
@@ -219,9 +228,21 @@ def _stored(
 
 
 def _columns(row: PortalRow) -> list[Any]:
-    """The values of a row's columns; JSON that is empty is absent, as on the wire."""
-    values = [*row.summary, *(row.payload or ())]
-    return [None if value in ("{}", "[]", "null") else value for value in values]
+    """The values of a row's columns, as far as reading them again tells them apart.
+
+    JSON that is empty is absent, as on the wire; ``jsonb`` keeps no order of members; one moment
+    has one spelling.
+    """
+    values: list[Any] = []
+    pairs = zip(EVENT_FIELDS, row.summary, strict=False)
+    for field, value in chain(pairs, zip(PAYLOAD_FIELDS, row.payload or (), strict=False)):
+        if field.name == "timestamp":
+            values.append(row.event.timestamp)
+        elif field.kind == "json" and isinstance(value, str):
+            values.append(canonical_json(loads(value) or None))
+        else:
+            values.append("null" if field.kind == "json" else value)
+    return values
 
 
 def _missing(places: dict[str, tuple[int, str]], ids: set[str]) -> Sequence[str]:
