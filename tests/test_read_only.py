@@ -349,7 +349,7 @@ def test_every_command_that_asks_takes_read_only(tmp_path: Path, name: str) -> N
     }
     words = [word.format(**values) for word in ASKING[name]]
     done = run(name, "--lab", path, "--read-only", *words)
-    # The arguments are equal in every replay, so what differs is told by status 1; there is no note.
+    # The arguments are equal in every replay, so what differs is told by status 1, as is no note.
     assert done.exit_code == (1 if name == "notes" else 0), done.output
     assert state_of(path.parent) == before
 

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcpaudit_lab.cli.options import filter_options, find_id, json_option, lab_option
+from mcpaudit_lab.cli.options import (
+    filter_options,
+    find_id,
+    json_option,
+    lab_option,
+    written_lab_option,
+)
 from mcpaudit_lab.cli.output import print_json, print_rows, say
 from mcpaudit_lab.cli.status import FOUND, LOOK
 from mcpaudit_lab.errors import EventNotFound
@@ -19,7 +25,7 @@ __all__ = ["note", "notes"]
 
 
 @click.command()
-@lab_option
+@written_lab_option
 @click.argument("text")
 @click.option("--event", "event_id", metavar="ID", help="About this event; by default filters say.")
 @click.option("--tag", "tags", multiple=True, help="A tag; may be repeated.")
