@@ -15,6 +15,7 @@ from hostile import PAYLOADS, hostile_event
 from mcp.server import Server
 from mcp.shared.exceptions import MCPError
 from rich.console import Console
+from short_run import alternate
 
 from mcpaudit_lab import Event, Lab, LoadReport, Payload, compare
 from mcpaudit_lab.display.html import style_html
@@ -27,11 +28,8 @@ from mcpaudit_lab.storage.load.report import FileReport
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Half of them in the short run: each has every view rendered.
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.soak] if number % 2 else [])
-    for number, name in enumerate(PAYLOADS)
-]
+# Each has every view rendered.
+NAMES = alternate(PAYLOADS)
 
 
 class Shown:

@@ -141,7 +141,7 @@ EDITS: list[Edit] = [
 
 
 @pytest.mark.parametrize(
-    "count", [20, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+    "count", [8, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_every_random_edit_of_a_database_is_found(
     count: int, database: tuple[Path, LogKey], tmp_path: Path
@@ -186,7 +186,7 @@ def odd_event(number: int, chance: random.Random) -> Event:
 
 
 @pytest.mark.parametrize(
-    "count", [15, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+    "count", [6, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_nothing_untouched_is_an_alarm(count: int, tmp_path: Path) -> None:
     signer = LogSigner.from_file(tmp_path / "key")
@@ -203,7 +203,7 @@ def test_nothing_untouched_is_an_alarm(count: int, tmp_path: Path) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.soak)])
 def test_every_changed_byte_of_an_export_with_proofs_is_found(
     count: int, database: tuple[Path, LogKey], tmp_path: Path
 ) -> None:

@@ -385,6 +385,7 @@ with SqlLogger(sys.argv[2]) as store:
 """
 
 
+@pytest.mark.soak
 def test_several_processes_on_one_database_make_one_tree(database: str, tmp_path: Path) -> None:
     key = tmp_path / "key"
     command = [sys.executable, "-c", WRITER, str(Path(__file__).parent), database, str(key)]

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from portals import an_event
 from reference_portal import recorded_events
+from short_run import alternate
 
 from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
@@ -110,7 +111,7 @@ def test_a_pull_has_everything_and_is_quiet_when_repeated(portal: PortalClient) 
         assert lab.pull(portal).listed == 0
 
 
-@pytest.mark.parametrize("chosen", QUESTIONS, ids=str)
+@pytest.mark.parametrize("chosen", alternate(QUESTIONS), ids=str)
 def test_every_question_is_answered_as_a_lab_does(
     portal: PortalClient, everything: Lab, chosen: dict[str, Any]
 ) -> None:

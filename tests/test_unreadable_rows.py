@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from portals import an_event
+from short_run import alternate
 from sqlalchemy import create_engine, text
 
 from mcpaudit_lab import PortalClient
@@ -198,7 +199,10 @@ def shape(store: SqlLogger, wanted: EventFilter = ALL) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "damaged", CASES, indirect=True, ids=[f"{e}-{t[6:]}-{c}-{v[:24]}" for e, t, c, v in CASES]
+    "damaged",
+    alternate(CASES),
+    indirect=True,
+    ids=[f"{e}-{t[6:]}-{c}-{v[:24]}" for e, t, c, v in CASES],
 )
 def test_a_bad_value_costs_its_own_row_and_nothing_else(damaged: Any) -> None:
     store, table, column = damaged
@@ -402,7 +406,7 @@ LOADED = [
 
 @pytest.mark.parametrize(
     "damaged",
-    LOADED,
+    alternate(LOADED),
     indirect=True,
     ids=[f"{e}-{t[6:]}-{c}-{v[:24]}" for e, t, c, v in LOADED],
 )
