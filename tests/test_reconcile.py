@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from mcpaudit_lab import Event, Lab
 from mcpaudit_lab.errors import LabError
+from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.recorder.call_tracker import CallTracker
 from mcpaudit_lab.recorder.call_writer import CallWriter
 from mcpaudit_lab.recorder.serving import open_client, recorder_app
@@ -55,7 +56,7 @@ def call(side: int, number: int, at_s: float, **members: Any) -> Event:
 def reconciled(events: Iterable[Event]) -> pd.DataFrame:
     with Lab() as lab:
         lab.add_events(events, kind="tail", name="made")
-        return lab.reconcile(lab.events(source="left"), lab.events(source="right"))
+        return lab.reconcile("left", EventFilter(source="right"))
 
 
 def verdicts(frame: pd.DataFrame) -> dict[str, int]:

@@ -189,14 +189,16 @@ class Lab(Evidence):
 
         return frame_of(compare_pairs(self, find_pairs(self, events), ignore, noise))
 
-    def reconcile(self, left: EventSet, right: EventSet) -> pd.DataFrame:
+    def reconcile(
+        self, left: EventSet | EventFilter | str, right: EventSet | EventFilter | str
+    ) -> pd.DataFrame:
         """Pair two records of the same calls: a client's or gateway's, and the server's own.
 
         Events are paired by the request's id within its session, by the trace and span, else by
         tool, arguments and time under an estimated clock offset. Each event is in one row.
 
         Args:
-            left: one record, such as ``lab.events(source="recorder")``.
+            left: one record: a set, a filter, or a ``source``, such as ``"recorder"``.
             right: the other.
 
         Returns:
@@ -214,7 +216,12 @@ class Lab(Evidence):
         """
         from mcpaudit_lab.lab.reconciliation import reconcile
 
-        return reconcile(left, right)
+        return reconcile(self._side(left), self._side(right))
+
+    def _side(self, side: EventSet | EventFilter | str) -> EventSet:
+        if isinstance(side, EventSet):
+            return side
+        return self.events(source=side) if isinstance(side, str) else self.events(side)
 
     # A portal, replays, files
 
