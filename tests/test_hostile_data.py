@@ -265,6 +265,7 @@ def hostile_server(names: list[str]) -> Server[Any]:
     return Server("test", on_call_tool=call_tool, on_list_tools=list_tools)
 
 
+@pytest.mark.soak
 def test_hostile_calls_are_planned_and_replayed_without_harm(page: Watched) -> None:
     texts = [text for text in PAYLOADS.values() if _is_unicode(text)]
     with Lab() as lab:

@@ -273,6 +273,7 @@ def test_notebook_7_opens_a_card_by_mouse_and_by_keyboard(
         tail.see("stopped ·")
 
 
+@pytest.mark.soak
 def test_a_notebook_run_without_a_front_end_has_the_text(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat", reason="pip install 'mcpaudit-lab[test]'")
     nbclient = pytest.importorskip("nbclient", reason="pip install 'mcpaudit-lab[test]'")
