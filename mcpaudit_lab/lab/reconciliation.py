@@ -150,8 +150,15 @@ class _Matching:
         """The key of calls whose arguments may be redacted on one side."""
         return (call.tool, call.session if call.session in self._sessions else "")
 
-    def by_time(self, key: Any, how: str, *, in_order: bool) -> None:
-        """Pair calls with an equal key that are near each other in time."""
+    def by_time(self, key: Any, how: str, *, in_order: bool, in_doubt: bool) -> None:
+        """Pair calls with an equal key that are near each other in time.
+
+        Args:
+            key: what the sides of one call have in common.
+            how: the rule's name.
+            in_order: pair several of them in order, and leave out a lost one if it is clear which.
+            in_doubt: call the others ambiguous.
+        """
         for left, right in list(self.groups(key)):
             for some, others in self._near(left, right):
                 alike = (some, others)
@@ -160,7 +167,7 @@ class _Matching:
                 if len(alike[0]) == len(alike[1]) and (in_order or len(some) == 1):
                     for one, other in zip(*alike, strict=True):
                         self.pair(one, other, how)
-                elif in_order:
+                elif in_doubt:
                     self._give_up(some, others)
 
     def _give_up(self, some: list[_Call], others: list[_Call]) -> None:
@@ -228,10 +235,11 @@ def reconcile(left: EventSet, right: EventSet) -> pd.DataFrame:
     matching = _Matching(*sides)
     matching.by_request()
     matching.set_clock()
-    matching.by_time(matching.same_call, "arguments and time", in_order=True)
-    # A call that was held up, such as the first one: nothing else can be its other side.
-    usual, matching.tolerance_us = matching.tolerance_us, min(matching.tolerance_us * 50, _MOST_US)
-    matching.by_time(matching.same_call, "arguments and time", in_order=False)
+    how = "arguments and time"
+    matching.by_time(matching.same_call, how, in_order=True, in_doubt=False)
+    # Some calls are held up, such as the first one: what is left may be further apart.
+    usual, matching.tolerance_us = matching.tolerance_us, min(matching.tolerance_us * 10, _MOST_US)
+    matching.by_time(matching.same_call, how, in_order=True, in_doubt=True)
     matching.tolerance_us = usual
     _pair_redacted(matching, left, right)
     calls = {call.id: call for side in sides for call in side}
@@ -262,7 +270,7 @@ def _canonical(text: str | None) -> str:
 def _pair_redacted(matching: _Matching, left: EventSet, right: EventSet) -> None:
     """Pair what only the time tells, where the arguments may be the same: some are unknown."""
     before = len(matching.pairs)
-    matching.by_time(matching.same_tool, "time", in_order=False)
+    matching.by_time(matching.same_tool, "time", in_order=False, in_doubt=False)
     found = matching.pairs[before:]
     del matching.pairs[before:]
     for pair, (one, other) in zip(found, _events(found, left, right), strict=True):
