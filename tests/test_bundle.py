@@ -24,9 +24,9 @@ from mcpaudit_lab import Event, Lab, PortalClient
 from mcpaudit_lab.bundle import Check, Redactor, commitment, verify
 from mcpaudit_lab.cli import commands
 from mcpaudit_lab.demo import sample_files
-from mcpaudit_lab.errors import LabError, TamperError
+from mcpaudit_lab.errors import FilterError, LabError, SourceError, TamperError, UnknownFormat
 from mcpaudit_lab.lab import EventSet
-from mcpaudit_lab.proof import LogSigner, leaf_of
+from mcpaudit_lab.proof import LogSigner, leaf_of, tree_of, verify_inclusion
 from mcpaudit_lab.record import canonical_json, loads
 from mcpaudit_lab.server import SqlLogger, background_portal
 from mcpaudit_lab.storage import same_event
@@ -341,6 +341,70 @@ def test_redacted_values_are_in_no_part_and_can_be_shown_later(case: Lab, tmp_pa
         assert lab.event(pair[0]).wire["parameters"]["message"] == "[redacted]"
 
 
+def test_a_line_that_holds_a_redacted_event_is_in_no_bundle(case: Lab, tmp_path: Path) -> None:
+    shutil.copy(str(case.path), tmp_path / "copy.duckdb")
+    with Lab(tmp_path / "copy.duckdb") as lab:
+        secret = next(e for e in lab.events(has="request_params") if "message" in str(e.wire))
+        other = lab.events(tool="slow", has="request_params").ids()[0]
+        # One line of a transcript may hold several calls.
+        lab.connection.execute(
+            "update audit_events e set source_id = o.source_id, line = o.line,"
+            " byte_offset = o.byte_offset, byte_size = o.byte_size from audit_events o"
+            " where o.id = $secret and e.id = $other",
+            {"secret": secret.id, "other": other},
+        )
+        chosen = EventSet(lab, wanted=(secret.id, other))
+        path = tmp_path / "case.zip"
+        lab.bundle(path, chosen, redact="**.message", sign=tmp_path / "key", progress=False)
+        line = lab.provenance(other)[0].raw
+    with zipfile.ZipFile(path) as zipped:
+        rows = [json.loads(row) for row in zipped.read("raw.jsonl").splitlines()]
+    assert line
+    assert [row for row in rows if row["text"].encode() == line] == []
+    assert {row["event_id"] for row in rows} == {other}
+
+
+def test_what_an_event_cannot_be_without_is_not_taken_out(case: Lab, tmp_path: Path) -> None:
+    with pytest.raises(FilterError, match="cannot be without duration_ms"):
+        case.bundle(
+            tmp_path / "case.zip", redact="duration_ms", sign=tmp_path / "key", progress=False
+        )
+    assert not (tmp_path / "case.zip").exists()
+
+
+def test_a_comparison_beside_the_events_is_redacted_as_well(case: Lab, tmp_path: Path) -> None:
+    pair = case.events(tool="echo", has="request_params").ids()[:2]
+    path = tmp_path / "case.zip"
+    case.bundle(
+        path,
+        case.events(tool="slow"),
+        comparisons=[case.compare(*pair)],
+        redact="payload.request_params",
+        sign=tmp_path / "key",
+        progress=False,
+    )
+    with zipfile.ZipFile(path) as zipped:
+        rows = [json.loads(row) for row in zipped.read("redactions.jsonl").splitlines()]
+    assert set(pair) <= {row["id"] for row in rows}
+    assert Check(str(path)).status == 0
+
+
+def test_another_archive_is_no_bundle(tmp_path: Path) -> None:
+    path = tmp_path / "exports.zip"
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.write(sample_files()[0], "export.jsonl.gz")
+    with pytest.raises(UnknownFormat, match="is no bundle"):
+        Lab.open_bundle(path)
+    with pytest.raises(SourceError):
+        Lab.open_bundle(tmp_path / "missing.zip")
+
+
+def test_a_bundle_that_is_cut_off_does_not_hold(logged: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.zip"
+    path.write_bytes(logged.read_bytes()[:-100])
+    assert CliRunner().invoke(commands, ["verify", str(path)]).exit_code == 1
+
+
 def test_the_command_line_writes_and_verifies(case: Lab, tmp_path: Path) -> None:
     shutil.copy(str(case.path), tmp_path / "lab.duckdb")
     path, key = tmp_path / "case.zip", tmp_path / "key"
@@ -453,3 +517,15 @@ def test_leaves_agree(time: str) -> None:
     wire["payload"] = {**wire.get("payload", {}), "captured_at": time}
     event = Event(wire)
     assert verify.leaf_of(verify.read_json(event.to_json())) == leaf_of(event).value
+
+
+@given(st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40), st.data())
+def test_inclusion_agrees(leaves: list[bytes], data: st.DataObject) -> None:
+    tree, size = tree_of(leaves), len(leaves)
+    index = data.draw(st.integers(0, size - 1))
+    path, root = tree.inclusion(index, size), tree.root(size)
+    changed = data.draw(st.sampled_from([path, path[:-1], [*path, root], path[::-1]]))
+    for leaf in (leaves[index], root):
+        expected = verify_inclusion(leaf, index, size, changed, root)
+        assert verify.is_included(leaf, index, size, changed, root) == expected
+    assert verify.is_included(leaves[index], index, size, path, root)

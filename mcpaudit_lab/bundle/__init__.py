@@ -5,7 +5,7 @@ same parts. ``verify.py`` is a part of each bundle; it needs Python's standard l
 """
 
 from mcpaudit_lab.bundle.redaction import Redactor, commitment
-from mcpaudit_lab.bundle.verify import FORMAT, Check
+from mcpaudit_lab.bundle.verify import Check
 from mcpaudit_lab.bundle.writing import BundleParts, write_zip
 
-__all__ = ["FORMAT", "BundleParts", "Check", "Redactor", "commitment", "write_zip"]
+__all__ = ["BundleParts", "Check", "Redactor", "commitment", "write_zip"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.comparison import PathMatcher, compile_patterns, format_path
+from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.record import REDACTED, Event, canonical_json
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Redactor:
 
     Raises:
         FilterError: a malformed path.
+
+    :meth:`apply` raises the same where an event cannot be without a value, such as its duration.
     """
 
     patterns: Iterable[str]
@@ -66,6 +69,10 @@ class Redactor:
         }
         if not taken:
             return event
+        try:
+            redacted = Event(wire)
+        except RecordError as error:
+            raise FilterError(f"an event cannot be without {', '.join(taken)}: {error}") from None
         if event.id not in self.redacted:
             self.redacted.add(event.id)
             self.rows += [
@@ -76,7 +83,7 @@ class Redactor:
                 }
                 for path, value in taken.items()
             ]
-        return Event(wire)
+        return redacted
 
     def salt(self, event_id: str, path: str) -> bytes:
         """The salt of one commitment, 32 bytes."""

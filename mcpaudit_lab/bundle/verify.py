@@ -114,7 +114,7 @@ def open_note(note: str, key: str) -> str:
     raise ValueError(f"not signed by {name}")
 
 
-# Merkle tree (RFC 9162, section 2.1)
+# Merkle tree (RFC 9162, section 2.1), as mcpaudit_lab.proof has it: this file stands alone
 
 
 def is_included(leaf: bytes, index: int, size: int, path: list[bytes], root: bytes) -> bool:

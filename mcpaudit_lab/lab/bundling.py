@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.bundle import BundleParts, Redactor, write_zip
 from mcpaudit_lab.comparison import Comparison, compare
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from mcpaudit_lab.record import Event
 
 __all__ = ["BundleReport", "CaseReport", "write_bundle"]
+
+_TAKEN_OUT: Final = "values were taken out of an event in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ def write_bundle(
     if redact and sign is None:
         raise LabError("redact needs sign: the salts of the commitments come from that key")
     signer = None if sign is None else LogSigner.from_file(sign)
-    redactor = None if signer is None else Redactor(redact, signer)
+    redactor = Redactor(redact, signer) if redact and signer is not None else None
     rows, params = events.rows()
     chosen = f"(select e.id from {rows})"
     cursor = events.cursor
@@ -140,7 +143,7 @@ def write_bundle(
     ):
         parts = BundleParts(Path(folder))
         findings = [*_findings(events, chosen, params), *({"text": text} for text in texts)]
-        if redactor is None or not redact:
+        if redactor is None:
             target = parts.path("events.jsonl")
             count = int(
                 write_events(cursor(), target, chosen, params, overwrite=False, advance=advance)
@@ -148,20 +151,18 @@ def write_bundle(
         else:
             newest_first = read_events(cursor(), chosen, params)
             count = parts.write_lines("events.jsonl", _redacted(newest_first, redactor, advance))
+            comparisons = [_compared(item, redactor) for item in comparisons]
             parts.write_rows("redactions.jsonl", redactor.rows)
-            comparisons = [
-                compare(redactor.apply(item.left), redactor.apply(item.right))
-                for item in comparisons
-            ]
         cut = redactor.redacted if redactor else set[str]()
         no_raw: dict[str, int] = {}
         raw_lines = parts.write_rows("raw.jsonl", _raw_lines(cursor(), chosen, params, cut, no_raw))
         sources = chained_rows(cursor())
         parts.write_rows("ledger.jsonl", sources)
         logs = PortalLogs(cursor()).known()
-        proofs = list(_proofs(events, logs, chosen, params))
+        covered: Counter[bool] = Counter()
+        proofs = _counted(_proofs(events, logs, chosen, params), cut, covered)
         parts.write_rows("proofs.jsonl", proofs)
-        proven = sum(row["id"] not in cut for row in proofs)
+        proven = covered[True]
         parts.write_rows(
             "checkpoints.jsonl",
             ({"portal": log.portal, "key": log.key, "note": log.note} for log in logs),
@@ -220,12 +221,31 @@ def _redacted(
         advance(1)
 
 
+def _compared(comparison: Comparison, redactor: Redactor) -> Comparison:
+    """The comparison without the values that are taken out; as it is where none is."""
+    left, right = redactor.apply(comparison.left), redactor.apply(comparison.right)
+    if left is comparison.left and right is comparison.right:
+        return comparison
+    return compare(left, right)
+
+
+def _counted(
+    proofs: Iterable[dict[str, Any]], cut: set[str], covered: Counter[bool]
+) -> Iterator[dict[str, Any]]:
+    """The proofs, counted by whether they cover what is left of their event."""
+    for row in proofs:
+        covered[row["id"] not in cut] += 1
+        yield row
+
+
 def _raw_lines(
     cursor: Any, chosen: str, params: Mapping[str, Any], cut: set[str], no_raw: dict[str, int]
 ) -> Iterator[dict[str, Any]]:
     """The lines of events, by source and place; counts those that cannot be read again."""
     rows = places_of(cursor, chosen, params)
     rows.sort(key=lambda row: (row["source_id"], row["line"], row["event_id"], row["part"]))
+    # One line may hold several events: it goes with any of them.
+    hidden = {_place(row) for row in rows if row["event_id"] in cut}
     for _, group in groupby(rows, key=lambda row: row["source_id"]):
         places = list(group)
         try:
@@ -233,10 +253,9 @@ def _raw_lines(
         except (SourceError, OSError) as error:
             found = [(None, str(error))] * len(places)
         for row, (raw, why) in zip(places, found, strict=True):
-            if row["event_id"] in cut:
-                raw, why = None, "values were taken out of the event"  # noqa: PLW2901 - the same pair
-            if raw is None:
-                no_raw[why] = no_raw.get(why, 0) + 1
+            if raw is None or _place(row) in hidden:
+                reason = _TAKEN_OUT if _place(row) in hidden else why
+                no_raw[reason] = no_raw.get(reason, 0) + 1
                 continue
             told = {name: row[name] for name in ("event_id", "part", "source_id", "line")}
             told |= {"byte_offset": row["byte_offset"], "sha256": hashlib.sha256(raw).hexdigest()}
@@ -244,6 +263,10 @@ def _raw_lines(
                 yield {**told, "text": raw.decode()}
             except UnicodeDecodeError:
                 yield {**told, "base64": base64.b64encode(raw).decode()}
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, int]:
+    return row["source_id"], row["line"]
 
 
 def _proofs(

@@ -6,10 +6,12 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from mcpaudit_lab.comparison import Comparison
+from mcpaudit_lab.errors import UnknownFormat
 from mcpaudit_lab.formats import text_within
 from mcpaudit_lab.lab.bundling import BundleReport, write_bundle
 from mcpaudit_lab.lab.event_set import EventSet
@@ -147,7 +149,7 @@ class Evidence(LabStore):
 
         Raises:
             LabError: another suffix, the file exists, or ``redact`` without ``sign``.
-            FilterError: a path that is malformed.
+            FilterError: a path that is malformed, or names what an event cannot be without.
             TamperError: an event is not what a portal has logged.
             ValueError: ``sign`` is not a private key.
         """
@@ -173,10 +175,12 @@ class Evidence(LabStore):
             SourceError: the file is missing or damaged.
             UnknownFormat: it is no bundle.
         """
-        folder = tempfile.TemporaryDirectory(prefix="mcpaudit-bundle-")
-        file = Path(folder.name) / "bundle.duckdb"
-        with cls(file) as made:
-            made.load(Path(path), progress=False)
-        lab = cls(file, read_only=True)
-        weakref.finalize(lab, folder.cleanup)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mcpaudit-")))
+            with cls(folder / "bundle.duckdb") as made:
+                report = made.load(Path(path), progress=False)
+            if [file.name.rpartition("!/")[2] for file in report] != ["events.jsonl"]:
+                raise UnknownFormat(f"{os.fspath(path)!r} is no bundle")
+            lab = cls(folder / "bundle.duckdb", read_only=True)
+            weakref.finalize(lab, stack.pop_all().close)
         return lab
