@@ -11,12 +11,14 @@ from mcpaudit_lab.display.event_card import event_html, outcome_of
 from mcpaudit_lab.display.html import (
     attribute,
     badge_html,
+    data_html,
     facts_html,
     heading_html,
     note_html,
     page_html,
     style_html,
     text_html,
+    title_html,
 )
 from mcpaudit_lab.display.tables_html import rows_html
 from mcpaudit_lab.display.terminal_tables import EVENT_COLUMNS, SOURCE_COLUMNS
@@ -72,24 +74,22 @@ def case_report_html(report: CaseReport) -> str:
 
 def _summary(report: CaseReport) -> str:
     facts = [
-        ("events", f"{report.count:,}: {_data(report.chosen)}"),
+        ("events", f"{report.count:,}: {data_html(report.chosen)}"),
         ("proven", f"{report.proven:,} of {report.count:,} are in a portal's signed log"),
         ("redacted", f"values were taken out of {report.redacted:,}" if report.redacted else ""),
         ("findings", f"{len(report.findings):,}"),
         ("comparisons", f"{len(report.comparisons):,}"),
     ]
     check = note_html("python verify.py, beside this page, says whether the bundle holds.")
-    title = _data(report.title or "Case")
-    head = f'<div class="mal-head"><span class="mal-title">{title}</span></div>'
     body = f'<div class="mal-body">{facts_html(facts)}{check}</div>'
-    return page_html(head, body, label="the case")
+    return page_html(title_html(data_html(report.title or "Case")), body, label="the case")
 
 
 def _findings(findings: Iterable[Mapping[str, Any]]) -> str:
     parts = []
     for item in findings:
         tags = "".join(badge_html(tag) for tag in item.get("tags", ()))
-        who = _data(str(item.get("by") or ""))
+        who = data_html(str(item.get("by") or ""))
         when = text_html(str(item.get("at") or ""))
         text = text_html(str(item["text"]), limit=_TEXT_MAX, lines=True)
         ids = item.get("events", ())
@@ -103,8 +103,8 @@ def _findings(findings: Iterable[Mapping[str, Any]]) -> str:
             f'{head}<div class="mal-text mal-data">{text}</div>'
             + (f'<p class="mal-small">{text_html(about)}</p>' if about else "")
         )
-    head = '<div class="mal-head"><span class="mal-title">Findings</span></div>'
-    return page_html(head, f'<div class="mal-body">{"".join(parts)}</div>', label="findings")
+    body = f'<div class="mal-body">{"".join(parts)}</div>'
+    return page_html(title_html("Findings"), body, label="findings")
 
 
 def _events(report: CaseReport, shown: list[Event]) -> str:
@@ -124,9 +124,10 @@ def _events(report: CaseReport, shown: list[Event]) -> str:
         notes.append(f"The first {len(shown):,} of {report.count:,}; events.jsonl has all of them.")
     if report.count > _CARDS_MAX:
         notes.append(f"The first {_CARDS_MAX:,} follow as cards.")
-    head = '<div class="mal-head"><span class="mal-title">Events, oldest first</span></div>'
     body = "".join(map(note_html, notes)) + rows_html(EVENT_COLUMNS, rows)
-    return page_html(head, f'<div class="mal-body">{body}</div>', label="events")
+    return page_html(
+        title_html("Events, oldest first"), f'<div class="mal-body">{body}</div>', label="events"
+    )
 
 
 def _sources(report: CaseReport) -> str:
@@ -142,7 +143,3 @@ def _sources(report: CaseReport) -> str:
         + (note_html(f"The chain over the whole ledger: {chain}") if chain else "")
     )
     return page_html(f'<div class="mal-body">{body}</div>', label="sources")
-
-
-def _data(text: str) -> str:
-    return f'<span class="mal-data">{text_html(text, limit=300)}</span>'

@@ -22,6 +22,7 @@ from mcpaudit_lab.comparison import (
 from mcpaudit_lab.display.event_card import moment_html, outcome_of
 from mcpaudit_lab.display.html import (
     badge_html,
+    data_html,
     fold_html,
     heading_html,
     inset_html,
@@ -102,7 +103,7 @@ def _counts(comparison: Comparison) -> str:
 def _sides(comparison: Comparison) -> str:
     sides = (comparison.left, comparison.right)
     rows = (
-        ("tool", [_data(event.tool_name or "(no tool)") for event in sides]),
+        ("tool", [data_html(event.tool_name or "(no tool)", limit=_NAME_MAX) for event in sides]),
         ("outcome", [badge_html(outcome_of(event)) for event in sides]),
         ("took", [f"{event.duration_ms:,} ms" for event in sides]),
         ("at", [moment_html(event.timestamp) for event in sides]),
@@ -118,10 +119,6 @@ def _sides(comparison: Comparison) -> str:
         ),
         head='<tr><th></th><th scope="col">left</th><th scope="col">right</th></tr>',
     )
-
-
-def _data(text: str) -> str:
-    return f'<span class="mal-data">{text_html(text, limit=_NAME_MAX)}</span>'
 
 
 def _section(comparison: Comparison, name: str, section: Section) -> str:

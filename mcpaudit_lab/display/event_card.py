@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.comparison import FILLER
 from mcpaudit_lab.display.html import (
     badge_html,
+    data_html,
     facts_html,
     fold_html,
     heading_html,
@@ -89,7 +90,7 @@ def _parts(event: Event) -> Iterator[str]:
 def _note(note: Note) -> str:
     """A note about the event: when, who, tags, text."""
     tags = "".join(badge_html(tag) for tag in note.tags)
-    head = f"{moment_html(note.at)} {_data(note.by)} {tags}"
+    head = f"{moment_html(note.at)} {data_html(note.by)} {tags}"
     text = text_html(note.text, limit=_MESSAGE_MAX, lines=True)
     return (
         f'{heading_html("Note")}<p class="mal-small">{head}</p>'
@@ -124,19 +125,15 @@ def _facts(event: Event) -> Iterator[tuple[str, str]]:
     yield "id", _mono(event.id)
     who = " ".join(filter(None, (event.user_subject, event.user_email)))
     how = ", ".join(filter(None, (event.auth_type, event.api_key_name)))
-    known = _data(who) if who else '<span class="mal-muted">unknown</span>'
-    yield "user", known + (f' <span class="mal-small">({_data(how)})</span>' if how else "")
+    known = data_html(who) if who else '<span class="mal-muted">unknown</span>'
+    yield "user", known + (f' <span class="mal-small">({data_html(how)})</span>' if how else "")
     yield "session", _mono(event.session_id)
     yield "request", _mono(event.request_id)
     yield "from", _spaced(event.remote_addr, event.user_agent)
     yield "by", _spaced(event.source, event.transport)
-    yield "group", _data(event.tool_group)
+    yield "group", data_html(event.tool_group)
     if event.payload is not None:
         yield "replay of", _mono(event.payload.replayed_from or "")
-
-
-def _data(text: str) -> str:
-    return f'<span class="mal-data">{text_html(text, limit=_VALUE_MAX)}</span>' if text else ""
 
 
 def _mono(text: str) -> str:
@@ -145,7 +142,7 @@ def _mono(text: str) -> str:
 
 
 def _spaced(*texts: str) -> str:
-    return ' <span class="mal-muted">·</span> '.join(_data(text) for text in texts if text)
+    return ' <span class="mal-muted">·</span> '.join(data_html(text) for text in texts if text)
 
 
 def _tree(value: Any, *, missing: str) -> str:
@@ -206,9 +203,8 @@ def _notification(item: dict[str, Any], start: datetime) -> str:
         shown = f'<span class="mal-data mal-mono">{value}</span>'
     else:
         shown = ""
-    return (
-        f'<div class="mal-item">{_data(name)} <span class="mal-small">{after}</span>{shown}</div>'
-    )
+    head = f'{data_html(name)} <span class="mal-small">{after}</span>'
+    return f'<div class="mal-item">{head}{shown}</div>'
 
 
 def _headers(headers: dict[str, Any]) -> str:
@@ -223,10 +219,10 @@ def _header(name: str, values: Any) -> str:
     shown = "<br>".join(map(_header_value, each[:_HEADER_VALUES_MAX]))
     if len(each) > _HEADER_VALUES_MAX:
         shown += note_html(f"… {len(each) - _HEADER_VALUES_MAX:,} more")
-    return f"<tr><td>{_data(name)}</td><td>{shown}</td></tr>"
+    return f"<tr><td>{data_html(name)}</td><td>{shown}</td></tr>"
 
 
 def _header_value(value: Any) -> str:
     if isinstance(value, str) and not is_redacted(value):
-        return _data(value)
+        return data_html(value)
     return json_value_html(value, limit=_VALUE_MAX)

@@ -26,6 +26,7 @@ from mcpaudit_lab.record import counted, visible
 __all__ = [
     "attribute",
     "badge_html",
+    "data_html",
     "facts_html",
     "fold_html",
     "heading_html",
@@ -34,10 +35,12 @@ __all__ = [
     "page_html",
     "style_html",
     "text_html",
+    "title_html",
 ]
 
 TEXT_MAX: Final = 2000
 _ATTRIBUTE_MAX: Final = 300
+_DATA_MAX: Final = 300
 # More combining marks on one letter would cover the lines above it.
 _MARKS_MAX: Final = 4
 
@@ -116,6 +119,16 @@ def attribute(text: str, *, limit: int = _ATTRIBUTE_MAX) -> str:
     """Text for an attribute in double quotes: escaped, one line, cut if too long."""
     shown = "".join(part for _, part in _runs(text[:limit]))
     return html.escape(shown + ("…" if len(text) > limit else ""))
+
+
+def data_html(text: str, *, limit: int = _DATA_MAX) -> str:
+    """A short text of the data; nothing for an empty one."""
+    return f'<span class="mal-data">{text_html(text, limit=limit)}</span>' if text else ""
+
+
+def title_html(title: str) -> str:
+    """The head of a view: its title, as HTML."""
+    return f'<div class="mal-head"><span class="mal-title">{title}</span></div>'
 
 
 def badge_html(text: str, *, count: int | None = None) -> str:
