@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import shutil
 import sqlite3
@@ -317,6 +318,10 @@ def test_an_export_proves_itself(database: str, tmp_path: Path) -> None:
     with Lab() as lab:
         report = lab.load(path, progress=False)
         assert (report.loaded, report.other, report.rejected) == (21, 22, 0)
+        # What only looks like such a line is rejected as any other.
+        broken = b'{"proof_of":"x"}\n{"checkpoint":1\n'
+        report = lab.load(io.BytesIO(plain + broken), progress=False)
+        assert (report.duplicates, report.other, report.rejected) == (21, 0, 2)
     lines = path.read_bytes().splitlines(keepends=True)
     changed: list[tuple[list[bytes], str]] = [
         ([lines[0].replace(b'"n":30', b'"n":31'), *lines[1:]], f"changed: {made(30).id}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -151,6 +152,25 @@ def test_a_lab_of_an_earlier_version_gets_its_chain_with_the_next_load(tmp_path:
         assert (found.faults, found.chain, found.holds) == ((), "", False)
         lab.load(sample_files()[1], progress=False)
         assert lab.verify().holds
+
+
+def test_a_file_is_loaded_again_in_the_format_that_was_named(tmp_path: Path) -> None:
+    frames = (Path(__file__).parent / "data" / "formats" / "mcpsnoop.jsonl").read_bytes()
+    # By its first line it is of no format.
+    path = tmp_path / "frames.jsonl"
+    path.write_bytes(b'{"note": "mine"}\n' + frames)
+    with Lab() as lab:
+        assert lab.load(path, format="mcpsnoop", progress=False).loaded == 2
+        assert lab.verify().holds
+    # Inside another format, and in an archive of several.
+    packed = tmp_path / "packed.zip"
+    with zipfile.ZipFile(packed, "w") as zipped:
+        for name in ("docker-json.log", "mcp-vcr.yaml", "mcpsnoop.jsonl"):
+            zipped.write(Path(__file__).parent / "data" / "formats" / name, name)
+    with Lab() as lab:
+        docker = Path(__file__).parent / "data" / "formats" / "docker-json.log"
+        assert lab.load([docker, packed], progress=False).loaded
+        assert lab.verify().holds, lab.verify()
 
 
 def test_a_file_that_grew_between_two_loads_is_no_fault(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def verify(*, what: str, key: str | None, log_keys: tuple[str, ...]) -> int:
     """
     from mcpaudit_lab.errors import TamperError
 
-    if zipfile.is_zipfile(what):
+    if what.endswith(".zip") or zipfile.is_zipfile(what):
         return _verify_bundle(what, key, log_keys)
     try:
         found = _verify(what, log_keys)

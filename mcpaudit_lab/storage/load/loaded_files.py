@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from mcpaudit_lab.errors import UnknownFormat
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.storage import PLACE_COLUMNS
 from mcpaudit_lab.storage.load.lab_store import LabStore
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FilesCheck", "RowsCheck", "check_files", "compare_with_files"]
 
-_READ_BYTES: Final = 1 << 20
 _ALIAS: Final = "mcpaudit_again"
 
 
@@ -30,7 +28,8 @@ class FilesCheck:
     """The files that a lab was loaded from, as they are now.
 
     Attributes:
-        same: path to format of files that are byte for byte what was loaded, in order of loading.
+        same: path to format of files that are byte for byte what was loaded, in order of loading;
+            empty for a portal's, and for archives, whose files may be of several.
         changed: paths of files that differ.
         gone: number of files that are no longer there, or of which the lab also holds an earlier
             version.
@@ -63,7 +62,8 @@ def check_files(cursor: duckdb.DuckDBPyConnection) -> FilesCheck:
     known: dict[str, list[tuple[str, str, int]]] = {}
     for name, request, kind, sha256, format_name, source_id in rows:
         path = name if kind == "file" else _archive_of(request)
-        known.setdefault(path, []).append((sha256, format_name, source_id))
+        told = format_name if kind == "file" else ""
+        known.setdefault(path, []).append((sha256, told, source_id))
     same: dict[str, str] = {}
     changed, gone, sources, all_versions = [], 0, list[int](), list[int]()
     for path, versions in known.items():
@@ -100,10 +100,14 @@ def compare_with_files(cursor: duckdb.DuckDBPyConnection, files: FilesCheck) -> 
         path = Path(folder) / "again.duckdb"
         with LabStore(path) as again:
             for name, format_name in files.same.items():
-                try:
-                    again.load(name, progress=False)
-                except UnknownFormat:
-                    again.load(name, format=format_name.rpartition(">")[2], progress=False)
+                # The format that it had, which somebody may have named. There is no limit: it was
+                # unpacked before.
+                again.load(
+                    name,
+                    format=format_name.rpartition(">")[2] or None,
+                    progress=False,
+                    max_unpacked_bytes=2**63,
+                )
         quoted = str(path).replace("'", "''")
         cursor.execute(f"attach '{quoted}' as {_ALIAS} (read_only)")
         try:
@@ -155,8 +159,5 @@ def _same(left: str, right: str, columns: list[str]) -> str:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import RecordError, RejectReason
-from mcpaudit_lab.record import Event
+from mcpaudit_lab.record import Event, loads
 from mcpaudit_lab.storage import STAGED_COLUMNS, plain_parameters, plain_select, registered, row_of
 from mcpaudit_lab.storage.load.blocks import Block
 
@@ -138,8 +138,14 @@ def _line_table(block: Block, text: pa.Array, invalid: list[int]) -> pa.Table:
     )
 
 
-# What an export with proofs has besides events.
-_PROOF_LINES = (b'{"proof_of":', b'{"checkpoint":')
+def _is_proof(raw: bytes) -> bool:
+    """Whether a line is one of those that an export with proofs has besides events."""
+    if not raw.startswith(_PROOF_STARTS):
+        return False
+    with contextlib.suppress(RecordError, RecursionError):
+        found: Any = loads(raw)
+        return frozenset(found) in _PROOF_MEMBERS
+    return False
 
 
 def stage_carefully(
@@ -159,7 +165,7 @@ def stage_carefully(
         try:
             events.append((line, offset, int(sizes[index]), _read_event(raw)))
         except RecordError as error:
-            if raw.startswith(_PROOF_LINES):
+            if _is_proof(raw):
                 result.other += 1
                 continue
             reason, detail = error.reason, error.detail
@@ -171,6 +177,11 @@ def stage_carefully(
     return result
 
 
+_PROOF_STARTS = (b'{"proof_of":', b'{"checkpoint":')
+_PROOF_MEMBERS = (
+    frozenset(("proof_of", "index", "path")),
+    frozenset(("checkpoint", "log_key")),
+)
 _TORN_REASONS = (RejectReason.NOT_JSON, RejectReason.INVALID_UTF8)
 
 
