@@ -55,7 +55,7 @@ class TreeLog:
     def __init__(self, execute: Execute, execute_many: ExecuteMany | None = None) -> None:
         self._execute = execute
         self._execute_many = execute_many or self._one_by_one
-        self._fresh: dict[tuple[int, int], bytes] = {}
+        self._nodes: dict[tuple[int, int], bytes] = {}
         self.tree = Tree(self._node)
 
     def _one_by_one(self, statement: str, rows: list[Row]) -> None:
@@ -63,10 +63,12 @@ class TreeLog:
             self._execute(statement, row)
 
     def _node(self, height: int, place: int) -> bytes:
-        if (known := self._fresh.get((height, place))) is not None:
+        if (known := self._nodes.get((height, place))) is not None:
             return known
         rows = self._execute(_NODE, {"height": height, "place": place})
-        return _hash_of(rows[0][0]) if rows else b""
+        # Many paths share their upper nodes.
+        found = self._nodes[height, place] = _hash_of(rows[0][0]) if rows else b""
+        return found
 
     def size(self) -> int:
         """The number of leaves."""
@@ -80,7 +82,7 @@ class TreeLog:
         for leaf in leaves:
             rows.append({"place": size, "event_id": leaf.event_id})
             for height, place, value in self.tree.append(size, leaf.value):
-                self._fresh[height, place] = value
+                self._nodes[height, place] = value
                 nodes.append({"height": height, "place": place, "hash": value.hex()})
             size += 1
         if rows:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import Response
 
 from mcpaudit_lab.errors import RecordError
-from mcpaudit_lab.proof import tree_of
 from mcpaudit_lab.record import Event, dumps, parse_id
 from mcpaudit_lab.server.http.portal import HttpError
 from mcpaudit_lab.server.http.responses import json_response
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["list_leaves", "show_checkpoint", "show_consistency", "show_inclusion", "with_proofs"]
 
 _MOST_LEAVES = 10_000
+# One connection is held for so many.
+_PROOFS_AT_ONCE = 500
 
 
 async def show_checkpoint(portal: Portal, request: Request, access: Access) -> Response:
@@ -115,21 +115,22 @@ async def with_proofs(log: EventLog, pages: AsyncIterable[bytes]) -> AsyncIterat
         ids += [Event.from_json(line).id for line in page.splitlines()]
         yield page
 
-    def prove() -> Iterator[bytes]:
-        note = log.sync()
-        size = _size(note)
-        with log.reading() as tree:
-            leaves = list(tree.leaves(0, size))
-        places = {leaf.event_id: place for place, leaf in enumerate(leaves)}
-        whole = tree_of([leaf.value for leaf in leaves])
-        for event_id in ids:
-            if (place := places.get(event_id)) is not None:
-                path = [item.hex() for item in whole.inclusion(place, size)]
-                yield _line({"proof_of": event_id, "index": place, "path": path})
-        yield _line({"checkpoint": note, "log_key": str(log.signer.key)})
+    note = await anyio.to_thread.run_sync(log.sync)
+    size = _size(note)
 
-    async for line in iterate_in_threadpool(prove()):
-        yield line
+    def prove(wanted: Sequence[str]) -> bytes:
+        lines = []
+        with log.reading() as tree:
+            for event_id in wanted:
+                place = tree.place_of(event_id)
+                if place is not None and place < size:
+                    path = [item.hex() for item in tree.tree.inclusion(place, size)]
+                    lines.append(_line({"proof_of": event_id, "index": place, "path": path}))
+        return b"".join(lines)
+
+    for start in range(0, len(ids), _PROOFS_AT_ONCE):
+        yield await anyio.to_thread.run_sync(prove, ids[start : start + _PROOFS_AT_ONCE])
+    yield _line({"checkpoint": note, "log_key": str(log.signer.key)})
 
 
 def _line(value: dict[str, Any]) -> bytes:
