@@ -68,8 +68,9 @@ def _author() -> str:
     """The user's name; where the machine has none, their number."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):
-        return str(os.getuid())
+    except (OSError, KeyError, ImportError):
+        # A container may know no name, and Windows has no numbers.
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
 def _target(lab: LabFile, target: NoteTarget) -> tuple[str, str, str, dict[str, Any]]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mcpaudit_lab.comparison import SECTIONS, Verdict, compare
 from mcpaudit_lab.errors import LabError
@@ -55,6 +55,9 @@ class _Call:
     arguments: str
 
 
+_Key: TypeAlias = Callable[[_Call], Hashable]
+
+
 @dataclass(frozen=True, slots=True)
 class _Pair:
     left: _Call
@@ -89,7 +92,7 @@ class _Matching:
         self.pairs.append(_Pair(left, right, how))
         del self.left[left.id], self.right[right.id]
 
-    def groups(self, key: Any) -> Iterator[tuple[list[_Call], list[_Call]]]:
+    def groups(self, key: _Key) -> Iterator[tuple[list[_Call], list[_Call]]]:
         """Calls with an equal key that are on both sides, oldest first; None is no key."""
         found: dict[Hashable, tuple[list[_Call], list[_Call]]] = defaultdict(lambda: ([], []))
         for number, side in enumerate((self.left, self.right)):
@@ -150,7 +153,7 @@ class _Matching:
         """The key of calls whose arguments may be redacted on one side."""
         return (call.tool, call.session if call.session in self._sessions else "")
 
-    def by_time(self, key: Any, how: str, *, in_order: bool, in_doubt: bool) -> None:
+    def by_time(self, key: _Key, how: str, *, in_order: bool, in_doubt: bool) -> None:
         """Pair calls with an equal key that are near each other in time.
 
         Args:

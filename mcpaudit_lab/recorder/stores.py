@@ -208,7 +208,7 @@ class SqliteCallStore:
             try:
                 while self._complete and not self._ends.is_set():
                     self._move()
-                if time.monotonic() >= self._sign_s:
+                if self._unsigned and time.monotonic() >= self._sign_s:
                     self._sign()
             except (sqlite3.Error, ValueError, TypeError, OSError):
                 # The calls are safe in the journal: close() moves the rest.

@@ -43,9 +43,11 @@ class LogWatch:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End it; a check that is under way ends by itself."""
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """End it, and wait for a check that is under way: the lab may be closed next."""
         self._stopped.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
