@@ -101,14 +101,15 @@ def swap_payloads(connection: duckdb.DuckDBPyConnection, chance: random.Random) 
     return f"{one} and {other} swapped"
 
 
+SOAK = [pytest.mark.soak, pytest.mark.timeout(600)]
 EDITS: list[Edit] = [change_a_value, change_a_value, drop_a_row, add_a_row, swap_payloads]
 
 
 @pytest.mark.parametrize(
-    "count", [4, pytest.param(150, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    ("first", "count"), [(0, 4), *(pytest.param(n, 250, marks=SOAK) for n in (0, 250, 500, 750))]
 )
-def test_every_random_edit_is_found(count: int, loaded: Path, tmp_path: Path) -> None:
-    for seed in range(count):
+def test_every_random_edit_is_found(first: int, count: int, loaded: Path, tmp_path: Path) -> None:
+    for seed in range(first, first + count):
         chance = random.Random(seed)  # noqa: S311 - the edits are the same in each run
         copy = tmp_path / "copy.duckdb"
         shutil.copy(loaded, copy)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from mcpaudit_lab.formats import readers
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS
 from mcpaudit_lab.storage import PLACE_COLUMNS
 from mcpaudit_lab.storage.load.lab_store import LabStore
@@ -100,11 +101,12 @@ def compare_with_files(cursor: duckdb.DuckDBPyConnection, files: FilesCheck) -> 
         path = Path(folder) / "again.duckdb"
         with LabStore(path) as again:
             for name, format_name in files.same.items():
-                # The format that it had, which somebody may have named. There is no limit: it was
-                # unpacked before.
+                # The format that it had, which somebody may have named. A ledger that was changed
+                # may tell one that does not exist. There is no limit: it was unpacked before.
+                told = format_name.rpartition(">")[2]
                 again.load(
                     name,
-                    format=format_name.rpartition(">")[2] or None,
+                    format=told if told in readers() else None,
                     progress=False,
                     max_unpacked_bytes=2**63,
                 )
