@@ -431,7 +431,7 @@ _case(
     tool=["echo", "lorem"],
     error_category=["", "handler"],
 )
-_case("failed", "echo-bob lorem-alice", success=False)
+_case("failed", "echo-bob lorem-alice", success=False, tool=["echo", "lorem"])
 _case("succeeded", "echo-alice", tool=["echo", "lorem"], success=True)
 _case("duration, inclusive", "echo-bob lorem-alice slow", min_duration_ms=500)
 _case("duration over 32 bits", "lorem-alice slow", min_duration_ms=2**40)
@@ -474,8 +474,8 @@ _event("q-nul", tool_name="q nul\x00Middle")
 _event("q-message", tool_name="x", error_message="Not Authenticated Q")
 _event("q-user", tool_name="x", user_subject="apikey:CI-Runner")
 
-_case("q: percent", "q-percent lorem-alice sql", q="%")
-_case("q: underscore", "q-underscore lorem-alice sql", q="_")
+_case("q: percent", "q-percent lorem-alice sql w-big", q="%")
+_case("q: underscore", "q-underscore lorem-alice sql w-big", q="_")
 _case("q: backslash", "q-backslash", q="\\")
 _case("q: in a tool's name, any case", "echo-alice echo-bob", q="ECHO")
 _case("q: in a message", "q-message", q="not auth")
@@ -543,6 +543,123 @@ _query("the year 0", f"{_TIMES} t-first t-later t-last", "tool=time&from=0000-01
 _query(
     "an encoded offset", "t-later t-last", "tool=time&from=2026-11-25T02%3A00%3A00.500001%2B02:00"
 )
+
+# --- conditions with and, or, not -----------------------------------------------------------------
+
+
+def _where(name: str, labels: str, where: str, **more: Any) -> None:
+    _case(f"where: {name}", labels, tool="w", where=where, **more)
+
+
+def _w(label: str, params: Any = None, **members: Any) -> None:
+    headers = members.pop("headers", None)
+    payload = None if params is None else {"request_params": {"w": params}, "request_size_bytes": 9}
+    if headers:
+        payload = {**(payload or {}), "request_headers": headers}
+    _event(label, payload, **{"tool_name": "w", **members})
+
+
+_w("w-bare")
+_w("w-one", {"n": 1, "s": "disk FULL", "list": [5], "o": {"0": 7}}, user_subject="ann")
+_w("w-five", {"n": 5, "s": "a", "x": None}, user_subject="bob", duration_ms=300)
+_w("w-half", {"n": loads("5.5"), "s": "a\nb*"}, user_subject="ann", success=False)
+_w("w-text", {"n": "5", "s": "\u00c9t\u00e9"}, error_message="Time OUT\nlater", success=False)
+_w("w-big", {"n": loads("9007199254740993")}, error_message="50% of a_b", duration_ms=201)
+_w("w-huge", {"n": loads("1e400")}, error_message="a\x00b")
+_w("w-head", {"h": 1}, headers={"X-Kind": ["alpha", "Beta"]}, session_id="s^1")
+_ALL_W = "w-bare w-one w-five w-half w-text w-big w-huge w-head"
+
+
+def _but(*labels: str) -> str:
+    return " ".join(label for label in _ALL_W.split() if label not in labels)
+
+
+_where("not equal", _but("w-one", "w-half"), "user != ann")
+_where("not in a list", _but("w-one", "w-half", "w-five"), "user not in [ann, bob]")
+_where("in a list", "w-one w-half w-five", "user in (ann, bob)")
+_where("empty", _but("w-one", "w-half", "w-five"), 'user = ""')
+_where("not empty", "w-one w-half w-five", "user")
+_where("and, or, parentheses", "w-half w-text w-five w-big", "not success or duration_ms > 200")
+_where("and before or", "w-half w-five", "duration_ms >= 300 or user = ann and not success")
+_where("parentheses first", "w-half", "(duration_ms >= 300 or user = ann) and not success")
+_where("not over and", _but("w-one"), "not (user = ann and success)")
+_where("integers", "w-big", "duration_ms > 200.5 and duration_ms < 300")
+_where("an integer is not a half", "", "duration_ms = 1.5")
+_where("an integer is not a half, negated", _ALL_W, "duration_ms != 1.5")
+_where("at least below zero", _ALL_W, "duration_ms >= -5")
+_where("beyond 64 bits", "", "duration_ms > 99999999999999999999")
+_where("not beyond 64 bits", _ALL_W, "duration_ms <= 99999999999999999999")
+_where("a size", "w-one w-five w-half w-text w-big w-huge w-head", "request_size_bytes > 8")
+_where("a number at a path", "w-half w-five w-big w-huge", "param.w.n >= 5")
+_where("after a number", "w-half w-big w-huge", "param.w.n > 5")
+_where("before a number", "w-one", "param.w.n < 5")
+_where("up to a number", "w-one w-five", "param.w.n <= 5.0")
+_where("exactly after", "w-big w-huge", "param.w.n > 9007199254740992")
+_where("exactly not after", "w-huge", "param.w.n > 9007199254740993")
+_where("exactly from", "w-big w-huge", "param.w.n >= 9007199254740993")
+_where("before a huge number", "w-one w-five w-half w-big", "param.w.n < 1e400")
+_where("from a huge number", "w-huge", "param.w.n >= 1e400")
+_where("a path not equal", _but("w-five"), "param.w.n != 5")
+_where("a path not after", "w-bare w-one w-five w-text w-head", "not param.w.n > 5")
+_where("a text is not a number", "w-text", 'param.w.n = "5"')
+_where("texts in order", "w-text", 'param.w.n >= "5"')
+_where("texts after", "w-one w-half w-text", 'param.w.s > "a"')
+_where("present", "w-five", "param.w.x")
+_where("not present", _but("w-five"), "not param.w.x")
+_where("null", "w-five", "param.w.x = null")
+_where("not through a list", "", "param.w.list.0 >= 1")
+_where("through a numeric key", "w-one", "param.w.o.0 >= 7")
+_where("a numeric key is present", "w-one", "param.w.o.0")
+_where("a numeric index is not", "", "param.w.list.0")
+_where("contains, in any case", "w-one", 'param.w.s ~ "disk full"')
+_where("contains, with an accent", "w-text", 'param.w.s ~ "\u00c9T\u00c9"')
+_where("contains not", _but("w-one"), "param.w.s !~ DISK")
+_where("glob at a path", "w-one", "param.w.s =~ disk*")
+_where("a glob has case", "", "param.w.s =~ DISK*")
+_where("a glob over lines", "w-half", "param.w.s =~ a?b?")
+_where("a star in quotes is a star too", "w-half w-five", 'param.w.s =~ "a*"')
+_where("contains in a column", "w-text", 'error_message ~ "time out"')
+_where("contains nothing", _ALL_W, 'error_message ~ ""')
+_where("glob in a column", "w-text", 'error_message =~ "Time*er"')
+_where("percent and underscore", "w-big", 'error_message =~ "50% of a_b"')
+_where("percent is no sign", "w-big", 'error_message =~ "*%*"')
+_where("underscore is no sign", "w-big", "error_message =~ *a_b")
+_where("a caret", "w-head", 'session =~ "s^*"')
+_where("a glob for all", _ALL_W, "error_message =~ *")
+_where("one character", "", "error_message =~ ?")
+_where("over a NUL", "w-huge", "error_message =~ a?b")
+_where("a header", "w-head", "header.x-kind = Beta")
+_where("a header not", _but("w-head"), "header.x-kind != Beta")
+_where("a header contains", "w-head", "header.x-kind ~ BET")
+_where("a header by glob", "w-head", "header.x-kind =~ alp?a")
+_where("a header is there", "w-head", "header.X-Kind")
+_where("a header by glob, none", "", "header.x-kind =~ beta")
+_where("an id", "w-one", f"id = {EVENTS['w-one'].id.upper()}")
+_where("an id's end", "w-one", f"id =~ *{EVENTS['w-one'].id[-4:]}")
+_where("a time", "w-one", f"time = {EVENTS['w-one'].wire['timestamp']}")
+_where("after a time", _but("w-bare", "w-one"), f"time > {EVENTS['w-one'].wire['timestamp']}")
+_where("not that day", "", "time != 2026-11-24")
+_where("q", "w-text", "q = OUT")
+_where("not q", _but("w-text"), "not q = OUT")
+_where("has", _but("w-bare"), "request_params")
+_where("has not", "w-bare", "not request_params")
+_where("a lossy text", "", 'error_message = "\\ud800"')
+_where("not a lossy text", _ALL_W, 'error_message != "\\ud800"')
+_where("not a lossy path", _ALL_W, 'param.w.s != "\\ud800"')
+_case("keyword: not", _but("w-one", "w-half"), tool="w", user__not="ann")
+_case(
+    "keyword: not of several", _but("w-one", "w-half", "w-five"), tool="w", user__not=["ann", "bob"]
+)
+_case("keyword: more", "w-five w-big", tool="w", duration_ms__gt=200)
+_case("keyword: at a path", "w-half w-five w-big w-huge", tool="w", **{"param.w.n__ge": 5})
+_case(
+    "keyword: glob and contains",
+    "w-text",
+    tool="w",
+    error_message__glob="T*",
+    error__contains="OUT",
+)
+_query("query: where", "w-half", "tool=w&where=user%20%3D%20ann%20and%20not%20success")
 
 # --- together -------------------------------------------------------------------------------------
 

@@ -181,6 +181,30 @@ def test_a_row_that_was_changed_or_dropped_is_named(
         assert caught.value.faults == (f"{told}: {wrong}",)
 
 
+@pytest.mark.parametrize("tells_log", [True, False])
+def test_a_row_that_is_changed_after_a_pull_is_found_by_the_next_one(
+    database: str, monkeypatch: pytest.MonkeyPatch, tells_log: bool
+) -> None:
+    wrong = made(7).id
+    with portal_on(database, *map(made, range(1, 12))) as (_, portal), Lab() as lab:
+        if not tells_log:
+            monkeypatch.setattr(portal, "checkpoint", lambda: None)
+        lab.pull(portal, progress=False)
+        loads = lab.sql("select count(*) n from sources").df().n[0]
+        assert lab.pull(portal, progress=False).changed == 0
+        change(database, "update audit_events set tool_name = 'other' where id = :id", id=wrong)
+        if tells_log:
+            with pytest.raises(TamperError) as caught:
+                lab.pull(portal, progress=False)
+            assert caught.value.faults == (f"changed: {wrong}",)
+        else:
+            report = lab.pull(portal, progress=False)
+            assert (report.changed, report.new) == (1, 0)
+            assert "1 event is changed at the portal since an earlier pull" in str(report)
+        assert lab.event(wrong).tool_name == made(7).tool_name
+        assert lab.sql("select count(*) n from sources").df().n[0] == loads
+
+
 def test_an_event_that_comes_during_a_pull_is_no_alarm(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

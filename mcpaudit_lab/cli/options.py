@@ -158,10 +158,11 @@ def filter_options(command: Command) -> Command:
         given = [(name, options.pop(name)) for name, _, _ in (*_TEXTS, *_ONCE, *_PATHS)]
         failed = options.pop(_FAILED)
         queries = options.pop("queries")
+        conditions = options.pop("conditions")
         pairs = [(name, value) for name, values in given for value in _list(values)]
         if failed is not None:
             pairs.append(("success", "false" if failed else "true"))
-        return command(filters=_read_filters(pairs, queries), **options)
+        return command(filters=_read_filters(pairs, queries, conditions), **options)
 
     decorated: Command = wrapped
     for option in reversed(tuple(_filter_options())):
@@ -188,6 +189,13 @@ def _filter_options() -> Iterator[Callable[[Command], Command]]:
         multiple=True,
         help="The same as a portal's query string: 'tool=echo&param.user.id=alice'.",
     )
+    yield click.option(
+        "--where",
+        "conditions",
+        metavar="CONDITION",
+        multiple=True,
+        help="A condition: 'tool != echo and (duration_ms > 200 or not success)'.",
+    )
 
 
 def _flag(name: str) -> str:
@@ -212,9 +220,9 @@ def _dotted(
 
 
 def _read_filters(
-    pairs: Iterable[tuple[str, Any]], queries: Iterable[str]
+    pairs: Iterable[tuple[str, Any]], queries: Iterable[str], conditions: Iterable[str]
 ) -> tuple[EventFilter, ...]:
-    """One filter of the options and one of each query string; none that asks nothing."""
+    """Filters of the options, of query strings and conditions, without those that ask nothing."""
     from mcpaudit_lab.filters import EventFilter
 
     named = [
@@ -224,6 +232,7 @@ def _read_filters(
         for name, value in pairs
     ]
     filters = [EventFilter.from_query(named), *map(EventFilter.from_query, queries)]
+    filters += [EventFilter(where=condition, now=_now()) for condition in conditions]
     return tuple(item for item in filters if item != EventFilter())
 
 

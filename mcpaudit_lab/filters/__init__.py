@@ -1,10 +1,12 @@
 """One filter over events: keywords or a query string, its meaning in Python, and its SQL.
 
 Input: values as people write them. Output: :class:`EventFilter`, the query string of a portal,
-and SQL for DuckDB, SQLite and PostgreSQL with its values bound. The standard library alone.
+and SQL for DuckDB, SQLite and PostgreSQL with its values bound. The standard library alone, but for
+lark, which reads conditions.
 """
 
 from mcpaudit_lab.filters.combined import contract_order, filters_of, with_values
+from mcpaudit_lab.filters.conditions import All, Condition, joined
 from mcpaudit_lab.filters.dialects import sqlite_moment
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
@@ -22,7 +24,9 @@ from mcpaudit_lab.filters.values import PathTest, split_path
 __all__ = [
     "HAS_COLUMNS",
     "TEXT_FIELDS",
+    "All",
     "Compiled",
+    "Condition",
     "EventFilter",
     "Moment",
     "PathTest",
@@ -31,6 +35,7 @@ __all__ = [
     "filters_of",
     "format_duration",
     "is_assumed_utc",
+    "joined",
     "parse_duration_ns",
     "parse_moment",
     "register_functions",

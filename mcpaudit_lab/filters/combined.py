@@ -12,13 +12,17 @@ from mcpaudit_lab.record import Event
 __all__ = ["contract_order", "filters_of", "with_values"]
 
 
-def filters_of(filters: Iterable[EventFilter], keywords: dict[str, Any]) -> tuple[EventFilter, ...]:
-    """Filters and keywords together.
+def filters_of(
+    filters: Iterable[EventFilter | str], keywords: dict[str, Any]
+) -> tuple[EventFilter, ...]:
+    """Filters and keywords together; a text is a condition, as ``where`` takes it.
 
     Raises:
         FilterError: an unknown keyword; more than one limit.
     """
-    found = (*filters, EventFilter(**keywords)) if keywords else tuple(filters)
+    found = tuple(EventFilter(where=f) if isinstance(f, str) else f for f in filters)
+    if keywords:
+        found += (EventFilter(**keywords),)
     if len([item for item in found if item.limit is not None or item.offset]) > 1:
         raise FilterError("limit and offset can be given once")
     return found

@@ -19,95 +19,26 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar, Final
+from typing import Final
 
-from mcpaudit_lab.filters.sql_functions import HEADER, VALUE, written_test
-from mcpaudit_lab.filters.values import PathTest, fold, variants
+from mcpaudit_lab.filters.dialect import INT64, Dialect, DoubleReader, decimal_of, is_whole
+from mcpaudit_lab.filters.sql_functions import HEADER, VALUE
+from mcpaudit_lab.filters.values import PathTest, fold
 from mcpaudit_lab.record import dumps
 
-__all__ = ["DIALECTS", "Dialect", "sqlite_moment"]
+__all__ = ["DIALECTS", "sqlite_moment"]
 
-_INT64: Final = range(-(2**63), 2**63)
-# As many significant digits as a double always tells apart.
-_DOUBLE_DIGITS: Final = 15
-# What JSON spells with a backslash, always or as it likes.
-_SPELLED = re.compile(r'["\\/\x00-\x1f]')
 # PostgreSQL's numeric, in which jsonb stores numbers.
 _NUMERIC_POWERS: Final = range(-16383, 131072)
 # How deep a path PostgreSQL's parser may be given. It keeps its stack small.
 _JSONB_DEPTH: Final = 1000
+# What JSON spells with a backslash, always or as it likes.
+_SPELLED = re.compile(r'["\\/\x00-\x1f]')
 
 
 def sqlite_moment(moment: datetime) -> str:
     """A time as SQLite keeps it: UTC, six decimals always, so that it sorts as text."""
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
-class Dialect:
-    """Writes conditions and collects what they bind. This one says what all engines share."""
-
-    marker: ClassVar[str] = ":"
-    lossy: ClassVar[re.Pattern[str]] = re.compile("[\ud800-\udfff\ufffd]")
-
-    def __init__(self) -> None:
-        self.params: dict[str, Any] = {}
-        self.residual = False
-
-    def bind(self, value: Any) -> str:
-        """Bind a value; returns the parameter as written in the SQL."""
-        for name, bound in self.params.items():
-            if type(bound) is type(value) and bound == value:
-                return f"{self.marker}{name}"
-        name = f"f{len(self.params)}"
-        self.params[name] = value
-        return f"{self.marker}{name}"
-
-    def text(self, value: str) -> str:
-        """Bind a text for comparison with a column of text."""
-        if self.lossy.search(value):
-            self.residual = True
-            value = self.lossy.sub("\ufffd", value)
-        return self.bind(value)
-
-    def moment(self, moment: datetime) -> str:
-        """Bind a time for comparison with a column of times."""
-        return self.bind(moment)
-
-    def at_least(self, column: str, least: int) -> str:
-        """``column`` of ``audit_events`` is not less than an integer."""
-        return f"e.{column} >= {self.bind(least)}" if least in _INT64 else "1 = 0"
-
-    def contains(self, columns: tuple[str, ...], needle: str) -> str:
-        """One of the columns contains the needle, both case-folded."""
-        needle = fold(needle)
-        tables = [self.bind(table) for table in variants(needle)]
-        wanted = self.text(needle)
-        conditions = (
-            f"strpos(translate({column}, {', '.join(tables)}), {wanted}) > 0" for column in columns
-        )
-        return f"({' or '.join(conditions)})"
-
-    def can_say(self, test: PathTest) -> bool:
-        """Whether a payload's column stores this path and value unchanged."""
-        texts = (*test.path, test.value)
-        return not any(isinstance(text, str) and self.lossy.search(text) for text in texts)
-
-    def value(self, document: str, test: PathTest) -> str:
-        """The value at the path equals the test's value exactly."""
-        raise NotImplementedError
-
-    def header(self, document: str, test: PathTest) -> str:
-        """One of the header's values is the test's."""
-        raise NotImplementedError
-
-    def beyond(self, test: PathTest) -> str | None:  # noqa: ARG002 - what a subclass needs
-        """The test's value is in the members beyond the columns; None: ask Python."""
-        return None
-
-    def present(self, column: str) -> str:
-        """A payload's column is present and not empty. Stored JSON has no white space."""
-        text = f"cast({column} as varchar)"
-        return f"({column} is not null and {text} not in ('', '{{}}', '[]', 'null', '\"\"'))"
 
 
 class PostgreSQL(Dialect):
@@ -119,7 +50,7 @@ class PostgreSQL(Dialect):
         number = test.value
         if isinstance(number, bool) or not isinstance(number, int | float | Decimal):
             return super().can_say(test) and len(test.path) <= _JSONB_DEPTH
-        exact = _decimal(number)
+        exact = decimal_of(number)
         powers = (exact.adjusted(), exact.as_tuple().exponent)
         return super().can_say(test) and all(power in _NUMERIC_POWERS for power in powers)
 
@@ -132,39 +63,37 @@ class PostgreSQL(Dialect):
     def header(self, document: str, test: PathTest) -> str:
         return self.value(document, PathTest(test.path, f"[{test.text}]"))
 
+    def _at(self, document: str, path: tuple[str, ...]) -> str:
+        # The operator with a text reaches members only, never the elements of a list.
+        return document + "".join(f" -> cast({self.bind(key)} as text)" for key in path)
 
-class _DoubleReader(Dialect):
-    """An engine that reads JSON numbers as doubles, with Python functions at hand."""
+    def number_order(self, document: str, op: str, sign: str, test: PathTest) -> str:  # noqa: ARG002 - as the others have it
+        found = f"({self._at(document, test.path)})"
+        number = f"cast({self.bind(test.text)} as numeric)"
+        compared = f"cast({found} #>> '{{}}' as numeric) {sign} {number}"
+        return f"case when jsonb_typeof({found}) = 'number' then {compared} else false end"
 
-    # Whether a document may have a number of more digits than a double tells apart.
-    long_number: ClassVar[str]
+    def text_like(self, document: str, op: str, sign: str, test: PathTest) -> str:
+        found = f"({self._at(document, test.path)})"
+        if op == "present":
+            return f"{found} is not null"
+        text = f"({found} #>> '{{}}') collate \"C\""
+        passes = self._text_passes(text, op, sign, str(test.value))
+        return f"case when jsonb_typeof({found}) = 'string' then {passes} else false end"
 
-    def python(self, document: str, kind: str, test: PathTest) -> str:
-        return f"mcpaudit_json_test({document}, {self.bind(written_test(kind, test))})"
-
-    def in_doubt(self, document: str, number: Decimal) -> str:
-        """SQL: a number of this document that reads as the same double may be another number."""
-        return self.long_number.format(document) if _is_plain(number) else "1 = 1"
-
-
-def _decimal(number: Any) -> Decimal:
-    """The number that its JSON text says: of a float, the shortest decimal that reads back."""
-    return Decimal(repr(number)) if isinstance(number, float) else Decimal(number)
-
-
-def _is_plain(number: Decimal) -> bool:
-    """Whether every engine reads this number as the same double, and no other short one as that."""
-    digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
-    return (
-        len(digits) <= _DOUBLE_DIGITS and -7 <= number.adjusted() < _DOUBLE_DIGITS and bool(number)
-    )
-
-
-def _is_whole(number: Decimal) -> bool:
-    return number.adjusted() < 40 and number == number.to_integral_value()
+    def header_like(self, document: str, op: str, test: PathTest) -> str:
+        found = f"({self._at(document, test.path)})"
+        if op == "present":
+            return f"{found} is not null"
+        values = f"case when jsonb_typeof({found}) = 'array' then {found} else '[]' end"
+        passes = self._text_passes("(h.value #>> '{}')", op, "", str(test.value))
+        return (
+            f"exists (select 1 from jsonb_array_elements({values}) h"  # noqa: S608 - the texts put in are names of our own and parameters
+            f" where jsonb_typeof(h.value) = 'string' and {passes})"
+        )
 
 
-class DuckDB(_DoubleReader):
+class DuckDB(DoubleReader):
     """The lab: JSON pointers, and the JSON text that DuckDB writes for a match.
 
     A document is parsed only if it contains a piece of the value, which halves the time. The piece
@@ -182,7 +111,9 @@ class DuckDB(_DoubleReader):
         function = f"mcpaudit_at_least(e.extra, '{column}', {self.bind(str(least))})"
         return f"case when e.{column} is null then {function} else e.{column} >= {number} end"
 
-    def beyond(self, test: PathTest) -> str | None:
+    def beyond(self, op: str, test: PathTest) -> str | None:
+        if op != "eq":
+            return self.python("e.extra", op, test)
         # An object as ASCII JSON. DuckDB rejects JSON with a lone surrogate.
         if not self.can_say(test):
             return None
@@ -198,18 +129,47 @@ class DuckDB(_DoubleReader):
             same = f"{found} = '{test.text}'"
         else:
             same = self._same_number(f"cast({found} as varchar)", document, test)
-        pieces = self._pieces(document, test)
-        guards = [
-            f"json_type({self._extract(document, test.path[:depth])}) = 'OBJECT'"
-            for depth, key in enumerate(test.path)
-            if key.isdecimal()
-        ]
-        return " and ".join([*pieces, same, *guards])
+        guards = self._guards(document, test.path)
+        return " and ".join([*self._pieces(document, test), same, *guards])
 
     def header(self, document: str, test: PathTest) -> str:
         values = f"json_extract({self._extract(document, test.path)}, '$[*]')"
         same = f"list_contains({values}, to_json({self.bind(test.value)}))"
         return " and ".join([*self._pieces(document, test), same])
+
+    def number_order(self, document: str, op: str, sign: str, test: PathTest) -> str:
+        found = self._extract(document, test.path)
+        double = f"try_cast(cast({found} as varchar) as double)"
+        ordered = self.ordered(double, document, op, sign, test)
+        kinds = "'BIGINT', 'UBIGINT', 'HUGEINT', 'UHUGEINT', 'DOUBLE'"
+        compared = f"case when json_type({found}) in ({kinds}) then {ordered} else false end"
+        return " and ".join([*self._there(document, test), compared])
+
+    def text_like(self, document: str, op: str, sign: str, test: PathTest) -> str:
+        found = self._extract(document, test.path)
+        there = self._there(document, test)
+        if op == "present":
+            return " and ".join([*there, f"{found} is not null"])
+        text = f"json_extract_string({found}, '$')"
+        if op not in ("contains", "glob"):
+            text = f"replace({text}, chr(0), chr(65533))"
+        passes = self._text_passes(text, op, sign, str(test.value))
+        compared = f"case when json_type({found}) = 'VARCHAR' then {passes} else false end"
+        return " and ".join([*there, compared])
+
+    def _there(self, document: str, test: PathTest) -> list[str]:
+        """Guards: the last key is in the text, and the parents of numeric keys are objects."""
+        return [
+            *self._pieces(document, PathTest(test.path, "0")),
+            *self._guards(document, test.path),
+        ]
+
+    def _guards(self, document: str, path: tuple[str, ...]) -> list[str]:
+        return [
+            f"json_type({self._extract(document, path[:depth])}) = 'OBJECT'"
+            for depth, key in enumerate(path)
+            if key.isdecimal()
+        ]
 
     def _pieces(self, document: str, test: PathTest) -> list[str]:
         piece = test.text
@@ -228,18 +188,18 @@ class DuckDB(_DoubleReader):
         return f"try(json_extract({document}, {self.bind(pointer)}))"
 
     def _same_number(self, found: str, document: str, test: PathTest) -> str:
-        number = _decimal(test.value)
+        number = decimal_of(test.value)
         near = f"try_cast({found} as double) = {self.bind(float(number))}"
         # DuckDB keeps the text of an integer, however big.
         whole = (
-            f"when {found} = {self.bind(str(int(number)))} then true" if _is_whole(number) else ""
+            f"when {found} = {self.bind(str(int(number)))} then true" if is_whole(number) else ""
         )
         doubt, python = self.in_doubt(document, number), self.python(document, VALUE, test)
         exact = f"case {whole} when {doubt} then {python} else true end"
         return f"case when {near} then {exact} else false end"
 
 
-class SQLite(_DoubleReader):
+class SQLite(DoubleReader):
     """The embedded portal's store. Its JSON is text that this package wrote."""
 
     long_number = f"{{}} glob '*{'[0-9.]' * 16}*'"
@@ -277,8 +237,8 @@ class SQLite(_DoubleReader):
         elif test.text in ("true", "false", "null"):
             same = f"{kind} = '{test.text}'"
         else:
-            number = _decimal(value)
-            small = _is_whole(number) and int(number) in _INT64
+            number = decimal_of(value)
+            small = is_whole(number) and int(number) in INT64
             whole = f"{found} = {self.bind(int(number))}" if small else "0"
             doubt, python = self.in_doubt(document, number), self.python(document, VALUE, test)
             same = (
@@ -300,6 +260,23 @@ class SQLite(_DoubleReader):
         exact = f"case when instr({document}, '\\u0000') then {python} else 1 end"
         same = f"case when {likely} then {exact} else 0 end"
         return self._guarded(document, HEADER, test, same)
+
+    def glob(self, text: str, pattern: str) -> str:
+        # SQLite's own GLOB ends a text at its first NUL.
+        return f"mcpaudit_like(cast({text} as blob), {self.text(pattern)})"
+
+    def number_order(self, document: str, op: str, sign: str, test: PathTest) -> str:
+        if _unreachable(test):
+            return self.python(document, op, test)
+        path = self.bind(_sqlite_path(test.path))
+        double = f"cast(json_extract({document}, {path}) as real)"
+        ordered = self.ordered(double, document, op, sign, test)
+        number = f"coalesce(json_type({document}, {path}), '') in ('integer', 'real')"
+        compared = f"case when {number} then {ordered} else 0 end"
+        return self._guarded(document, op, test, compared)
+
+    def text_like(self, document: str, op: str, sign: str, test: PathTest) -> str:  # noqa: ARG002 - as the others have it
+        return self.python(document, op, test)
 
     def _guarded(self, document: str, kind: str, test: PathTest, same: str) -> str:
         python = self.python(document, kind, test)

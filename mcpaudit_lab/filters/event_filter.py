@@ -17,14 +17,25 @@ The rules, beyond the portal's contract:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
-from operator import index
-from typing import Any, TypeAlias
+from typing import Any
 
 from mcpaudit_lab.errors import FilterError
+from mcpaudit_lab.filters.arguments import (
+    Tests,
+    Texts,
+    read_checked,
+    read_condition,
+    read_count,
+    read_has,
+    read_tests,
+    read_texts,
+    read_trace,
+)
+from mcpaudit_lab.filters.conditions import All, Condition, asks_payload, joined
+from mcpaudit_lab.filters.named_tests import OPERATORS, keyword_condition
 from mcpaudit_lab.filters.query_string import (
     HAS_COLUMNS,
     SOURCES,
@@ -38,13 +49,16 @@ from mcpaudit_lab.filters.query_string import (
 from mcpaudit_lab.filters.times import Moment, parse_moment, parse_wire_moment
 from mcpaudit_lab.filters.values import (
     PathTest,
-    Scalar,
     fold,
     shown,
     shown_key,
-    split_path,
 )
-from mcpaudit_lab.record import EVENT_FIELDS, Event, Json, canonical_header, format_time
+from mcpaudit_lab.record import (
+    Event,
+    Json,
+    format_time,
+    visible,
+)
 
 __all__ = [
     "HAS_COLUMNS",
@@ -52,10 +66,6 @@ __all__ = [
     "EventFilter",
     "PathTest",
 ]
-
-Texts: TypeAlias = str | Iterable[str] | None
-# The keys are dotted paths, or tuples of keys.
-Tests: TypeAlias = Mapping[Any, Scalar] | Iterable[PathTest] | None
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -89,11 +99,15 @@ class EventFilter:
         trace: the call's trace id, 32 hex digits; short for ``extra={"trace_id": …}``.
         has: columns of the payload that must be present and not empty: one of :data:`HAS_COLUMNS`,
             or a list, all of them.
+        where: a condition in text, ``"tool != echo and (duration_ms > 200 or not success)"``, as
+            ``docs/filters.md`` describes it.
         limit: maximum number of events. ``limit`` and ``offset`` page a list; they decide no match.
         offset: number of events to skip at the start.
         now: the moment that spans and ``"today"`` count from; the clock's, unless given.
         **dotted: ``param.<path>``, ``response.<path>``, ``header.<Name>`` and ``extra.<path>``, one
-            value each: ``**{"param.user.id": "alice"}``; and ``from``.
+            value each: ``**{"param.user.id": "alice"}``; and ``from``. After a name,
+            ``__not``, ``__gt``, ``__ge``, ``__lt``, ``__le``, ``__contains`` or ``__glob`` compares
+            otherwise: ``tool__not="echo"``, ``duration_ms__gt=200``.
 
     Raises:
         FilterError: if an argument cannot mean anything; the message names the choices.
@@ -116,6 +130,7 @@ class EventFilter:
     headers: tuple[PathTest, ...]
     extra: tuple[PathTest, ...]
     has: tuple[str, ...]
+    where: Condition | None
     limit: int | None
     offset: int
 
@@ -141,6 +156,7 @@ class EventFilter:
         extra: Tests = None,
         trace: str | None = None,
         has: Texts = None,
+        where: str | Condition | None = None,
         limit: int | None = None,
         offset: int = 0,
         now: datetime | None = None,
@@ -151,37 +167,43 @@ class EventFilter:
         if since is not None and from_ is not None:
             raise FilterError("from and since both say where to begin; give one")
         tests = {
-            "params": _tests("param", params),
-            "responses": _tests("response", responses),
-            "headers": _tests("header", headers),
-            "extra": _tests("extra", extra),
+            "params": read_tests("param", params),
+            "responses": read_tests("response", responses),
+            "headers": read_tests("header", headers),
+            "extra": read_tests("extra", extra),
         }
         if trace is not None:
-            tests["extra"] += _tests("extra", {"trace_id": _trace(trace)})
+            tests["extra"] += read_tests("extra", {"trace_id": read_trace(trace)})
+        conditions = [] if where is None else [read_condition(where, now)]
         for name, value in dotted.items():
+            compared, _, operator = name.rpartition("__")
+            if operator in OPERATORS and compared:
+                conditions.append(keyword_condition(compared, OPERATORS[operator], value, now))
+                continue
             prefix, _, rest = name.partition(".")
             if prefix not in SOURCES or not rest:
                 raise FilterError(f"unknown filter {shown(name)}; {choices()}")
-            tests[SOURCES[prefix]] += _tests(prefix, {rest: value})
+            tests[SOURCES[prefix]] += read_tests(prefix, {rest: value})
         values: dict[str, Any] = {
             "from_": parse_moment("from", from_, now=now)
             if since is None
             else parse_moment("since", since, now=now),
             "to": parse_moment("to", to, now=now, latest=True),
-            "tool": _texts("tool", tool),
-            "user": _texts("user", user),
-            "session": _texts("session", session),
-            "error_category": _texts("error_category", error_category),
-            "source": _texts("source", source),
-            "tool_group": _texts("tool_group", tool_group),
-            "auth_type": _texts("auth_type", auth_type),
-            "success": _checked("success", success, bool, "True or False"),
-            "q": _checked("q", q, str, "a text") or "",
-            "min_duration_ms": _count("min_duration_ms", min_duration_ms),
+            "tool": read_texts("tool", tool),
+            "user": read_texts("user", user),
+            "session": read_texts("session", session),
+            "error_category": read_texts("error_category", error_category),
+            "source": read_texts("source", source),
+            "tool_group": read_texts("tool_group", tool_group),
+            "auth_type": read_texts("auth_type", auth_type),
+            "success": read_checked("success", success, bool, "True or False"),
+            "q": read_checked("q", q, str, "a text") or "",
+            "min_duration_ms": read_count("min_duration_ms", min_duration_ms),
             **tests,
-            "has": _has(has),
-            "limit": _count("limit", limit),
-            "offset": _count("offset", offset) or 0,
+            "has": read_has(has),
+            "where": joined(All, tuple(conditions)) if conditions else None,
+            "limit": read_count("limit", limit),
+            "offset": read_count("offset", offset) or 0,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -233,6 +255,7 @@ class EventFilter:
             "to": self.to and format_time(self.to),
             "success": self.success if self.success is None else str(self.success).lower(),
             "q": self.q or None,
+            "where": self.where and str(self.where),
             "min_duration_ms": self.min_duration_ms,
             "limit": self.limit,
             "offset": self.offset or None,
@@ -245,7 +268,9 @@ class EventFilter:
         """Whether the event is wanted. ``limit`` and ``offset`` play no part."""
         if self.extra and not all(test.holds(event.extra) for test in self.extra):
             return False
-        return self._matches_summary(event) and self._matches_payload(event)
+        if not (self._matches_summary(event) and self._matches_payload(event)):
+            return False
+        return self.where is None or self.where.holds(event)
 
     def _matches_summary(self, event: Event) -> bool:
         if self.from_ is not None and event.timestamp < self.from_:
@@ -278,6 +303,12 @@ class EventFilter:
             and not any(_is_empty(payload.wire.get(column)) for column in self.has)
         )
 
+    @property
+    def needs_payload(self) -> bool:
+        """Whether the filter asks anything of the payload."""
+        paths = self.params or self.responses or self.headers or self.has
+        return bool(paths) or (self.where is not None and asks_payload(self.where))
+
     def describe(self) -> str:
         """The filter in words, one line, for people; ``all events`` for the empty filter."""
         once = (
@@ -286,6 +317,7 @@ class EventFilter:
             (self.min_duration_ms is not None, f"took {self.min_duration_ms} ms or more"),
             (self.from_, f"from {self.from_ and format_time(self.from_)}"),
             (self.to, f"to {self.to and format_time(self.to)}"),
+            (self.where, f"where {visible(str(self.where))}"),
             (self.limit is not None, f"at most {self.limit}"),
             (self.offset, f"without the first {self.offset}"),
         )
@@ -309,89 +341,11 @@ class EventFilter:
 
 
 def _written(value: Any) -> Any:
-    """A time as text with its Z, which the filter takes back; other values as they are."""
-    return format_time(value) if isinstance(value, datetime) else value
+    """A time and a condition as text, which the filter takes back; other values as they are."""
+    if isinstance(value, datetime):
+        return format_time(value)
+    return str(value) if isinstance(value, Condition) else value
 
 
 def _is_empty(value: Json) -> bool:
     return value is None or (isinstance(value, str | list | tuple | dict) and not value)
-
-
-# --- the arguments -------------------------------------------------------------------------------
-
-
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    texts = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-    if not all(isinstance(text, str) for text in texts):
-        raise FilterError(f"{name} is a text or a list of texts")
-    if not texts and not isinstance(value, tuple):
-        # Whoever computed this list means "none of them", not "all events".
-        raise FilterError(f"{name}: an empty list can match nothing; leave it out, or give None")
-    return tuple(dict.fromkeys(texts))
-
-
-def _has(value: Any) -> tuple[str, ...]:
-    columns = _texts("has", value)
-    for column in columns:
-        if column not in HAS_COLUMNS:
-            raise FilterError(f"has={shown(column)}: choose from {', '.join(HAS_COLUMNS)}")
-    return columns
-
-
-def _checked(name: str, value: Any, kind: type, wanted: str) -> Any:
-    if value is not None and not isinstance(value, kind):
-        raise FilterError(f"{name} is {wanted}")
-    return value
-
-
-def _count(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    try:
-        number = -1 if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise FilterError(f"{name} is a whole number, 0 or more")
-    return number
-
-
-# The member of extra for a value that a column cannot hold exactly.
-_MEMBERS = {"payload", *(field.name for field in EVENT_FIELDS)}
-
-
-def _trace(value: Any) -> str:
-    text = _checked("trace", value, str, "a trace id")
-    if not re.fullmatch(r"[0-9a-fA-F]{32}", text):
-        raise FilterError("trace: a trace id has 32 hexadecimal digits")
-    return str(text.lower())
-
-
-def _tests(source: str, value: Tests) -> tuple[PathTest, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, Mapping):
-        tests = tuple(value)
-        if not all(isinstance(test, PathTest) for test in tests):
-            raise FilterError(f"{SOURCES[source]} is a mapping of path to value")
-        return tuple(PathTest.of(test.path, test.value) for test in tests)
-    return tuple(_test(source, path, wanted) for path, wanted in value.items())
-
-
-def _test(source: str, path: str | tuple[str, ...], wanted: Scalar) -> PathTest:
-    if source == "header":
-        if not isinstance(path, str) or not path or not isinstance(wanted, str):
-            raise FilterError("headers is a mapping of header name to one text")
-        return PathTest.of((canonical_header(path),), wanted)
-    if isinstance(path, str):
-        path = split_path(path, f"{source}.{path}")
-    if not path or not all(isinstance(key, str) for key in path):
-        raise FilterError(f"{SOURCES[source]}: a path is dotted text or a tuple of keys")
-    if source == "extra" and path[0] in _MEMBERS:
-        raise FilterError(f"extra.{shown_key(path[0])}: that is a member of every record")
-    try:
-        return PathTest.of(tuple(path), wanted)
-    except FilterError as error:
-        raise FilterError(f"{shown(f'{source}.' + '.'.join(path))}: {error}") from None

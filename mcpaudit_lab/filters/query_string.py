@@ -61,7 +61,7 @@ HAS_COLUMNS: Final = (
     "notifications",
     "replayed_from",
 )
-_ONCE: Final = ("from", "to", "since", "success", "q", "min_duration_ms", "trace")
+_ONCE: Final = ("from", "to", "since", "success", "q", "min_duration_ms", "trace", "where")
 _REPEATED: Final = (*TEXT_FIELDS, "has")
 _PAGING: Final = ("limit", "offset")
 
@@ -167,7 +167,7 @@ def _parse_once(name: str, value: str) -> str | bool | int:
         if value not in ("true", "false"):
             raise FilterError("success is true or false, in lower case")
         return value == "true"
-    if name not in ("q", "trace") and _PLUS_LOST.fullmatch(value):
+    if name not in ("q", "trace", "where") and _PLUS_LOST.fullmatch(value):
         raise FilterError(f"{name}: a raw + in a query string is a space; write %2B02:00")
     return value
 

@@ -20,7 +20,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mcpaudit_lab.filters.dialects import DIALECTS, Dialect
+from mcpaudit_lab.filters.condition_sql import condition_sql
+from mcpaudit_lab.filters.dialect import Dialect
+from mcpaudit_lab.filters.dialects import DIALECTS
 from mcpaudit_lab.filters.event_filter import TEXT_FIELDS, EventFilter, PathTest
 from mcpaudit_lab.filters.sql_functions import register_functions
 
@@ -78,13 +80,15 @@ def compile_filter(
     writer = DIALECTS[dialect]()
     events: list[str] = []
     payloads: list[str] = []
+    of_event = " and ".join([_PAYLOAD_OF_EVENT, *filter(None, [payload_where])])
+    found = f"from {payloads_from} where {of_event}"
     for item in (filters,) if isinstance(filters, EventFilter) else filters:
         events += _event_conditions(item, writer)
         payloads += _payload_conditions(item, writer)
+        if item.where is not None:
+            events.append(condition_sql(item.where, writer, found))
     if payloads:
-        of_event = [_PAYLOAD_OF_EVENT, *filter(None, [payload_where]), *payloads]
-        found = f"from {payloads_from} where {' and '.join(of_event)}"
-        events.append(f"exists (select 1 {found})")
+        events.append(f"exists (select 1 {found} and {' and '.join(payloads)})")
     return Compiled(" and ".join(events) or "1 = 1", writer.params, writer.residual)
 
 
@@ -104,7 +108,7 @@ def _event_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:
     if item.min_duration_ms is not None:
         yield writer.at_least("duration_ms", item.min_duration_ms)
     for test in item.extra:
-        if (condition := writer.beyond(test)) is None:
+        if (condition := writer.beyond("eq", test)) is None:
             writer.residual = True
         else:
             yield condition

@@ -9,12 +9,14 @@ from functools import lru_cache
 from typing import Any
 
 from mcpaudit_lab.errors import RecordError
+from mcpaudit_lab.filters.conditions import glob_matches, holds_at
 from mcpaudit_lab.filters.values import PathTest, fold
 from mcpaudit_lab.record import dumps, loads
 
-__all__ = ["HEADER", "VALUE", "at_least", "json_test", "register_functions", "written_test"]
+__all__ = ["HEADER", "VALUE", "at_least", "json_test", "like", "register_functions", "written_test"]
 
-VALUE, HEADER = "value", "header"
+# The comparison at a path; of a header, with the word before it.
+VALUE, HEADER = "eq", "header eq"
 
 
 def written_test(kind: str, test: PathTest) -> str:
@@ -23,22 +25,28 @@ def written_test(kind: str, test: PathTest) -> str:
 
 
 @lru_cache(maxsize=256)
-def _read_test(text: str) -> tuple[str, PathTest]:
+def _read_test(text: str) -> tuple[bool, str, tuple[str, ...], str]:
     written: Any = loads(text)
     kind, path, value = written
-    return kind, PathTest(tuple(path), value)
+    return kind.startswith("header "), kind.removeprefix("header "), tuple(path), value
 
 
 def json_test(document: str | bytes | None, written: str) -> bool | None:
     """Whether a JSON text passes a test. Text that is not JSON passes none."""
     if document is None:
         return None
-    kind, test = _read_test(written)
+    header, op, path, wanted = _read_test(written)
     try:
-        value = loads(document)
+        return holds_at(loads(document), op, path, wanted, header=header)
     except RecordError:
         return False
-    return test.holds_for_header(value) if kind == HEADER else test.holds(value)
+
+
+def like(text: str | bytes | None, glob: str) -> bool | None:
+    """Whether a text fits a pattern; bytes that are not UTF-8 are read as U+FFFD."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    return None if text is None else glob_matches(text, glob)
 
 
 def at_least(extra: str | None, name: str, least: str) -> bool | None:
@@ -65,6 +73,7 @@ def register_functions(connection: Any) -> None:
     if hasattr(connection, "create_aggregate"):
         connection.create_function("mcpaudit_json_test", 2, json_test, deterministic=True)
         connection.create_function("mcpaudit_fold", 1, folded, deterministic=True)
+        connection.create_function("mcpaudit_like", 2, like, deterministic=True)
         return
     known = connection.execute(
         "select 1 from duckdb_functions() where function_name = 'mcpaudit_json_test'"

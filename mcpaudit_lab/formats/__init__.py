@@ -28,7 +28,7 @@ from mcpaudit_lab.formats.recognise import (
     text_within,
     what_there_is,
 )
-from mcpaudit_lab.formats.writers import WRITERS, EventWriter, WriteReport
+from mcpaudit_lab.formats.writers import WRITERS, EventWriter, WriteReport, guard_formula
 
 __all__ = [
     "WRITERS",
@@ -52,6 +52,7 @@ __all__ = [
     "ToolDefinitionsSeen",
     "WriteReport",
     "choose",
+    "guard_formula",
     "looks_like",
     "read_lines",
     "readers",

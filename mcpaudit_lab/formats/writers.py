@@ -12,7 +12,7 @@ from mcpaudit_lab.formats.mcpsnoop_writer import mcpsnoop_lines
 from mcpaudit_lab.formats.otlp_writer import otlp_document
 from mcpaudit_lab.record import EVENT_FIELDS, PAYLOAD_FIELDS, Event, dumps
 
-__all__ = ["WRITERS", "EventWriter", "WriteReport", "write_csv"]
+__all__ = ["WRITERS", "EventWriter", "WriteReport", "guard_formula", "write_csv"]
 
 # A spreadsheet runs a cell as a formula if it starts with one of these (CWE-1236).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -93,7 +93,12 @@ def _cell(value: Any) -> str:
         return ""
     if not isinstance(value, str):
         return dumps(value)
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    return guard_formula(value)
+
+
+def guard_formula(text: str) -> str:
+    """A text for a spreadsheet: an apostrophe stands before one that it would run."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 class _Utf8:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import FilterError, LabError
-from mcpaudit_lab.filters import EventFilter, compile_filter
+from mcpaudit_lab.filters import EventFilter, compile_filter, filters_of
 from mcpaudit_lab.formats import WriteReport
 from mcpaudit_lab.lab.columns import column_list, decode_columns
-from mcpaudit_lab.record import Event, counted, render, render_html
+from mcpaudit_lab.lab.plotting import Plots
+from mcpaudit_lab.lab.set_algebra import bound_apart, order_by
+from mcpaudit_lab.record import Event, counted, render_html
 from mcpaudit_lab.storage import (
     CONTRACT_ORDER,
     DEFINITIONS_IN_FORCE,
     TAGGED,
+    ArrowViews,
     LabFile,
     breakdown_sql,
     bucket_of,
@@ -36,8 +40,6 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import pyarrow as pa
-    from matplotlib.axes import Axes
-
 
 __all__ = ["EventSet"]
 
@@ -46,7 +48,7 @@ _WORDS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class EventSet:
+class EventSet(Plots, ArrowViews):
     """The events of a lab that a filter selects, in the contract's order: newest first, then by id.
 
     Every question runs its own query, so the set follows the lab as it grows. Made by
@@ -60,6 +62,10 @@ class EventSet:
             the lab knows of it (True), or the same (False). Calls whose definition is not known
             are in neither.
         tags: only events with a note in force that has one of these tags.
+        combined: ``or``, ``and`` or ``but not``, and the two sets to choose from; None for all
+            events.
+        order: names of columns to sort by, each with whether it descends; empty for the
+            contract's order, which also decides between equals.
     """
 
     lab: LabFile
@@ -67,6 +73,8 @@ class EventSet:
     wanted: tuple[str, ...] | None = None
     definition_changed: bool | None = None
     tags: tuple[str, ...] | None = None
+    combined: tuple[str, EventSet, EventSet] | None = None
+    order: tuple[tuple[str, bool], ...] = ()
 
     def __post_init__(self) -> None:
         if len([item for item in self.filters if item.limit is not None or item.offset]) > 1:
@@ -74,11 +82,12 @@ class EventSet:
 
     # Narrowing
 
-    def where(self, *filters: EventFilter, **keywords: Any) -> EventSet:
+    def where(self, *filters: EventFilter | str, **keywords: Any) -> EventSet:
         """The events of this set that another filter selects too.
 
         Args:
-            *filters: filters; all of them must hold.
+            *filters: filters, or conditions in text: ``"tool != echo and duration_ms > 200"``; all
+                of them must hold.
             **keywords: a filter as keywords, as :class:`EventFilter` takes them; and
                 ``definition_changed``, see the attribute; and ``tag``, a tag or several, of which a
                 note about the event has one.
@@ -90,8 +99,54 @@ class EventSet:
         narrowed = self
         if (tag := keywords.pop("tag", None)) is not None:
             narrowed = self._tagged((tag,) if isinstance(tag, str) else tuple(tag))
-        added = (*filters, EventFilter(**keywords)) if keywords else filters
+        added = filters_of(filters, keywords)
         return replace(narrowed, filters=self.filters + added, definition_changed=changed)
+
+    def __or__(self, other: EventSet) -> EventSet:
+        """The events of either set."""
+        return self._with("or", other)
+
+    def __and__(self, other: EventSet) -> EventSet:
+        """The events of both sets."""
+        return self._with("and", other)
+
+    def __sub__(self, other: EventSet) -> EventSet:
+        """The events of this set that are not in the other."""
+        return self._with("but not", other)
+
+    def __invert__(self) -> EventSet:
+        """The events of the lab that are not in this set."""
+        return EventSet(self.lab)._with("but not", self)  # noqa: SLF001 - of this class
+
+    def _with(self, word: str, other: EventSet) -> EventSet:
+        if not isinstance(other, EventSet):
+            return NotImplemented
+        if other.lab is not self.lab:
+            raise FilterError("the two sets are of two labs: combine sets of one")
+        return EventSet(self.lab, combined=(word, self, other))
+
+    def sort(self, *by: str, descending: bool = False) -> EventSet:
+        """The same events in another order.
+
+        Args:
+            *by: names of columns of ``audit_events``, the first one first.
+            descending: largest first. Missing values are last either way.
+
+        Raises:
+            FilterError: an unknown column.
+        """
+        return replace(self, order=tuple((name, descending) for name in by))
+
+    def sample(self, n: int, *, seed: int | None = None) -> EventSet:
+        """So many events at random, chosen now; all of them if there are fewer.
+
+        Args:
+            n: how many.
+            seed: the same seed chooses the same events of the same set.
+        """
+        ids = sorted(self.ids())
+        chosen = random.Random(seed).sample(ids, min(n, len(ids)))  # noqa: S311 - no secret
+        return EventSet(self.lab, wanted=tuple(chosen), order=self.order)
 
     def _tagged(self, tags: tuple[str, ...]) -> EventSet:
         if self.tags is None:
@@ -107,12 +162,16 @@ class EventSet:
 
         ``lab.sql(events.sql, events.params)`` runs it.
         """
-        return f"select e.* from {self.rows()[0]} {CONTRACT_ORDER}"
+        return f"select e.* from {self.rows()[0]} {self._order}"
 
     @property
     def params(self) -> dict[str, Any]:
         """The values bound in :attr:`sql`, by name."""
         return self.rows()[1]
+
+    @property
+    def _order(self) -> str:
+        return order_by(self.order)
 
     def rows(self) -> tuple[str, dict[str, Any]]:
         """The set's rows as a table ``e`` in SQL, in no order, and the values bound in it."""
@@ -128,6 +187,13 @@ class EventSet:
             where = f"({where}) and e.id in ({tagged})"
             if tagged is TAGGED:
                 params["tags"] = list(self.tags)
+        if self.combined is not None:
+            word, left, right = self.combined
+            sides = [bound_apart(side.rows(), name) for side, name in ((left, "l"), (right, "r"))]
+            first, second = (f"e.id in (select e.id from {rows})" for rows, _ in sides)
+            joined = {"or": "or", "and": "and", "but not": "and not"}[word]
+            where = f"({where}) and ({first} {joined} {second})"
+            params |= sides[0][1] | sides[1][1]
         if compiled.residual:
             where = f"({where}) and e.id in (select unnest($checked)::uuid)"
             params["checked"] = self._checked(
@@ -171,13 +237,14 @@ class EventSet:
     def ids(self) -> list[str]:
         """The ids, in order."""
         rows, params = self.rows()
-        table = self._table(f"select e.id from {rows} {CONTRACT_ORDER}", params)
+        table = self._table(f"select e.id from {rows} {self._order}", params)
         ids: list[str] = table["id"].to_pylist()
         return ids
 
     def __iter__(self) -> Iterator[Event]:
         rows, params = self.rows()
-        yield from read_events(self.cursor(), f"(select e.id from {rows})", params)
+        chosen = f"(select e.id from {rows})"
+        yield from read_events(self.cursor(), chosen, params, order=self._order)
 
     def arrow(self, columns: Sequence[str] | None = None, *, payloads: bool = False) -> pa.Table:
         """The set as an Arrow table; arguments as in :meth:`df`.
@@ -187,7 +254,7 @@ class EventSet:
         rows, params = self.rows()
         chosen = column_list(columns, payloads=payloads)
         bound = {**params, **chosen.params}
-        return self._table(f"select {chosen.sql} from {rows} {chosen.join} {CONTRACT_ORDER}", bound)
+        return self._table(f"select {chosen.sql} from {rows} {chosen.join} {self._order}", bound)
 
     def df(self, columns: Sequence[str] | None = None, *, payloads: bool = False) -> pd.DataFrame:
         """The set as a frame, one row for each event, in order.
@@ -214,9 +281,17 @@ class EventSet:
 
     def head(self, count: int = 5) -> pd.DataFrame:
         """The first rows as a frame, as in :meth:`df`."""
-        if any(item.limit is not None or item.offset for item in self.filters):
-            return EventSet(self.lab, wanted=tuple(self.ids()[:count])).df()
+        paged = any(item.limit is not None or item.offset for item in self.filters)
+        if paged or self.order:
+            return self._only(self.ids()[:count]).df()
         return self.where(limit=count).df()
+
+    def tail(self, count: int = 5) -> pd.DataFrame:
+        """The last rows as a frame, as in :meth:`df`."""
+        return self._only(self.ids()[-count:] if count else []).df()
+
+    def _only(self, ids: Sequence[str]) -> EventSet:
+        return EventSet(self.lab, wanted=tuple(ids), order=self.order)
 
     # Aggregates
 
@@ -273,68 +348,6 @@ class EventSet:
         bound = {**params, "bucket_us": bucket_of(bucket)}
         return to_frame(self._table(timeseries_sql(rows), bound))
 
-    # Plots
-
-    def plot_timeseries(
-        self, bucket: str | timedelta | None = None, *, ax: Axes | None = None
-    ) -> Axes:
-        """Plot calls over time as bars, the failed ones red at the foot of each.
-
-        Args:
-            bucket: width of a bar, as :meth:`timeseries` takes it; None for a round one.
-            ax: where to draw; None for a new figure.
-
-        Raises:
-            FilterError: an invalid bucket.
-        """
-        axes: Axes = render("plot_timeseries", self, bucket, ax)
-        return axes
-
-    def plot_durations(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
-        """Plot how long calls took, a distribution for each tool, on a logarithmic scale.
-
-        The box contains the middle half of the calls, its line is the median; the whiskers reach
-        from the 5th to the 95th percentile, dots are calls beyond. 0 ms is drawn as 0.5. Shows the
-        fifteen most frequent tools and at most the newest 200,000 calls.
-
-        Args:
-            by: a choice of :meth:`breakdown`.
-            ax: where to draw; None for a new figure.
-
-        Raises:
-            FilterError: an unknown ``by``.
-        """
-        axes: Axes = render("plot_durations", self, by, ax)
-        return axes
-
-    def plot_session(self, session_id: str | None = None, *, ax: Axes | None = None) -> Axes:
-        """Plot a session's calls on a line of time, a lane for each tool, failed ones red.
-
-        A call is a bar from its start to its end, and a stroke, so that short ones are seen. The
-        first 500 calls and the first 25 tools are shown.
-
-        Args:
-            session_id: which session; None for the one with most calls in this set.
-            ax: where to draw; None for a new figure.
-        """
-        axes: Axes = render("plot_session", self, session_id, ax)
-        return axes
-
-    def plot_hours(self, by: str = "tool", *, ax: Axes | None = None) -> Axes:
-        """Plot calls by tool and hour of the day (UTC) as a heat map.
-
-        The fifteen most frequent tools are shown.
-
-        Args:
-            by: a choice of :meth:`breakdown`.
-            ax: where to draw; None for a new figure.
-
-        Raises:
-            FilterError: an unknown ``by``.
-        """
-        axes: Axes = render("plot_hours", self, by, ax)
-        return axes
-
     # Out
 
     def write(
@@ -366,6 +379,9 @@ class EventSet:
             words.append(f"made under {changed} definition of their tool")
         if self.tags is not None:
             words.append(f"tagged {' or '.join(map(repr, self.tags))}")
+        if self.combined is not None:
+            word, left, right = self.combined
+            words.append(f"({left.describe()}) {word} ({right.describe()})")
         if self.wanted is not None:
             words.append(f"{len(self.wanted):,} chosen ids")
         return " and ".join(words) or "all events"

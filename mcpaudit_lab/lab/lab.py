@@ -51,7 +51,7 @@ class Lab(Evidence):
 
     # Asking
 
-    def events(self, *filters: EventFilter, **keywords: Any) -> EventSet:
+    def events(self, *filters: EventFilter | str, **keywords: Any) -> EventSet:
         """The events that a filter selects. No work is done before something is asked of the set.
 
         Args:

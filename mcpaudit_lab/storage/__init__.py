@@ -11,7 +11,7 @@ from mcpaudit_lab.storage.aggregates import (
     stats_sql,
     timeseries_sql,
 )
-from mcpaudit_lab.storage.frames import json_values, records, to_frame
+from mcpaudit_lab.storage.frames import ArrowViews, json_values, records, to_frame
 from mcpaudit_lab.storage.lab_file import LabFile
 from mcpaudit_lab.storage.notes import (
     TAGGED,
@@ -53,6 +53,7 @@ __all__ = [
     "PLACE_COLUMNS",
     "STAGED_COLUMNS",
     "TAGGED",
+    "ArrowViews",
     "KnownLog",
     "LabFile",
     "PortalLogs",

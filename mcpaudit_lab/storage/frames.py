@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcpaudit_lab.errors import MissingExtra
 from mcpaudit_lab.record import loads
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
-__all__ = ["json_values", "to_frame"]
+__all__ = ["ArrowViews", "json_values", "records", "to_frame"]
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -38,6 +40,44 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
     }
     frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
     return frame
+
+
+class ArrowViews:
+    """A table for other libraries: pandas, polars, and whatever reads Arrow."""
+
+    __slots__ = ()
+
+    def arrow(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        raise NotImplementedError
+
+    def df(self) -> pd.DataFrame:
+        """The rows as a frame."""
+        return to_frame(self.arrow())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a frame, as :meth:`df` makes it."""
+        return self.df()
+
+    def pl(self) -> pl.DataFrame:
+        """The rows as a polars frame.
+
+        Raises:
+            MissingExtra: polars is not installed.
+        """
+        try:
+            import polars as pl
+        except ImportError:
+            raise MissingExtra("polars", "A polars frame") from None
+        return pl.DataFrame(self.arrow())
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows as an Arrow stream, which polars, DuckDB and others read directly."""
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    def __dataframe__(self, **options: Any) -> object:
+        """The rows by the interchange protocol of frames."""
+        return self.arrow().__dataframe__(**options)
 
 
 def json_values(texts: pd.Series[Any], *, join_lists: bool = False) -> pd.Series[Any]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.record import visible
-from mcpaudit_lab.storage.frames import to_frame
+from mcpaudit_lab.storage.frames import ArrowViews, to_frame
 from mcpaudit_lab.storage.queries import read_table
+from mcpaudit_lab.storage.tables_out import write_table
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,7 +23,7 @@ _SHOWN_ROWS = 20
 _CELL_MAX = 160
 
 
-class SqlResult:
+class SqlResult(ArrowViews):
     """The rows of one statement, read once, when the statement ran.
 
     Times are UTC. A UUID is text, JSON is text.
@@ -30,6 +34,7 @@ class SqlResult:
 
     def __init__(self, table: pa.Table, *, truncated: bool = False) -> None:
         self._table = table
+        self._read = 0
         self.truncated = truncated
 
     def arrow(self) -> pa.Table:
@@ -45,6 +50,34 @@ class SqlResult:
         table = self.arrow()
         columns = [column.to_pylist() for column in table.columns]
         return list(zip(*columns, strict=True))
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row; None after the last."""
+        rows = self.fetchmany(1)
+        return rows[0] if rows else None
+
+    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
+        """The next rows, at most so many; an empty list after the last."""
+        part = SqlResult(self._table.slice(self._read, size))
+        self._read += len(part)
+        return part.fetchall()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """All rows, from the first."""
+        return iter(self.fetchall())
+
+    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the rows into a file; returns its path.
+
+        Args:
+            path: ends in ``.csv``, ``.tsv``, ``.parquet`` or ``.jsonl``. In the first two, a text
+                that a spreadsheet would run as a formula stands after an apostrophe.
+            overwrite: replace an existing file.
+
+        Raises:
+            LabError: the file exists, or its ending is none of these.
+        """
+        return write_table(self.df(), Path(path), overwrite=overwrite)
 
     @property
     def columns(self) -> list[str]:

@@ -207,7 +207,10 @@ class TailView:
         for control, tooltip in (
             (self.tool, "Show only this tool"),
             (self.outcome, "Show only this outcome"),
-            (self.text, "Show only calls with this text in tool name, error message or user"),
+            (
+                self.text,
+                "A text in tool, error message or user; or a condition: tool != echo",
+            ),
         ):
             control.tooltip = tooltip
         self.open = widgets.Button(description="Open", disabled=True, layout=wide)
@@ -352,7 +355,7 @@ class TailView:
             wanted = EventFilter(
                 tool=names.get(tool, tool) or None,
                 success=_OUTCOMES[self.outcome.value],
-                q=self.text.value or None,
+                **_asked(self.text.value),
             )
         except FilterError as error:
             self.panel.tell(str(error))
@@ -369,6 +372,14 @@ class TailView:
     def _replay_clicked(self, _button: object) -> None:
         for event in self._chosen():
             self.panel.ask_replay(event)
+
+
+def _asked(text: str) -> dict[str, Any]:
+    """What the box asks: a condition if it has an operator, else a text to be found."""
+    text = text.strip()
+    if not text:
+        return {}
+    return {"where": text} if set("=<>~") & set(text) else {"q": text}
 
 
 def _all_of(box: Any) -> list[Any]:

@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mcpaudit_lab.errors import FilterError
-from mcpaudit_lab.filters import TEXT_FIELDS, EventFilter, PathTest, with_values
+from mcpaudit_lab.filters import (
+    TEXT_FIELDS,
+    All,
+    Condition,
+    EventFilter,
+    PathTest,
+    joined,
+    with_values,
+)
 from mcpaudit_lab.record import Event
 
 __all__ = [
@@ -27,6 +35,8 @@ _REFERENCE_FIELDS: Final = ("tool", "user", "session")
 _REFERENCE_Q_CHARS: Final = 200
 _PATH_FIELDS: Final = ("params", "responses", "headers")
 _PAYLOAD_FIELDS: Final = (*_PATH_FIELDS, "has")
+# Longer ones would not fit into an address.
+_WHERE_CHARS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +85,12 @@ def make_request(filters: Iterable[EventFilter], *, reference: bool) -> EventReq
     sent: dict[str, Any] = {}
     left: dict[str, list[PathTest]] = {name: [] for name in _PATH_FIELDS}
     checks: list[EventFilter] = []
+    conditions: list[Condition] = []
     for item in found:
         if not _send_summary(item, sent, reference=reference):
             checks.append(on_summaries(item))
+        if item.where is not None:
+            conditions.append(item.where)
         sent.setdefault("has", []).extend(item.has)
         for name in _PATH_FIELDS:
             for test in getattr(item, name):
@@ -86,6 +99,14 @@ def make_request(filters: Iterable[EventFilter], *, reference: bool) -> EventReq
                 else:
                     left[name].append(test)
     unsent: dict[str, Any] = {name: tests for name, tests in left.items() if tests}
+    if conditions:
+        where = EventFilter(where=joined(All, tuple(conditions)))
+        if not reference and len(str(where.where)) <= _WHERE_CHARS:
+            sent["where"] = where.where
+        elif where.needs_payload:
+            unsent["where"] = where.where
+        else:
+            checks.append(where)
     details = EventFilter(**unsent)
     needed = details != EventFilter()
     page = next((item for item in found if item.limit is not None or item.offset), EventFilter())
@@ -146,8 +167,8 @@ def _reference_reads(test: PathTest) -> bool:
 
 
 def on_summaries(item: EventFilter) -> EventFilter:
-    """What a filter asks of summaries."""
-    none: dict[str, Any] = dict.fromkeys(_PAYLOAD_FIELDS)
+    """What a filter asks of summaries, its condition aside."""
+    none: dict[str, Any] = dict.fromkeys((*_PAYLOAD_FIELDS, "where"))
     return with_values(item, **none, limit=None, offset=0)
 
 

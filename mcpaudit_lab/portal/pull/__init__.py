@@ -3,7 +3,7 @@
 Input: a portal, filters and a lab. Output: a report that compares with the portal's own counts.
 """
 
-from mcpaudit_lab.portal.pull.pull import pull_events
+from mcpaudit_lab.portal.pull.pulling import pull_events
 from mcpaudit_lab.portal.pull.report import PullReport
 from mcpaudit_lab.portal.pull.verification import changed_events, follow_log
 

@@ -31,7 +31,6 @@ from mcpaudit_lab.portal.http import (
     ask_ahead,
     make_request,
     read_line,
-    request_key,
     walk_back,
 )
 from mcpaudit_lab.portal.pull.batches import (
@@ -48,16 +47,15 @@ from mcpaudit_lab.portal.pull.listed_ids import (
     recent_since,
     window_to_compare,
 )
+from mcpaudit_lab.portal.pull.listed_rows import ListedRows
 from mcpaudit_lab.portal.pull.pull_log import PullLog
 from mcpaudit_lab.portal.pull.report import PullReport
-from mcpaudit_lab.portal.pull.verification import verify_pull
-from mcpaudit_lab.storage import progress_bar
 
 if TYPE_CHECKING:
     from mcpaudit_lab.portal.pull.pull_log import Window
-    from mcpaudit_lab.storage.load import LabStore, LoadReport
+    from mcpaudit_lab.storage.load import LoadReport
 
-__all__ = ["Pull", "pull_events"]
+__all__ = ["Pull"]
 
 # A batch is one transaction, and what an interrupt can cost.
 _BATCH_EVENTS: Final = 4000
@@ -77,6 +75,7 @@ class Pull:
         filters: which events; all filters must hold; without limit and offset.
         log: what the portal has listed for these filters before.
         add: adds lines to the lab, with ``request=`` what the portal was asked.
+        listed_again: makes what compares rows that are listed again with the lab's.
         payloads: whether payloads are wanted.
         check_ids: whether to compare ids with those of earlier pulls; None: if it is cheap.
 
@@ -91,6 +90,7 @@ class Pull:
         log: PullLog,
         *,
         add: Callable[..., LoadReport],
+        listed_again: Callable[[], ListedRows],
         payloads: bool,
         check_ids: bool | None,
     ) -> None:
@@ -99,6 +99,9 @@ class Pull:
         self._request = make_request(filters, reference=portal.is_reference)
         self._log = log
         self._add = add
+        self._listed_again = listed_again
+        # Ids of events that the portal lists with another summary than the lab has.
+        self.changed: list[str] = []
         self._bad: set[bytes] = set()
         self._payloads = payloads
         self._whole = payloads or self._request.details is not None
@@ -220,7 +223,10 @@ class Pull:
         if window is not None:
             fetch = partial(self._fetch, payloads=False)
             rows = walk_back(fetch, self._request.between(*window))
-            found = compare_ids(self._log, window, rows)
+            with self._listed_again() as again:
+                found = compare_ids(self._log, window, again.passing(rows))
+                self.changed = again.changed()
+            self._report = replace(self._report, changed=len(self.changed))
             if found.gone:
                 self._forget(window, found.listed)
             for span in found.late:
@@ -371,30 +377,3 @@ class Pull:
     def _forget(self, window: Window, listed: Iterable[str]) -> None:
         gone = self._log.keep_only(window, listed)
         self._report = replace(self._report, gone=self._report.gone + gone)
-
-
-def pull_events(
-    portal: PortalReader,
-    filters: tuple[EventFilter, ...],
-    lab: LabStore,
-    *,
-    payloads: bool,
-    progress: bool | None,
-    check_ids: bool | None = None,
-    log_key: str | None = None,
-) -> PullReport:
-    """Pull events and tool lists into a lab. The arguments are those of :meth:`Lab.pull`."""
-    text = request_key(filters, reference=portal.is_reference)
-    add = partial(lab.add_lines, kind="portal", name=portal.url)
-    log = PullLog(lab, portal.url, text)
-    pull = Pull(portal, filters, log, add=add, payloads=payloads, check_ids=check_ids)
-    every = all(item == EventFilter() for item in filters)
-    checkpoint = portal.checkpoint()
-    total = pull.begin()
-    with progress_bar(progress, total=total, unit="events", label="pull") as advance:
-        report = pull.run(advance)
-    if not report.complete:
-        return report
-    lab.add_tool_lists(portal.tool_lists())
-    verified = verify_pull(lab, portal, text if every else None, log_key, checkpoint)
-    return report if verified is None else report.with_verified(*verified)

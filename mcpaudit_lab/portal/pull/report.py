@@ -20,6 +20,7 @@ class PullReport:
         new: events that are new to the lab.
         payloads: payloads that are new to the lab.
         duplicates: events that were there already, equal.
+        changed: events that the portal lists otherwise than the lab has them, from an earlier pull.
         conflicts: events that contradict what the lab has; they are in its ``rejects``.
         left_out: events that the portal listed because it cannot filter as was asked.
         unreadable: lines that are no events; they are in the lab's ``rejects``.
@@ -46,6 +47,7 @@ class PullReport:
     payloads: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    changed: int = 0
     left_out: int = 0
     unreadable: int = 0
     unreadable_there: int = 0
@@ -89,6 +91,7 @@ class PullReport:
         ]
         extra = (
             (self.conflicts, "in conflict with what the lab has, see rejects", "event"),
+            (self.changed, "changed at the portal since an earlier pull", "event"),
             (self.unreadable, "not readable as an event, see rejects", "line"),
             (self.unreadable_there, "not readable by the portal itself, see its log", "row"),
             (self.left_out, "listed but not asked for, and left out", "event"),

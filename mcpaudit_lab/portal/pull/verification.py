@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcpaudit_lab.errors import TamperError
@@ -37,6 +37,8 @@ def verify_pull(
     question: str | None,
     pinned: str | None,
     found: tuple[str, str] | None,
+    *,
+    differing: Sequence[str],
 ) -> Verified | None:
     """Check the portal's log and the lab's new events against it; None if the portal has no log.
 
@@ -49,6 +51,7 @@ def verify_pull(
         question: the pull's question, if it asked for every event; then dropped rows are found.
         pinned: the key that the portal must have; None trusts the first one.
         found: the portal's checkpoint and key when the pull began; None: it has no log.
+        differing: ids of events that the portal lists otherwise than the lab has them.
 
     Raises:
         TamperError: another key, a tree that does not extend the known one, a changed or dropped
@@ -64,7 +67,9 @@ def verify_pull(
     if matched:
         with lab.writing() as connection:
             PortalLogs(connection).mark_checked(portal.url, matched)
-    faults = [f"changed: {event_id}" for event_id in changed]
+    known = logs.leaves(portal.url)
+    changed += [event_id for event_id in differing if event_id in known]
+    faults = [f"changed: {event_id}" for event_id in dict.fromkeys(changed)]
     if question is not None:
         faults += _dropped(logs, portal, question)
     if faults:

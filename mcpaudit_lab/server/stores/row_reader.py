@@ -46,7 +46,7 @@ from mcpaudit_lab.server.stores.paging import (
     sqlite_json_line,
 )
 from mcpaudit_lab.server.stores.schema import COMMIT_NUMBER, StoreTables
-from mcpaudit_lab.server.stores.store import Pages, matching, needs_payload
+from mcpaudit_lab.server.stores.store import Pages, matching
 from mcpaudit_lab.server.stores.subscriptions import Stored
 from mcpaudit_lab.tables import EXACT, PortalRows
 
@@ -198,7 +198,7 @@ class RowReader:
 
     def matching(self, wanted: EventFilter) -> Iterator[Event]:
         """Matching events; ignores ``limit`` and ``offset``."""
-        with_payload = needs_payload(wanted)
+        with_payload = wanted.needs_payload
         columns = self._event_columns(with_payload)
         source, _ = self._source(wanted, columns, with_payload, self._decoder(with_payload), 0)
         for page in source:
@@ -254,7 +254,7 @@ class RowReader:
     ) -> tuple[list[Stored], int | None]:
         """A page after ``number`` and the number that it reaches; None after the last page."""
         compiled, joined = self._check.compile(wanted)
-        with_payload = payloads or (compiled.residual and needs_payload(wanted))
+        with_payload = payloads or (compiled.residual and wanted.needs_payload)
         number_column = self._events.c[COMMIT_NUMBER]
         columns = [*self._event_columns(with_payload), number_column]
         page = self._from(select(*columns), with_payload, joined).where(text(compiled.where))
@@ -279,7 +279,7 @@ class RowReader:
         make: Callable[[Event], Any],
     ) -> Pages[Any]:
         residual = self.compile(wanted).residual
-        with_payload = payloads or (residual and needs_payload(wanted))
+        with_payload = payloads or (residual and wanted.needs_payload)
         columns = self._event_columns(with_payload)
         decode = self._decoder(with_payload)
         offset = 0 if residual else wanted.offset

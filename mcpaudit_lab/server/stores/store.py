@@ -30,7 +30,6 @@ __all__ = [
     "Stored",
     "Unreadable",
     "matching",
-    "needs_payload",
 ]
 
 
@@ -256,11 +255,6 @@ class EventStore(Protocol):
 
     def close(self) -> None:
         """End all subscriptions and close connections."""
-
-
-def needs_payload(wanted: EventFilter) -> bool:
-    """Whether a filter has a condition on the payload."""
-    return bool(wanted.params or wanted.responses or wanted.headers or wanted.has)
 
 
 def matching(events: Iterable[Event], wanted: EventFilter) -> Iterator[Event]:

@@ -15,7 +15,11 @@ from mcpaudit_lab.storage.load.ledger import (
     sources_of,
 )
 from mcpaudit_lab.storage.load.ledger_chain import chained_rows, read_chain
-from mcpaudit_lab.storage.load.loaded_files import check_files, compare_with_files
+from mcpaudit_lab.storage.load.loaded_files import (
+    changed_summaries,
+    check_files,
+    compare_with_files,
+)
 from mcpaudit_lab.storage.load.report import FileReport, LoadReport
 from mcpaudit_lab.storage.load.writing import appearing, write_events
 
@@ -27,6 +31,7 @@ __all__ = [
     "Provenance",
     "appearing",
     "chained_rows",
+    "changed_summaries",
     "check_files",
     "compare_with_files",
     "find_inputs",

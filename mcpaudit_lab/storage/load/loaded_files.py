@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -19,7 +19,7 @@ from mcpaudit_lab.storage.load.lab_store import LabStore
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["FilesCheck", "RowsCheck", "check_files", "compare_with_files"]
+__all__ = ["FilesCheck", "RowsCheck", "changed_summaries", "check_files", "compare_with_files"]
 
 _ALIAS: Final = "mcpaudit_again"
 
@@ -110,12 +110,30 @@ def compare_with_files(cursor: duckdb.DuckDBPyConnection, files: FilesCheck) -> 
                     progress=False,
                     max_unpacked_bytes=2**63,
                 )
-        quoted = str(path).replace("'", "''")
-        cursor.execute(f"attach '{quoted}' as {_ALIAS} (read_only)")
-        try:
+        with _attached(cursor, path):
             return _compare_rows(cursor, files)
-        finally:
-            cursor.execute(f"detach {_ALIAS}")
+
+
+def changed_summaries(cursor: duckdb.DuckDBPyConnection, other: Path) -> list[str]:
+    """Ids of events whose columns differ between a lab and the file of another, which is closed."""
+    columns = [*(field.column for field in EVENT_FIELDS), "extra"]
+    with _attached(cursor, other):
+        rows = cursor.execute(
+            f"select e.id::varchar from audit_events e join {_ALIAS}.audit_events a using (id)"
+            f" where not ({_same('e', 'a', columns)})"
+        ).fetchall()
+    return [event_id for (event_id,) in rows]
+
+
+@contextlib.contextmanager
+def _attached(cursor: duckdb.DuckDBPyConnection, path: Path) -> Iterator[None]:
+    """The file of another lab, under the alias of the comparisons here."""
+    quoted = str(path).replace("'", "''")
+    cursor.execute(f"attach '{quoted}' as {_ALIAS} (read_only)")
+    try:
+        yield
+    finally:
+        cursor.execute(f"detach {_ALIAS}")
 
 
 def _compare_rows(cursor: duckdb.DuckDBPyConnection, files: FilesCheck) -> RowsCheck:
