@@ -22,6 +22,7 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filters.combined import contract_order
 from mcpaudit_lab.filters.event_filter import HAS_COLUMNS, EventFilter
 from mcpaudit_lab.filters.sql import Compiled, compile_filter, register_functions
+from mcpaudit_lab.filters.values import fold
 from mcpaudit_lab.record import (
     EVENT_COLUMNS,
     EVENT_FIELDS,
@@ -315,6 +316,23 @@ def test_values_paths_and_names_are_bound_and_never_in_the_text() -> None:
         assert "2026" not in compiled.where
         marker = "$" if dialect == "duckdb" else ":"
         assert set(re.findall(rf"\{marker}(\w+)", compiled.where)) == set(compiled.params)
+
+
+def test_duckdb_folds_case_as_python_does() -> None:
+    known = [char for char in map(chr, range(1, 0x20000)) if not "\ud800" <= char <= "\udfff"]
+    cased = [char for char in known if len({char, char.lower(), char.upper(), fold(char)}) > 1]
+    together: dict[str, set[str]] = {}
+    for char in {*cased, *map(fold, cased)}:
+        together.setdefault(fold(char), set()).add(char)
+    everything = "".join(sorted({*cased, *map(fold, cased)}))
+    connection = duckdb.connect()
+    for chars in together.values():
+        for char in chars:
+            found = connection.execute(
+                "select regexp_extract_all($text, $char)",
+                {"text": everything, "char": f"(?i){re.escape(char)}"},
+            ).fetchall()
+            assert set(found[0][0]) == chars, char
 
 
 def test_another_dialect_is_an_error_that_names_the_three() -> None:

@@ -51,7 +51,7 @@ LIBRARIES = {
     "mcp": {"replay", "server", "server.audit", "server.http", "server.tools", "demo"},
     "mcp_types": {"replay", "server.audit", "server.http", "server.tools"},
     "sseclient": {"portal.stream"},
-    "stamina": {"portal.http"},
+    "stamina": {"portal.http", "server.stores"},
     "starlette": {"server", "server.http", "recorder"},
     "uvicorn": {"server", "recorder"},
     "yaml": {"formats"},

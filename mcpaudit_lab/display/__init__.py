@@ -114,6 +114,7 @@ _VIEWS: Final = {
     "plot_session": ("plots", "plot_session"),
     "plot_timeseries": ("plots", "plot_timeseries"),
     "run": ("event_set_view", "run_html"),
+    "session": ("session_view", "session_html"),
     "tail": ("tail.view", "TailView"),
 }
 

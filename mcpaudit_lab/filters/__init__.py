@@ -10,7 +10,7 @@ from mcpaudit_lab.filters.conditions import All, Condition, joined
 from mcpaudit_lab.filters.dialects import sqlite_moment
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
-from mcpaudit_lab.filters.sql import Compiled, compile_filter
+from mcpaudit_lab.filters.sql import Compiled, compile_filter, text_condition
 from mcpaudit_lab.filters.sql_functions import register_functions
 from mcpaudit_lab.filters.times import (
     Moment,
@@ -19,7 +19,7 @@ from mcpaudit_lab.filters.times import (
     parse_duration_ns,
     parse_moment,
 )
-from mcpaudit_lab.filters.values import PathTest, split_path
+from mcpaudit_lab.filters.values import PathTest, fold, split_path
 
 __all__ = [
     "HAS_COLUMNS",
@@ -33,6 +33,7 @@ __all__ = [
     "compile_filter",
     "contract_order",
     "filters_of",
+    "fold",
     "format_duration",
     "is_assumed_utc",
     "joined",
@@ -41,5 +42,6 @@ __all__ = [
     "register_functions",
     "split_path",
     "sqlite_moment",
+    "text_condition",
     "with_values",
 ]

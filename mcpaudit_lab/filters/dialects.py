@@ -111,6 +111,13 @@ class DuckDB(DoubleReader):
         function = f"mcpaudit_at_least(e.extra, '{column}', {self.bind(str(least))})"
         return f"case when e.{column} is null then {function} else e.{column} >= {number} end"
 
+    def contains(self, columns: tuple[str, ...], needle: str) -> str:
+        # RE2 folds case as fold() does, and is ten times as fast as translate().
+        wanted = self.lossy.sub("\ufffd", needle)
+        self.residual |= wanted != needle
+        pattern = self.bind(f"(?i){''.join(map(_literal, wanted))}")
+        return f"({' or '.join(f'regexp_matches({column}, {pattern})' for column in columns)})"
+
     def beyond(self, op: str, test: PathTest) -> str | None:
         if op != "eq":
             return self.python("e.extra", op, test)
@@ -197,6 +204,11 @@ class DuckDB(DoubleReader):
         doubt, python = self.in_doubt(document, number), self.python(document, VALUE, test)
         exact = f"case {whole} when {doubt} then {python} else true end"
         return f"case when {near} then {exact} else false end"
+
+
+def _literal(char: str) -> str:
+    """A character as itself in a regular expression."""
+    return char if char.isalnum() or ord(char) > 127 else f"\\x{{{ord(char):x}}}"
 
 
 class SQLite(DoubleReader):

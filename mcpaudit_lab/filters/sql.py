@@ -16,6 +16,7 @@ there the condition selects a superset and says so (``residual``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,7 +27,7 @@ from mcpaudit_lab.filters.dialects import DIALECTS
 from mcpaudit_lab.filters.event_filter import TEXT_FIELDS, EventFilter, PathTest
 from mcpaudit_lab.filters.sql_functions import register_functions
 
-__all__ = ["Compiled", "compile_filter", "register_functions"]
+__all__ = ["Compiled", "compile_filter", "register_functions", "text_condition"]
 
 _PAYLOAD_OF_EVENT: Final = "p.event_id = e.id"
 _COLUMNS: Final = {
@@ -90,6 +91,29 @@ def compile_filter(
     if payloads:
         events.append(f"exists (select 1 {found} and {' and '.join(payloads)})")
     return Compiled(" and ".join(events) or "1 = 1", writer.params, writer.residual)
+
+
+def text_condition(text: str, documents: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """DuckDB: the error message or a JSON document may contain a text, in any case.
+
+    It selects a superset: JSON may spell a character by its code.
+
+    Args:
+        text: the text.
+        documents: columns with JSON text.
+
+    Returns:
+        The condition, and what it binds.
+    """
+    writer = DIALECTS["duckdb"]()
+    # The longest run of characters that JSON can only spell in one way, or by their code.
+    piece = max(re.split(r'["\\/\x00-\x1f\ud800-\udfff\ufffd]', text), key=len)
+    if not piece:
+        return "1 = 1", {}
+    columns = tuple(f"cast({document} as varchar)" for document in documents)
+    found = writer.contains(("e.error_message", *columns), piece)
+    coded = " or ".join(f"contains({column}, '\\u')" for column in columns)
+    return f"({found} or {coded})", writer.params
 
 
 def _event_conditions(item: EventFilter, writer: Dialect) -> Iterable[str]:

@@ -65,10 +65,10 @@ def parse_where(text: str, *, now: datetime | None = None) -> Condition:
     try:
         tree = _parser().parse(text)
     except lark.UnexpectedInput as error:
-        parser: Any = error.interactive_parser
-        ended = isinstance(error, lark.UnexpectedToken) and error.token.type == "$END"
-        place = len(text) if ended else parser.lexer_thread.state.line_ctr.char_pos
-        raise _at(text, place, _expected(parser.accepts())) from None
+        found: Any = error
+        ended = getattr(found, "token", None) is not None and found.token.type == "$END"
+        place = len(text) if ended else found.pos_in_stream
+        raise _at(text, place, _expected(found.interactive_parser.accepts())) from None
     return _Reader(text, now).read(tree, 0)
 
 

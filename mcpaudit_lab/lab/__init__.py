@@ -9,6 +9,7 @@ from mcpaudit_lab.lab.lab import Lab
 from mcpaudit_lab.lab.overview import Overview, bucket_width_s
 from mcpaudit_lab.lab.proven_export import verify_export
 from mcpaudit_lab.lab.sandbox import Sandbox
+from mcpaudit_lab.lab.session import Session
 from mcpaudit_lab.lab.verification import Verification, verify_database
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Lab",
     "Overview",
     "Sandbox",
+    "Session",
     "Verification",
     "bucket_width_s",
     "verify_database",

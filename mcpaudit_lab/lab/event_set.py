@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mcpaudit_lab.errors import FilterError, LabError
 from mcpaudit_lab.filters import EventFilter, compile_filter, filters_of
 from mcpaudit_lab.formats import WriteReport
+from mcpaudit_lab.lab.behaviour import Behaviour
 from mcpaudit_lab.lab.columns import column_list, decode_columns
 from mcpaudit_lab.lab.plotting import Plots
 from mcpaudit_lab.lab.set_algebra import bound_apart, order_by
@@ -48,7 +49,7 @@ _WORDS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class EventSet(Plots, ArrowViews):
+class EventSet(Behaviour, Plots, ArrowViews):
     """The events of a lab that a filter selects, in the contract's order: newest first, then by id.
 
     Every question runs its own query, so the set follows the lab as it grows. Made by

@@ -12,6 +12,7 @@ from mcpaudit_lab.formats import WriteReport
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.evidence import Evidence
 from mcpaudit_lab.lab.noting import notes_in_force
+from mcpaudit_lab.lab.questions import Questions
 from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
 from mcpaudit_lab.record import Event
 from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Lab"]
 
 
-class Lab(Evidence):
+class Lab(Evidence, Questions):
     """A case: events from wherever they were kept, in one DuckDB database.
 
     Args:

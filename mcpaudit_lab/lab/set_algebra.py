@@ -14,7 +14,7 @@ __all__ = ["bound_apart", "order_by"]
 
 
 def bound_apart(rows: tuple[str, dict[str, Any]], prefix: str) -> tuple[str, dict[str, Any]]:
-    """A table in SQL whose parameters have a prefix, so that two of them can stand together."""
+    """SQL whose parameters have a prefix, so that two pieces of it can stand together."""
     sql, params = rows
     renamed = re.sub(
         r"\$(\w+)",

@@ -10,8 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
+import stamina
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -84,7 +86,7 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0) -> Engine:
         engine = create_engine(
             parsed, connect_args={"timeout": busy_timeout_s}, pool_size=8, **ENGINE_OPTIONS
         )
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, busy_timeout_s))
         return engine
     if backend != "postgresql":
         raise ValueError(f"a store is SQLite or PostgreSQL, not {backend}: {_FORMS}")
@@ -103,11 +105,21 @@ def open_engine(url: str, *, busy_timeout_s: float = 5.0) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _prepare_sqlite(busy_timeout_s: float, connection: Any, _: object) -> None:
     register_functions(connection)
+    connection.execute(f"pragma page_size = {_PAGE_BYTES}").close()  # applies to a new file
+    # SQLite does not wait for others who turn a new file into WAL at the same moment.
+    retries = stamina.retry_context(
+        on=sqlite3.OperationalError,
+        attempts=None,
+        timeout=busy_timeout_s,
+        wait_initial=0.01,
+        wait_max=0.1,
+    )
+    for attempt in retries:
+        with attempt:
+            connection.execute("pragma journal_mode = WAL").close()
     for pragma in (
-        f"page_size = {_PAGE_BYTES}",  # applies to a new file
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         f"wal_autocheckpoint = {_CHECKPOINT_PAGES}",
