@@ -38,7 +38,15 @@ LIBRARIES = {
     "rich": {"display", "demo", "cli"},
     "click": {"cli"},
     "anyio": {
-        *("replay", "recorder", "server", "server.audit", "server.auth", "server.http"),
+        *(
+            "assistant",
+            "replay",
+            "recorder",
+            "server",
+            "server.audit",
+            "server.auth",
+            "server.http",
+        ),
         "server.tools",
     },
     "anywidget": {"display.tail"},
@@ -48,8 +56,8 @@ LIBRARIES = {
     "jsonschema": {"calls"},
     "jwt": {"server.auth"},
     "matplotlib": {"display"},
-    "mcp": {"replay", "server", "server.audit", "server.http", "server.tools", "demo"},
-    "mcp_types": {"replay", "server.audit", "server.http", "server.tools"},
+    "mcp": {"replay", "server", "server.audit", "server.http", "server.tools", "demo", "assistant"},
+    "mcp_types": {"assistant", "replay", "server.audit", "server.http", "server.tools"},
     "sseclient": {"portal.stream"},
     "stamina": {"portal.http", "server.stores"},
     "starlette": {"server", "server.http", "recorder"},
@@ -64,6 +72,8 @@ HEAVY_ROOMS = {
     "display.tail",
 }
 HEAVY = {
+    "assistant/serving.py",
+    "assistant/tools.py",
     "display/terminal_cards.py",
     "display/terminal_tables.py",
     "lab/sandbox_process.py",  # the program of another process

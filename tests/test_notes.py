@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -179,3 +180,12 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert run("note", "", "--supersedes", 1, *lab_option).exit_code == 0
     assert "too late" not in run("notes", *lab_option).output
     assert "too late" in run("notes", "--history", *lab_option).output
+
+
+@pytest.mark.parametrize("part", ["text", "by", "tags"])
+def test_a_note_with_a_lone_surrogate_is_refused(part: str) -> None:
+    given: dict[str, Any] = {"text": "a", "by": "b", "tags": "c", part: "\ud800"}
+    with Lab() as lab:
+        with pytest.raises(LabError, match="lone surrogate"):
+            lab.note(None, given["text"], by=given["by"], tags=given["tags"])
+        assert lab.notes().empty

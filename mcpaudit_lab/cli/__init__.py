@@ -18,6 +18,7 @@ from mcpaudit_lab.cli import (
     replaying,
     wrapping,
 )
+from mcpaudit_lab.cli.assisting import mcp
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
 from mcpaudit_lab.cli.verifying import bundle, verify
@@ -70,6 +71,7 @@ for command in (
     wrapping.wrap,
     wrapping.unwrap,
     serve,
+    mcp,
 ):
     commands.add_command(command)
 

@@ -23,6 +23,7 @@ __all__ = [
     "find_id",
     "json_option",
     "lab_option",
+    "lab_path_option",
     "new_lab_option",
     "open_existing",
     "refused_read_only",
@@ -39,7 +40,8 @@ json_option = click.option(
 )
 
 
-def _path_option(text: str) -> Callable[[Command], Command]:
+def lab_path_option(text: str) -> Callable[[Command], Command]:
+    """``--lab`` alone; the command gets it as ``lab_path``."""
     return click.option(
         "--lab",
         "lab_path",
@@ -117,7 +119,7 @@ def lab_option(command: Command) -> Command:
         help="Write nothing beside or into the lab's file: on a read-only disk, or while others"
         " read it.",
     )
-    return _path_option("The lab's file.")(flag(wrapped))
+    return lab_path_option("The lab's file.")(flag(wrapped))
 
 
 def written_lab_option(command: Command) -> Command:
@@ -128,12 +130,12 @@ def written_lab_option(command: Command) -> Command:
         with open_existing(lab_path) as lab:
             return command(lab=lab, **options)
 
-    return _path_option("The lab's file.")(refused_read_only(wrapped))
+    return lab_path_option("The lab's file.")(refused_read_only(wrapped))
 
 
 def new_lab_option(command: Command) -> Command:
     """Add ``--lab`` to a command that makes a lab or writes into one; it gets ``lab_path``."""
-    return _path_option("The lab's file; made if it is not there.")(refused_read_only(command))
+    return lab_path_option("The lab's file; made if it is not there.")(refused_read_only(command))
 
 
 @contextmanager

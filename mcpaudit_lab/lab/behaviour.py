@@ -28,7 +28,7 @@ _SESSIONS = """
         coalesce(arg_max(user_agent, ts) filter (coalesce(user_agent, '') <> ''), '') as client,
         min(ts) as first, max(ts) as last,
         count(*) as calls, count(*) filter (not success) as failures,
-        sum(duration_ms)::bigint as busy_ms,
+        least(sum(duration_ms), 9223372036854775807)::bigint as busy_ms,
         list(tool_name order by ts, id) filter (begins) as tools
     from calls group by session_id order by first desc, session_id
 """
@@ -94,8 +94,9 @@ class Behaviour:
         Returns:
             Columns ``session_id``, ``user_subject`` and ``client`` (the user agent) of its newest
             call that has one, ``first`` and ``last`` (starts of calls, UTC), ``calls``,
-            ``failures``, ``busy_ms`` (sum of durations), ``tools`` (a list in order; a tool that
-            was called several times in a row stands once). Calls without a session are left out.
+            ``failures``, ``busy_ms`` (sum of durations, at most 2^63 - 1), ``tools`` (a list in
+            order; a tool that was called several times in a row stands once). Calls without a
+            session are left out.
         """
         rows, params = self.rows()
         return self._frame(_SESSIONS.format(rows=rows), params)

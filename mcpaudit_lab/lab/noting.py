@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mcpaudit_lab.comparison import Comparison
 from mcpaudit_lab.errors import EventNotFound, LabError
 from mcpaudit_lab.lab.event_set import EventSet
-from mcpaudit_lab.record import Event, Note, parse_id
+from mcpaudit_lab.record import Event, Note, parse_id, replace_surrogates
 from mcpaudit_lab.storage import add_note, has_notes, read_notes
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def write_note(
 ) -> Note:
     """Add a note, as :meth:`Lab.note` describes it."""
     wanted = _checked_tags(tags)
+    if any(replace_surrogates(part) != part for part in (text, by or "", *wanted)):
+        raise LabError("a note cannot hold a lone surrogate: it has no place in a lab's columns")
     replaced = supersedes.id if isinstance(supersedes, Note) else supersedes
     if not text.strip() and not wanted and replaced is None:
         raise LabError("a note has a text or a tag")
