@@ -422,6 +422,13 @@ def test_options_and_query_string_ask_what_the_filter_means(
 
 
 def test_filters_add_up(case: Path) -> None:
+    condition = "tool = flaky and not success"
+    assert run("stats", "--where", condition, "--json", "--lab", case).stdout == (
+        run("stats", "--tool", "flaky", "--failed", "--json", "--lab", case).stdout
+    )
+    wrong = run("events", "--where", "tool = flaky and", "--lab", case)
+    assert wrong.exit_code == 2
+    assert "character 17: expected a name" in wrong.stderr
     result = run("stats", "--tool", "flaky", "--filter", "success=false", "--json", "--lab", case)
     assert lines(result)[0]["total"] == 26
     paged = run("events", "--filter", "tool=flaky&limit=3&offset=1", "--json", "--lab", case)

@@ -29,6 +29,9 @@ UPSTREAM = Path(__file__).parent / "data" / "upstream"
 _ALL = sorted(recorded_events(UPSTREAM / "details.jsonl"), key=lambda e: len(e.to_json()))
 RECORDED = [event for event in _ALL if len(event.to_json()) < 20_000] + _ALL[-2:]
 QUESTIONS: list[dict[str, Any]] = [
+    {"where": "tool != echo and (duration_ms > 100 or not success)"},
+    {"where": 'not param.extras.code and tool =~ "ec*"'},
+    {"where": "response.isError = true or error_message ~ NOT"},
     {},
     {"tool": "echo"},
     {"tool": ["echo", "slow"], "success": True},

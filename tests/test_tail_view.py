@@ -283,6 +283,19 @@ def test_the_controls_pause_filter_and_stop() -> None:
         assert view.pause.disabled
 
 
+def test_the_box_takes_a_condition() -> None:
+    events = [an_event(1), an_event(2, tool_name="flaky", success=False)]
+    with seated(*events) as seat:
+        view = seat.view
+        seat.front(kind="ready")
+        seat.until(seat.rows)
+        view.text.value = "tool = flaky and not success"
+        seat.until(lambda: seat.rows()[-1] == [2])
+        view.text.value = "tool = flaky and"
+        seat.until(lambda: "expected a name, not, or (" in view.panel.note.value)
+        assert seat.rows()[-1] == [2]
+
+
 def test_what_ends_the_stream_is_said_aloud() -> None:
     with seated() as seat:
         seat.front(kind="ready")

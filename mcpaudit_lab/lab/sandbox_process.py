@@ -24,6 +24,23 @@ _SHUT = {
 }
 
 
+# After a statement was told to end.
+_GRACE_S = 0.5
+# Whoever takes it writes the answer.
+_answering = threading.Lock()
+
+
+def _took_more(timeout_s: float) -> bytes:
+    return f"error\nthe statement took more than {timeout_s:g} s".encode()
+
+
+def _give_up(timeout_s: float) -> None:
+    """Answer for a statement that does not end, and end the process."""
+    if _answering.acquire(blocking=False):
+        os.write(sys.stdout.fileno(), _took_more(timeout_s))
+        os._exit(0)
+
+
 def run(order: dict[str, Any]) -> bytes:
     """Run one statement; returns the answer's bytes: a word, a line feed, and rows or a message."""
     import duckdb
@@ -40,6 +57,8 @@ def run(order: dict[str, Any]) -> bytes:
         if len(statements) != 1:
             return b"error\none statement at a time"
         threading.Timer(order["timeout_s"], connection.interrupt).start()
+        # DuckDB looks for an interrupt between its steps, and one of them may fill memory.
+        threading.Timer(order["timeout_s"] + _GRACE_S, _give_up, (order["timeout_s"],)).start()
         given = connection.sql(order["sql"], params=order["params"] or None)
         # A statement without rows returns None, which DuckDB's type hints omit.
         relation = cast("duckdb.DuckDBPyRelation | None", given)
@@ -61,7 +80,7 @@ def run(order: dict[str, Any]) -> bytes:
         rows: bytes = sink.getvalue().to_pybytes()
         return word + rows
     except duckdb.InterruptException:
-        return f"error\nthe statement took more than {order['timeout_s']:g} s".encode()
+        return _took_more(order["timeout_s"])
     except (duckdb.Error, pa.ArrowException) as error:
         return b"error\n" + str(error).encode("utf-8", "replace")
 
@@ -82,6 +101,8 @@ if __name__ == "__main__":
     given = json.loads(sys.stdin.buffer.read())
     _bound(given)
     answer = run(given)
+    # Not released: if the watchdog has it, the process ends here.
+    _answering.acquire()
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
     # The timer of a statement that ended in time is still waiting.

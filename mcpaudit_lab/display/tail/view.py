@@ -358,7 +358,8 @@ class TailView:
                 **_asked(self.text.value),
             )
         except FilterError as error:
-            self.panel.tell(str(error))
+            # Below it are the condition and a mark under the place, for a terminal.
+            self.panel.tell(str(error).split("\n")[0])
             return
         self._tail.show(None if wanted == EventFilter() else wanted)
 
