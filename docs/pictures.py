@@ -54,6 +54,7 @@ def objects(lab: Lab) -> Iterator[tuple[str, Any]]:
     yield "comparison", lab.compare(*_PROGRESS)
     yield "event-set", lab.events(success=False)
     yield "overview", lab.overview()
+    yield "timeline", lab.session("SEG32MMGZTLK52X3SCHHXCFF7K")
     # A server of our own, inside this process, is called again for the sample's calls.
     server = demo_server()
     plan = lab.plan_replay(lab.events(limit=40), target=server, allow={"echo", "progress", "error"})
