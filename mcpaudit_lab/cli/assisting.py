@@ -20,7 +20,8 @@ _FILE: Final[Any] = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@lab_path_option("The lab's file; it is opened read-only.")
+@lab_path_option("The lab's file.")
+@click.option("--read-only", is_flag=True, expose_value=False, help="Always so here.")
 @click.option(
     "--audit",
     "audit",
