@@ -589,7 +589,7 @@ def some_filters(draw: st.DrawFn, events: list[Event]) -> EventFilter:
 
 
 @settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_all_engines_agree_with_matches_on_anything(

@@ -220,7 +220,7 @@ def wire_texts(draw: st.DrawFn) -> str:
     return "{" + draw(st.sampled_from([",", ", ", " ,\t"])).join(members) + "}"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(wire_texts(), min_size=1, max_size=15, unique_by=lambda text: text))
 def test_the_lab_reads_what_python_reads(texts: list[str]) -> None:
     expected = {(event := Event.from_json(text)).id: event for text in texts}

@@ -166,7 +166,7 @@ SIDES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SIDES, SIDES)
 def test_every_event_is_in_one_row(left: list[Any], right: list[Any]) -> None:
     events = [
