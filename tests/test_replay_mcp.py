@@ -432,6 +432,7 @@ with Lab(sys.argv[1]) as lab:
 """
 
 
+@pytest.mark.soak
 def test_a_killed_process_knows_what_was_sent_and_calls_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "case.duckdb"
     with lab_of(*(captured({"n": n}, number=n) for n in range(4)), path=path):

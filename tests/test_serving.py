@@ -210,6 +210,7 @@ async def test_kill_loses_only_what_was_queued_and_rows_are_whole(
     assert len(lost) < 200
 
 
+@pytest.mark.soak
 def test_a_portal_that_was_told_to_end_ends_with_0_and_starts_again_on_its_database(
     database: str, tmp_path: Path
 ) -> None:

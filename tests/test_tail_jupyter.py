@@ -107,6 +107,7 @@ def open_tail(
         assert shown.foreign == []
 
 
+@pytest.mark.soak
 def test_a_person_watches_a_portal(
     chromium: Browser, jupyter: JupyterServer, tmp_path: Path
 ) -> None:
