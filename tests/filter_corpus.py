@@ -567,6 +567,9 @@ _w("w-text", {"n": "5", "s": "\u00c9t\u00e9"}, error_message="Time OUT\nlater", 
 _w("w-big", {"n": loads("9007199254740993")}, error_message="50% of a_b", duration_ms=201)
 _w("w-huge", {"n": loads("1e400")}, error_message="a\x00b")
 _w("w-head", {"h": 1}, headers={"X-Kind": ["alpha", "Beta"]}, session_id="s^1")
+_event("w-text-header", {"request_headers": {"X-Kind": "alphabet"}}, tool_name="w2")
+_case("where: a header that is no list", "", tool="w2", where="header.x-kind ~ alpha")
+_case("where: such a header, not", "w-text-header", tool="w2", where="header.x-kind !~ alpha")
 _ALL_W = "w-bare w-one w-five w-half w-text w-big w-huge w-head"
 
 
@@ -603,6 +606,7 @@ _where("a path not equal", _but("w-five"), "param.w.n != 5")
 _where("a path not after", "w-bare w-one w-five w-text w-head", "not param.w.n > 5")
 _where("a text is not a number", "w-text", 'param.w.n = "5"')
 _where("texts in order", "w-text", 'param.w.n >= "5"')
+_where("texts after NUL", "w-text w-one w-half w-five", 'param.w.s < "\\u0000"')
 _where("texts after", "w-one w-half w-text", 'param.w.s > "a"')
 _where("present", "w-five", "param.w.x")
 _where("not present", _but("w-five"), "not param.w.x")

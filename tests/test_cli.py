@@ -25,10 +25,10 @@ from sqlalchemy.engine import make_url
 
 from mcpaudit_lab import Event, EventFilter, Lab, LabError, __version__
 from mcpaudit_lab.cli import commands
-from mcpaudit_lab.cli.output import escape_json, json_row
 from mcpaudit_lab.cli.status import CommandGroup
 from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.filters.combined import contract_order
+from mcpaudit_lab.record import escape_json, json_row
 from mcpaudit_lab.record.jsontext import loads
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 

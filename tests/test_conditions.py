@@ -11,8 +11,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from mcpaudit_lab import EventFilter, FilterError, Lab, LabError
+from mcpaudit_lab import Event, EventFilter, FilterError, Lab, LabError
 from mcpaudit_lab.demo import sample_files
+from mcpaudit_lab.filters.conditions import glob_matches
 from mcpaudit_lab.filters.where import parse_where
 from mcpaudit_lab.portal.http.request import make_request
 
@@ -88,6 +89,37 @@ def test_a_condition_is_bounded() -> None:
     assert str(parse_where("(" * 4000 + "success" + ")" * 4000)) == "success"
 
 
+def test_a_pattern_of_many_stars_ends() -> None:
+    event = Event.build(timestamp="2026-11-24T00:00:00Z", tool_name="a" * 300)
+    stars = "*" + "a*" * 12
+    assert EventFilter(where=f"tool =~ {stars}a").matches(event)
+    assert not EventFilter(where=f"tool =~ {stars}b").matches(event)
+    for pattern, text, wanted in (
+        ("a*b*c", "aXbXbXc", True),
+        ("a*bc*c", "abc", False),
+        ("*ab*ab*", "aab", False),
+        ("*ab*ab*", "xabab", True),
+        ("a**", "a", True),
+        ("*", "", True),
+        ("?*?", "a", False),
+    ):
+        assert glob_matches(text, pattern) is wanted, (pattern, text)
+
+
+def test_an_integer_over_64_bits_in_a_payload_is_compared() -> None:
+    line = (
+        b'{"id":"00000000-0000-4000-8000-000000000001","timestamp":"2026-11-24T00:00:00Z",'
+        b'"duration_ms":1,"tool_name":"a","success":true,"transport":"http","source":"mcp",'
+        b'"payload":{"jsonrpc_method":"tools/call","response_size_bytes":99999999999999999999}}\n'
+    )
+    with Lab() as lab:
+        lab.add_lines(line, kind="portal", name="made")
+        for text, wanted in (("> 5", 1), ("> 99999999999999999999", 0), ("< 5", 0)):
+            item = EventFilter(where=f"response_size_bytes {text}")
+            assert lab.events(item).count() == wanted
+            assert sum(map(item.matches, lab.events())) == wanted
+
+
 def test_control_characters_of_a_condition_are_not_sent_to_a_terminal() -> None:
     with pytest.raises(FilterError) as caught:
         parse_where("tool = \x1b[31m = x")
@@ -95,7 +127,9 @@ def test_control_characters_of_a_condition_are_not_sent_to_a_terminal() -> None:
     assert "\x1b" not in EventFilter(where='tool = "\\u001b[31m"').describe()
 
 
-@pytest.mark.parametrize("keywords", [{"tool__nt": "a"}, {"__not": "a"}, {"tool__not": []}])
+@pytest.mark.parametrize(
+    "keywords", [{"tool__nt": "a"}, {"__not": "a"}, {"tool__not": []}, {"param..x__not": 1}]
+)
 def test_a_keyword_that_means_nothing_is_an_error(keywords: dict[str, Any]) -> None:
     with pytest.raises(FilterError):
         EventFilter(**keywords)
@@ -112,6 +146,9 @@ def test_our_portal_is_sent_the_condition_and_the_reference_server_is_not() -> N
     assert not theirs.whole
     summaries = make_request(asked[:1], reference=True)
     assert (summaries.checks, summaries.details) == ((asked[0],), None)
+    narrowed = make_request([EventFilter(where="tool = echo and duration_ms > 5")], reference=True)
+    assert narrowed.sent == EventFilter(tool="echo")
+    assert not narrowed.whole
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +222,10 @@ def test_sets_and_results_are_read_by_others(lab: Lab, tmp_path: Path) -> None:
         strange.write(tmp_path / "x.doc")
     result.write(tmp_path / "x.parquet")
     assert pd.read_parquet(tmp_path / "x.parquet")["id"].tolist() == [row[0] for row in rows]
+    exact = lab.sql("select 0.1::double + 0.2 as x, 1.10::decimal(9, 2) as d, now() as t")
+    line = exact.write(tmp_path / "x.jsonl").read_text()
+    assert line.startswith('{"x":0.30000000000000004,"d":1.10,"t":"')
+    assert (tmp_path / "x.jsonl").stat().st_mode & 0o777 == 0o600
     result.write(tmp_path / "x.jsonl", overwrite=True)
     assert len((tmp_path / "x.jsonl").read_text().splitlines()) == len(rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

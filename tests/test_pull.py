@@ -65,6 +65,7 @@ def test_a_second_pull_asks_for_counts_and_ids_and_nothing_else(
         report = lab.pull(portal, check_ids=check_ids)
         assert report.complete
         assert (report.new, report.payloads, report.listed, report.windows) == (0, 0, 0, 0)
+        assert report.changed == 0
         assert (server.asked["detail"], server.asked["export"]) == (0, exports)
         assert report.compared == ("ids" if exports else "counts")
 

@@ -293,6 +293,8 @@ def test_the_box_takes_a_condition() -> None:
         seat.until(lambda: seat.rows()[-1] == [2])
         view.text.value = "tool = flaky and"
         seat.until(lambda: "expected a name, not, or (" in view.panel.note.value)
+        view.text.value = "param.n != 5"
+        seat.until(lambda: "have no payload" in view.panel.note.value)
         assert seat.rows()[-1] == [2]
 
 

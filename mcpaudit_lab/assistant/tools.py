@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -13,10 +14,11 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from mcpaudit_lab.assistant.guides import FILTERS, INSTRUCTIONS, schema_text
-from mcpaudit_lab.assistant.quoting import ANSWER_CHARS, quoted, size_of
+from mcpaudit_lab.assistant.quoting import PAGE_CHARS, quoted, size_of
 from mcpaudit_lab.errors import McpAuditError
-from mcpaudit_lab.record import loads, visible
+from mcpaudit_lab.record import json_value
 from mcpaudit_lab.record.version import VERSION
+from mcpaudit_lab.storage import records
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +33,7 @@ _READS: Final = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
 _SQL_ROWS: Final = 200
+_ROWS: Final = 100
 
 Where = Annotated[str, Field(description="A condition, see lab://filters; empty for all events.")]
 Text = Annotated[str, Field(description="A text to find in arguments, results and errors.")]
@@ -74,14 +77,15 @@ def assistant_server(lab: Lab) -> MCPServer[Any]:
 
 
 def _answering(ask: Callable[_P, object]) -> Callable[_P, str]:
-    """The question as a tool: its answer is quoted, and an error is one line."""
+    """The question as a tool: its answer is quoted, and so is an error."""
 
     @wraps(ask)
     def answer(*args: _P.args, **kwargs: _P.kwargs) -> str:
         try:
             return quoted(ask(*args, **kwargs))
         except McpAuditError as error:
-            raise ToolError(visible(str(error))[:2000]) from None
+            # A message of the database may quote a value.
+            raise ToolError(quoted({"error": str(error)})) from None
 
     answer.__annotations__["return"] = str
     return answer
@@ -93,6 +97,8 @@ class Questions:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._sandbox: Sandbox | None = None
+        # Tools run in threads.
+        self._making = threading.Lock()
 
     def _events(self, where: str) -> EventSet:
         return self._lab.events(where) if where.strip() else self._lab.events()
@@ -104,10 +110,10 @@ class Questions:
         events = self._events(where)
         if text.strip():
             found = events.search(text, limit=cursor + limit + 1)
-            return _page(_records(found)[cursor:], limit, cursor)
+            return _page(found, limit, cursor)
         part = events.where(limit=limit + 1, offset=cursor)
         rows = [event.summary.wire for event in part]
-        return {**_page(rows, limit, cursor), "total": events.count()}
+        return {**_first(rows, limit, cursor), "total": events.count()}
 
     def get_event(self, event_id: EventId) -> dict[str, Any]:
         """One call with its arguments, its answer, and what was found out about it."""
@@ -115,12 +121,13 @@ class Questions:
         notes = [note.to_dict() for note in event.notes]
         return {"event": event.wire, "notes": notes}
 
-    def count(self, where: Where = "", by: By = "") -> dict[str, Any]:
+    def count(self, where: Where = "", by: By = "", cursor: Cursor = 0) -> dict[str, Any]:
         """How many calls there are and how many failed, in all or by tool, user and so on."""
         events = self._events(where)
         if by:
-            return _page(_records(events.breakdown(by)), 100, 0)
-        return {"stats": _records(events.stats())[0]}
+            return _page(events.breakdown(by), _ROWS, cursor)
+        (stats,) = _page(events.stats(), 1, 0)["rows"]
+        return {"stats": stats}
 
     def compare(self, left: EventId, right: EventId) -> dict[str, Any]:
         """What differs between two calls, path by path."""
@@ -128,25 +135,27 @@ class Questions:
 
     def sessions(self, where: Where = "", limit: Limit = 20, cursor: Cursor = 0) -> dict[str, Any]:
         """The sessions of clients, newest first, with their tools in order."""
-        return _page(_records(self._events(where).sessions())[cursor:], limit, cursor)
+        return _page(self._events(where).sessions(), limit, cursor)
 
-    def timeseries(self, where: Where = "", bucket: Bucket = "1h") -> dict[str, Any]:
+    def timeseries(
+        self, where: Where = "", bucket: Bucket = "1h", cursor: Cursor = 0
+    ) -> dict[str, Any]:
         """Calls, failures and mean duration over time; empty buckets are left out."""
-        return _page(_records(self._events(where).timeseries(bucket)), 500, 0)
+        return _page(self._events(where).timeseries(bucket), _ROWS, cursor)
 
     def sql(self, query: Query) -> dict[str, Any]:
         """Run one statement that reads, over a copy: no files, no network, ten seconds."""
-        if self._sandbox is None:
-            self._sandbox = self._lab.sandbox(max_rows=_SQL_ROWS)
-            weakref.finalize(self, self._sandbox.close)
+        with self._making:
+            if self._sandbox is None:
+                self._sandbox = self._lab.sandbox(max_rows=_SQL_ROWS)
+                weakref.finalize(self, self._sandbox.close)
         result = self._sandbox.sql(query)
-        page = _page(_records(result.df()), _SQL_ROWS, 0)
-        page["cut_off"] = page["cut_off"] or result.truncated
-        return page
+        page = _page(result.df(), _SQL_ROWS, 0)
+        return {"rows": page["rows"], "cut_off": page["cut_off"] or result.truncated}
 
-    def tool_changes(self) -> dict[str, Any]:
+    def tool_changes(self, cursor: Cursor = 0) -> dict[str, Any]:
         """How the definitions of tools changed, and hidden text in them."""
-        return _page(_records(self._lab.tool_changes()), 100, 0)
+        return _page(self._lab.tool_changes(), _ROWS, cursor)
 
     def provenance(self, event_id: EventId) -> dict[str, Any]:
         """Which file, line and SHA-256 an event came from."""
@@ -155,27 +164,19 @@ class Questions:
         return {"places": [{name: getattr(item, name) for name in told} for item in found]}
 
 
-def _records(frame: pd.DataFrame) -> list[Any]:
-    """The rows of a frame as JSON objects; times as RFC 3339."""
-    text = frame.to_json(
-        orient="records",
-        date_format="iso",
-        date_unit="us",
-        double_precision=15,
-        default_handler=str,
-    )
-    rows: Any = loads(text or "[]")
-    return list(rows)
+def _page(frame: pd.DataFrame, limit: int, cursor: int) -> dict[str, Any]:
+    """Rows of a frame from the cursor on, as :func:`_first` takes them."""
+    return _first(map(json_value, records(frame.iloc[cursor:])), limit, cursor)
 
 
-def _page(rows: Iterable[Any], limit: int, cursor: int) -> dict[str, Any]:
+def _first(rows: Iterable[Any], limit: int, cursor: int) -> dict[str, Any]:
     """As many rows as the limit and the size of an answer let through, and where to go on."""
     kept: list[Any] = []
     size = 0
     more = False
     for row in rows:
         size += size_of(row)
-        if len(kept) == limit or (kept and size > ANSWER_CHARS):
+        if len(kept) == limit or (kept and size > PAGE_CHARS):
             more = True
             break
         kept.append(row)

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from mcpaudit_lab.bundle import verify
 from mcpaudit_lab.record import canonical_json, dumps
-from mcpaudit_lab.storage.load import appearing
+from mcpaudit_lab.storage import appearing
 
 if TYPE_CHECKING:
     from mcpaudit_lab.proof import LogSigner

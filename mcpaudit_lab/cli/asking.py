@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mcpaudit_lab.cli.options import filter_options, json_option, lab_option
-from mcpaudit_lab.cli.output import escape_json, print_frame, print_rows
+from mcpaudit_lab.cli.output import print_frame, print_rows
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def events(
         chosen = chosen.where(limit=limit)
     names = [name for text in columns for name in text.split(",") if name]
     if as_json and not names:
+        from mcpaudit_lab.record import escape_json
+
         count = 0
         for event in chosen:
             click.echo(escape_json((event if payloads else event.summary).to_json()))

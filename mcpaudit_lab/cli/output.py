@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +15,6 @@ if TYPE_CHECKING:
     from mcpaudit_lab.display import Column
 
 __all__ = [
-    "escape_json",
-    "json_row",
     "open_output",
     "print_frame",
     "print_json",
@@ -29,76 +23,11 @@ __all__ = [
 ]
 
 
-def escape_json(text: str) -> str:
-    """JSON text in which every unprintable character is escaped.
-
-    It means the same, and may go to a terminal.
-    """
-    return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(char: str) -> str:
-    if char.isprintable():
-        return char
-    units = char.encode("utf-16-be")
-    return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))
-
-
 def print_json(value: Any) -> None:
     """Write a JSON value as one line."""
-    from mcpaudit_lab.record import dumps
+    from mcpaudit_lab.record import dumps, escape_json
 
     click.echo(escape_json(dumps(value)))
-
-
-def json_row(row: Mapping[str, Any], json_columns: Container[str] = ()) -> str:
-    """A row as one line of JSON: numbers exact, times as RFC 3339, bytes as base64.
-
-    NaN and the infinities, which JSON does not have, are strings.
-
-    Args:
-        row: the values by name.
-        json_columns: columns whose text is JSON already.
-    """
-    from mcpaudit_lab.record import dumps
-
-    members = (
-        f"{dumps(name)}:{value}"
-        if name in json_columns and value is not None
-        else f"{dumps(name)}:{dumps(_jsonable(value))}"
-        for name, value in row.items()
-    )
-    return escape_json(f"{{{','.join(members)}}}")
-
-
-def _jsonable(value: Any) -> Any:
-    for kinds, form in _FORMS:
-        if isinstance(value, kinds):
-            return form(value)
-    return value if value is None else str(value)
-
-
-def _moment(value: datetime) -> str:
-    from mcpaudit_lab.record import format_time
-
-    return value.isoformat() if value.tzinfo is None else format_time(value)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-_NO_NUMBERS: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-# Each kind of value as JSON has it. A datetime is a date, so it comes first.
-_FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    ((str, int, Decimal), _same),
-    (float, lambda value: value if math.isfinite(value) else _NO_NUMBERS[str(value)]),
-    (datetime, _moment),
-    ((date, time), lambda value: value.isoformat()),
-    (bytes, lambda value: base64.b64encode(value).decode()),
-    (Mapping, lambda value: {str(name): _jsonable(item) for name, item in value.items()}),
-    ((list, tuple), lambda value: [_jsonable(item) for item in value]),
-)
 
 
 def open_output() -> Console:
@@ -134,6 +63,8 @@ def print_rows(
         json_columns: columns whose text is JSON already.
     """
     if as_json:
+        from mcpaudit_lab.record import json_row
+
         count = 0
         for row in rows:
             click.echo(json_row(row, json_columns))

@@ -6,7 +6,7 @@ lark, which reads conditions.
 """
 
 from mcpaudit_lab.filters.combined import contract_order, filters_of, with_values
-from mcpaudit_lab.filters.conditions import All, Condition, joined
+from mcpaudit_lab.filters.conditions import All, Condition, implied, joined
 from mcpaudit_lab.filters.dialects import sqlite_moment
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
@@ -35,6 +35,7 @@ __all__ = [
     "filters_of",
     "fold",
     "format_duration",
+    "implied",
     "is_assumed_utc",
     "joined",
     "parse_duration_ns",

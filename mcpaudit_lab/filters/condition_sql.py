@@ -75,18 +75,16 @@ def _on_column(test: Test, writer: Dialect) -> str:
     if test.kind == "time":
         return f"{column} {_SIGNS[test.op]} {writer.moment(test.wanted)}"  # type: ignore[arg-type]  # a time's test has a moment
     if test.kind == "int":
-        return _at_least(test, writer, column)
+        return _at_least(test, writer)
     return _on_text(test, writer, column)
 
 
-def _at_least(test: Test, writer: Dialect, column: str) -> str:
+def _at_least(test: Test, writer: Dialect) -> str:
     least = int(test.wanted)  # type: ignore[arg-type]  # an integer's test has an integer
     if least <= 0:
         # What the record does not have is 0, and no count is less.
         return _EVERYTHING
-    if not test.in_payload:
-        return writer.at_least(test.column, least)
-    return f"{column} >= {writer.bind(least)}" if least < 2**63 else _NOTHING
+    return writer.at_least(test.column, least, "p" if test.in_payload else "e")
 
 
 def _on_text(test: Test, writer: Dialect, column: str) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "asks_payload",
     "glob_matches",
     "holds_at",
+    "implied",
     "joined",
     "negated",
     "written",
@@ -178,6 +179,16 @@ def asks_payload(item: Condition) -> bool:
     return any(map(asks_payload, parts))
 
 
+def implied(item: Condition) -> dict[str, str]:
+    """Columns of ``audit_events`` with the text that each must have, whatever else holds."""
+    parts = item.items if isinstance(item, All) else (item,)
+    return {
+        part.column: str(part.wanted)
+        for part in parts
+        if isinstance(part, Test) and (part.kind, part.op) == ("text", "eq") and not part.in_payload
+    }
+
+
 def joined(kind: type[All | AnyOf], items: tuple[Condition, ...]) -> Condition:
     """Conditions joined, without a join of the same kind inside; of one, itself."""
     flat: list[Condition] = []
@@ -207,16 +218,18 @@ def glob_matches(value: str, glob: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _pattern(glob: str) -> re.Pattern[str]:
-    """A pattern of ``*`` and ``?`` as a regular expression."""
-    # Stars in a row would make the search try every way to share a text between them.
-    parts = re.split(r"(\*+|\?)", glob)
-    words = {"?": "."}
-    return re.compile(
-        "".join(
-            ".*" if part.startswith("*") else words.get(part) or re.escape(part) for part in parts
-        ),
-        re.DOTALL,
+    """A pattern of ``*`` and ``?`` as a regular expression.
+
+    Between two stars the first place is as good as any later one, so the search never goes back
+    there: many stars would otherwise take it forever.
+    """
+    first, *rest = (
+        "".join("." if char == "?" else re.escape(char) for char in part)
+        for part in re.split(r"\*+", glob)
     )
+    between = "".join(f"(?>.*?{part})" for part in rest[:-1])
+    last = f".*{rest[-1]}" if rest else ""
+    return re.compile(f"{first}{between}{last}", re.DOTALL)
 
 
 def holds_at(
@@ -229,7 +242,7 @@ def holds_at(
         op: the comparison.
         path: the keys from the top down.
         wanted: JSON text of the value to compare with.
-        header: whether the value is a list, of which one text must pass.
+        header: whether the value must be a list, of which one text must pass.
     """
     test = PathTest(path, wanted)
     if op == "eq":
@@ -241,7 +254,9 @@ def holds_at(
         found = found[key]
     if op == "present":
         return True
-    values = found if header and isinstance(found, list | tuple) else [found]
+    if header and not isinstance(found, list | tuple):
+        return False
+    values = found if header else [found]
     return any(_value_holds(value, op, test.value) for value in values)
 
 

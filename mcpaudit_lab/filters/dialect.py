@@ -48,9 +48,9 @@ class Dialect:
         """Bind a time for comparison with a column of times."""
         return self.bind(moment)
 
-    def at_least(self, column: str, least: int) -> str:
-        """``column`` of ``audit_events`` is not less than an integer."""
-        return f"e.{column} >= {self.bind(least)}" if least in INT64 else "1 = 0"
+    def at_least(self, column: str, least: int, table: str = "e") -> str:
+        """A column of ``audit_events e`` or ``audit_payloads p`` is not less than an integer."""
+        return f"{table}.{column} >= {self.bind(least)}" if least in INT64 else "1 = 0"
 
     def contains(self, columns: tuple[str, ...], needle: str) -> str:
         """One of the columns contains the needle, both case-folded."""
@@ -84,7 +84,7 @@ class Dialect:
             return self.glob(found, value)
         if op == "contains":
             return self.contains((found,), value)
-        return f"{found} {sign} {self.bind(value)}"
+        return f"{found} {sign} {self.bind(value.replace(chr(0), chr(0xFFFD)))}"
 
     def can_say(self, test: PathTest) -> bool:
         """Whether a payload's column stores this path and value unchanged."""

@@ -105,11 +105,12 @@ class DuckDB(DoubleReader):
     marker = "$"
     long_number = "regexp_matches(cast({} as varchar), '[0-9.]{{16}}')"
 
-    def at_least(self, column: str, least: int) -> str:
+    def at_least(self, column: str, least: int, table: str = "e") -> str:
         # An integer over 64 bits is in extra only.
         number = self.bind(min(least, 2**63))
-        function = f"mcpaudit_at_least(e.extra, '{column}', {self.bind(str(least))})"
-        return f"case when e.{column} is null then {function} else e.{column} >= {number} end"
+        function = f"mcpaudit_at_least({table}.extra, '{column}', {self.bind(str(least))})"
+        found = f"{table}.{column}"
+        return f"case when {found} is null then {function} else {found} >= {number} end"
 
     def contains(self, columns: tuple[str, ...], needle: str) -> str:
         # RE2 folds case as fold() does, and is ten times as fast as translate().

@@ -26,7 +26,7 @@ from mcpaudit_lab.filters.conditions import (
 )
 from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
 from mcpaudit_lab.filters.times import parse_moment
-from mcpaudit_lab.filters.values import PathTest, is_exact, shown
+from mcpaudit_lab.filters.values import PathTest, is_exact, shown, split_path
 from mcpaudit_lab.record import (
     EVENT_FIELDS,
     PAYLOAD_FIELDS,
@@ -78,7 +78,7 @@ def keyword_condition(name: str, operator: str, value: Any, now: datetime | None
     Raises:
         FilterError: it means nothing.
     """
-    path = tuple(name.split("."))
+    path = split_path(name, name)
     several = isinstance(value, list | tuple | set | frozenset)
     found = tuple(
         make_test(path, "=" if operator == "!=" else operator, _given(item, name), now)

@@ -359,7 +359,7 @@ class EventSet(Behaviour, Plots, ArrowViews):
         overwrite: bool = False,
         progress: bool | None = None,
     ) -> WriteReport:
-        """Write the set into a file, as :meth:`Lab.write` does; returns how many events."""
+        """Write the set into a file, as :meth:`Lab.write` does, in the contract's order."""
         rows, params = self.rows()
         with progress_bar(progress, total=self.count(), unit="events", label="write") as advance:
             return write_events(

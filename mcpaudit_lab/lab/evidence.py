@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mcpaudit_lab.comparison import Comparison
 from mcpaudit_lab.errors import RecordError, SourceError, UnknownFormat
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Evidence"]
+
+_FINDINGS_BYTES: Final = 64 << 20
 
 
 class Evidence(LabStore):
@@ -182,8 +184,14 @@ class Evidence(LabStore):
                 report = made.load(Path(path), progress=False)
             if [file.name.rpartition("!/")[2] for file in report] != ["events.jsonl"]:
                 raise UnknownFormat(f"{os.fspath(path)!r} is no bundle")
+            import duckdb
+
             with cls(folder / "bundle.duckdb") as made, made.writing() as connection:
-                restore_notes(connection, _findings_in(Path(path)))
+                try:
+                    restore_notes(connection, _findings_in(Path(path)))
+                except (KeyError, TypeError, duckdb.Error, RecordError) as error:
+                    told = f"{os.fspath(path)!r}: its findings cannot be read: {error}"
+                    raise SourceError(told) from None
             lab = cls(folder / "bundle.duckdb", read_only=True)
             weakref.finalize(lab, stack.pop_all().close)
         return lab
@@ -191,11 +199,9 @@ class Evidence(LabStore):
 
 def _findings_in(path: Path) -> list[dict[str, Any]]:
     """The findings of a bundle, which has no such file without one."""
-    try:
-        with zipfile.ZipFile(path) as bundle:
-            there = "findings.jsonl" in bundle.namelist()
-            lines = bundle.read("findings.jsonl").splitlines() if there else []
-        rows: list[Any] = [loads(line) for line in lines]
-    except RecordError as error:
-        raise SourceError(f"{os.fspath(path)!r}: its findings cannot be read: {error}") from None
-    return rows
+    with zipfile.ZipFile(path) as bundle:
+        if "findings.jsonl" not in bundle.namelist():
+            return []
+        if bundle.getinfo("findings.jsonl").file_size > _FINDINGS_BYTES:
+            raise SourceError(f"{os.fspath(path)!r}: its findings are longer than 64 MiB")
+        return [cast("dict[str, Any]", loads(line)) for line in bundle.open("findings.jsonl")]

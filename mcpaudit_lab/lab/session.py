@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.record import counted, format_time, render_html, visible
+from mcpaudit_lab.storage import records
 
 if TYPE_CHECKING:
     from mcpaudit_lab.lab.event_set import EventSet
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _SHOWN = 50
+_COLUMNS = ("ts", "duration_ms", "success", "error_category", "tool_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,12 @@ class Session:
     events: EventSet
 
     def __str__(self) -> str:
-        calls = list(self.events.sort("ts"))
+        calls = self.events.sort("ts").df(_COLUMNS)
         lines = [f"session {self.id}: {counted(len(calls), 'call')}"]
-        for call in calls[:_SHOWN]:
-            outcome = "ok" if call.success else call.error_category or "failed"
-            at = format_time(call.timestamp)
-            lines.append(f"  {at}  {call.duration_ms:>8,} ms  {outcome:<8} {call.tool_name}")
+        for call in records(calls.head(_SHOWN)):
+            outcome = "ok" if call["success"] else call["error_category"] or "failed"
+            at, taken = format_time(call["ts"]), call["duration_ms"] or 0
+            lines.append(f"  {at}  {taken:>8,} ms  {outcome:<8} {call['tool_name']}")
         if len(calls) > _SHOWN:
             lines.append(f"  … {len(calls) - _SHOWN:,} more")
         return "\n".join(map(visible, lines))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         parse_time_ns,
         respell_time,
     )
+    from mcpaudit_lab.record.json_rows import escape_json, json_row, json_value
     from mcpaudit_lab.record.jsontext import (
         Json,
         JsonDecimal,
@@ -98,10 +99,13 @@ __all__ = [
     "copy_json",
     "counted",
     "dumps",
+    "escape_json",
     "format_time",
     "has_duplicate_keys",
     "hidden_text",
     "is_redacted",
+    "json_row",
+    "json_value",
     "loads",
     "marked_texts",
     "marks_of",
@@ -149,6 +153,7 @@ __getattr__, __dir__ = lazy_names(
             "parse_time_ns",
             "respell_time",
         ),
+        "json_rows": ("escape_json", "json_row", "json_value"),
         "jsontext": (
             "Json",
             "JsonDecimal",

@@ -44,6 +44,7 @@ from mcpaudit_lab.storage.tool_lists import (
     has_tool_lists,
     lab_tool_lists,
 )
+from mcpaudit_lab.storage.whole_files import appearing
 
 __all__ = [
     "BREAKDOWN_COLUMNS",
@@ -61,6 +62,7 @@ __all__ = [
     "SqlResult",
     "add_note",
     "add_tool_list",
+    "appearing",
     "breakdown_sql",
     "bucket_of",
     "definitions_in_force",

@@ -77,7 +77,7 @@ class SqlResult(ArrowViews):
         Raises:
             LabError: the file exists, or its ending is none of these.
         """
-        return write_table(self.df(), Path(path), overwrite=overwrite)
+        return write_table(self.arrow(), Path(path), overwrite=overwrite)
 
     @property
     def columns(self) -> list[str]:

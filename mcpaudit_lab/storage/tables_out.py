@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.errors import LabError
 from mcpaudit_lab.formats import guard_formula
+from mcpaudit_lab.record import json_row
+from mcpaudit_lab.storage.frames import to_frame
+from mcpaudit_lab.storage.whole_files import appearing
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 __all__ = ["write_table"]
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
-def write_table(frame: pd.DataFrame, path: Path, *, overwrite: bool) -> Path:
-    """Write a frame; the ending of the path decides the format.
+def write_table(table: pa.Table, path: Path, *, overwrite: bool) -> Path:
+    """Write a table; the ending of the path decides the format.
+
+    The file appears whole or not at all, readable by its owner only.
 
     Raises:
         LabError: the file exists, or its ending is none of these.
@@ -27,20 +32,18 @@ def write_table(frame: pd.DataFrame, path: Path, *, overwrite: bool) -> Path:
         raise LabError(f"{path.name!r}: write .csv, .tsv, .parquet or .jsonl")
     if path.exists() and not overwrite:
         raise LabError(f"{str(path)!r} exists; pass overwrite=True to replace it")
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
+    with appearing(path) as unfinished:
         if ending == ".parquet":
-            frame.to_parquet(unfinished, index=False)
+            import pyarrow.parquet as pq
+
+            pq.write_table(table, unfinished)
         elif ending == ".jsonl":
-            frame.to_json(
-                unfinished, orient="records", lines=True, date_format="iso", date_unit="us"
-            )
+            with unfinished.open("w", encoding="utf-8") as file:
+                for batch in table.to_batches(max_chunksize=10_000):
+                    file.writelines(f"{json_row(row)}\n" for row in batch.to_pylist())
         else:
-            safe = frame.map(_guarded).rename(columns=guard_formula)
+            safe = to_frame(table).map(_guarded).rename(columns=guard_formula)
             safe.to_csv(unfinished, sep=_SEPARATORS[ending], index=False)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

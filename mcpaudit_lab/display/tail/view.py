@@ -361,6 +361,9 @@ class TailView:
             # Below it are the condition and a mark under the place, for a terminal.
             self.panel.tell(str(error).split("\n")[0])
             return
+        if wanted.needs_payload:
+            self.panel.tell("calls here have no payload: ask for columns, as tool or duration_ms")
+            return
         self._tail.show(None if wanted == EventFilter() else wanted)
 
     def _open_clicked(self, _button: object) -> None:

@@ -18,6 +18,7 @@ from mcpaudit_lab.filters import (
     Condition,
     EventFilter,
     PathTest,
+    implied,
     joined,
     with_values,
 )
@@ -103,10 +104,17 @@ def make_request(filters: Iterable[EventFilter], *, reference: bool) -> EventReq
         where = EventFilter(where=joined(All, tuple(conditions)))
         if not reference and len(str(where.where)) <= _WHERE_CHARS:
             sent["where"] = where.where
-        elif where.needs_payload:
-            unsent["where"] = where.where
         else:
-            checks.append(where)
+            # The part that the portal knows is sent as well, so that it lists less.
+            told = implied(where.where) if where.where else {}
+            known: dict[str, Any] = {
+                name: told[column] for name, column in TEXT_FIELDS.items() if told.get(column)
+            }
+            _send_summary(EventFilter(**known), sent, reference=reference)
+            if where.needs_payload:
+                unsent["where"] = where.where
+            else:
+                checks.append(where)
     details = EventFilter(**unsent)
     needed = details != EventFilter()
     page = next((item for item in found if item.limit is not None or item.offset), EventFilter())

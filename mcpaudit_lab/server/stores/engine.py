@@ -110,7 +110,7 @@ def _prepare_sqlite(busy_timeout_s: float, connection: Any, _: object) -> None:
     connection.execute(f"pragma page_size = {_PAGE_BYTES}").close()  # applies to a new file
     # SQLite does not wait for others who turn a new file into WAL at the same moment.
     retries = stamina.retry_context(
-        on=sqlite3.OperationalError,
+        on=_is_busy,
         attempts=None,
         timeout=busy_timeout_s,
         wait_initial=0.01,
@@ -126,6 +126,10 @@ def _prepare_sqlite(busy_timeout_s: float, connection: Any, _: object) -> None:
         f"cache_size = -{_CACHE_KB}",
     ):
         connection.execute(f"pragma {pragma}").close()
+
+
+def _is_busy(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _prepare_postgresql(connection: Any, _: object) -> None:

@@ -21,7 +21,7 @@ from mcpaudit_lab.storage.load.loaded_files import (
     compare_with_files,
 )
 from mcpaudit_lab.storage.load.report import FileReport, LoadReport
-from mcpaudit_lab.storage.load.writing import appearing, write_events
+from mcpaudit_lab.storage.load.writing import write_events
 
 __all__ = [
     "DatabaseLog",
@@ -29,7 +29,6 @@ __all__ = [
     "LabStore",
     "LoadReport",
     "Provenance",
-    "appearing",
     "chained_rows",
     "changed_summaries",
     "check_files",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from mcpaudit_lab.formats import WRITERS, EventWriter, WriteReport
 from mcpaudit_lab.record import Event
 from mcpaudit_lab.storage import (
     CONTRACT_ORDER,
+    appearing,
     line_select,
     read_batches,
     read_events,
@@ -26,7 +24,7 @@ from mcpaudit_lab.storage.load.parquet import write_parquet
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["appearing", "write_events"]
+__all__ = ["write_events"]
 
 _LINES = (".jsonl", ".ndjson")
 _PACKED = (".gz", ".zst")
@@ -141,22 +139,6 @@ def _write_parquet(
             yield batch
 
     return write_parquet(path, batches(), reader.schema)
-
-
-@contextmanager
-def appearing(path: Path) -> Iterator[Path]:
-    """A file beside the wanted one, renamed to it at the end, removed if anything goes wrong."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise LabError(f"cannot write {str(path)!r}: {error.strerror}") from error
-    os.close(handle)
-    try:
-        yield Path(name)
-        Path(name).replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
 
 
 @contextmanager
