@@ -19,18 +19,23 @@ __all__ = ["chromium"]
 # The modules that take longest, longest first: whatever is started last must be short, or one
 # process works alone at the end.
 LONG = (
-    "test_tail_jupyter",
-    "test_hostile_data",
-    "test_lab_load",
-    "test_portal_http",
     "test_sql_logger",
+    "test_pull_ours",
+    "test_hostile_data",
+    "test_portal_http",
     "test_demo",
-    "test_serving",
-    "test_conformance",
     "test_bad_input",
-    "test_replay_mcp",
+    "test_pull",
     "test_cli",
     "test_docs",
+    "test_proof_portal",
+    "test_assistant",
+    "test_lab_load",
+    "test_unreadable_rows",
+    "test_read_only",
+    "test_recorder_stdio",
+    "test_sandbox",
+    "test_replay_mcp",
     "test_auth",
 )
 
