@@ -52,6 +52,7 @@ def objects(lab: Lab) -> Iterator[tuple[str, Any]]:
     )
     yield "event-media", _with_media(whole[0])
     yield "comparison", lab.compare(*_PROGRESS)
+    yield "replays", lab.compare_replays()
     yield "event-set", lab.events(success=False)
     yield "overview", lab.overview()
     yield "timeline", lab.session("SEG32MMGZTLK52X3SCHHXCFF7K")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mcpaudit_lab.cli.options import filter_options, json_option
-from mcpaudit_lab.cli.output import print_json, print_rows, say
+from mcpaudit_lab.cli.output import open_output, print_json, print_rows, say
 from mcpaudit_lab.cli.replaying import planned, planning_options, target_options
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 
@@ -81,6 +81,7 @@ def check(
     else:
         told = [_row(result) for result in results if result.outcome != "same"]
         print_rows(told, _check_columns(), as_json=False)
+        _print_changes(results)
         say(
             f"{counts['same']} the same, {counts['drift']} drifted, {counts['error']} without an"
             f" answer, {skipped} not checked"
@@ -88,6 +89,19 @@ def check(
     if not any(counts.values()):
         raise Trouble("Nothing was checked; `plan` with the same options says why.")
     return LOOK if counts["drift"] or counts["error"] else FOUND
+
+
+def _print_changes(results: Iterable[CaseResult]) -> None:
+    """Print what drifted by tool and by place, and what may be noise."""
+    from mcpaudit_lab.comparison import ComparisonGroups
+    from mcpaudit_lab.display import print_groups
+
+    groups = ComparisonGroups()
+    for result in results:
+        if result.comparison is not None:
+            groups.add(result.tool_name, result.comparison)
+    if groups.counts()["changed"]:
+        print_groups(open_output(), groups, "answer")
 
 
 def _row(result: CaseResult) -> dict[str, Any]:

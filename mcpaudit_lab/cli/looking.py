@@ -116,20 +116,21 @@ def _print_comparison(comparison: Comparison, as_json: bool) -> int:
 def _compare_replays(
     lab: Lab, filters: tuple[EventFilter, ...], ignore: tuple[str, ...], as_json: bool
 ) -> int:
-    from mcpaudit_lab.display import REPLAY_COLUMNS, replay_rows
+    from mcpaudit_lab.comparison import ChangeKind
 
     chosen = lab.events(*filters) if filters else None
-    rows = replay_rows(lab.compare_replays(chosen, ignore=ignore))
-    print_rows(rows, REPLAY_COLUMNS, as_json=as_json)
-    equal = sum(row["verdict"] == "equal" for row in rows)
-    if not as_json:
-        if not rows:
-            say("The lab has no replays.")
-        elif equal < len(rows):
-            say(
-                f"{equal} of {len(rows)} are equal; mcpaudit-lab compare ORIGINAL REPLAY shows one."
-            )
-    return FOUND if rows and equal == len(rows) else LOOK
+    replays = lab.compare_replays(chosen, ignore=ignore)
+    if as_json:
+        for row in replays:
+            kinds = [row[kind] for kind in ChangeKind]
+            print_json({**row, "changes": None if None in kinds else sum(kinds)})
+    elif not len(replays):
+        say("The lab has no replays.")
+    else:
+        from mcpaudit_lab.display import print_groups
+
+        print_groups(open_output(), replays.groups, "replay")
+    return FOUND if replays.counts()["equal"] == len(replays) > 0 else LOOK
 
 
 @click.command()

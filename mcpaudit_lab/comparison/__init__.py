@@ -7,6 +7,7 @@ package of that name would hide it.
 
 from mcpaudit_lab.comparison.change import Change, ChangeKind, lines_diff
 from mcpaudit_lab.comparison.comparison import Comparison, Section, Verdict, compare
+from mcpaudit_lab.comparison.grouping import ChangeGroup, ComparedTool, ComparisonGroups
 from mcpaudit_lab.comparison.jsondiff import diff
 from mcpaudit_lab.comparison.paths import (
     Path,
@@ -22,8 +23,11 @@ __all__ = [
     "FILLER",
     "SECTIONS",
     "Change",
+    "ChangeGroup",
     "ChangeKind",
+    "ComparedTool",
     "Comparison",
+    "ComparisonGroups",
     "Hunk",
     "Path",
     "PathMatcher",

@@ -36,6 +36,7 @@ __all__ = [
     "Wildcard",
     "compile_patterns",
     "format_path",
+    "format_place",
     "parse_path_pattern",
 ]
 
@@ -69,19 +70,23 @@ def format_path(path: Iterable[Segment | Wildcard]) -> str:
     It contains no control character, lone surrogate or invisible character: keys with one are
     written with JSON escapes.
     """
-    parts: list[str] = []
-    for segment in path:
-        if isinstance(segment, int):
-            parts.append(f"[{segment}]")
-        elif isinstance(segment, Wildcard):
-            parts.append(f".{segment.value}")
-        elif _PLAIN_KEY.fullmatch(segment):
-            parts.append(f".{segment}")
-        elif segment.isprintable():
-            parts.append(f"[{dumps(segment)}]")
-        else:
-            parts.append(f"[{json.dumps(segment)}]")
+    return "".join(map(_segment_text, path)).removeprefix(".") or "$"
+
+
+def format_place(path: Iterable[Segment | Wildcard]) -> str:
+    """The text of a path with every position in a list as ``[*]``: the pattern of like places."""
+    parts = ("[*]" if isinstance(part, int) else _segment_text(part) for part in path)
     return "".join(parts).removeprefix(".") or "$"
+
+
+def _segment_text(segment: Segment | Wildcard) -> str:
+    if isinstance(segment, int):
+        return f"[{segment}]"
+    if isinstance(segment, Wildcard):
+        return f".{segment.value}"
+    if _PLAIN_KEY.fullmatch(segment):
+        return f".{segment}"
+    return f"[{dumps(segment)}]" if segment.isprintable() else f"[{json.dumps(segment)}]"
 
 
 @dataclass(frozen=True, slots=True)

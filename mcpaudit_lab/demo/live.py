@@ -133,11 +133,11 @@ def _plan(console: Console, client: PortalClient, lab: Lab) -> ReplayPlan:
 
 
 def _replay(console: Console, plan: ReplayPlan, lab: Lab) -> None:
-    from mcpaudit_lab.display import REPLAY_COLUMNS, print_table, replay_rows
+    from mcpaudit_lab.display import print_groups
 
     show_step(console, "The portal makes the calls that are ready again", "plan.run()")
     plan.run(progress=False)
-    print_table(console, REPLAY_COLUMNS, replay_rows(lab.compare_replays()))
+    print_groups(console, lab.compare_replays().groups, "replay")
     say(console, "The same arguments and the same seed: the responses are equal.")
 
 

@@ -118,12 +118,12 @@ def _why(event: Event) -> str:
 
 
 def _comparison(console: Console, lab: Lab) -> None:
-    from mcpaudit_lab.display import REPLAY_COLUMNS, print_comparison, print_table, replay_rows
+    from mcpaudit_lab.display import print_comparison, print_groups
 
     show_step(console, "Each original and its replay", "lab.compare_replays()")
-    rows = replay_rows(lab.compare_replays())
-    print_table(console, REPLAY_COLUMNS, rows)
-    changed = next(row for row in reversed(rows) if row["verdict"] == "changed")
+    replays = lab.compare_replays()
+    print_groups(console, replays.groups, "replay")
+    changed = next(row for row in reversed(list(replays)) if row["verdict"] == "changed")
     ids = (changed["original"], changed["replay"])
     show_step(console, "One of them", f'lab.compare("{ids[0][:8]}…", "{ids[1][:8]}…")')
     print_comparison(console, lab.compare(*ids))

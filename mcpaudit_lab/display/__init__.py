@@ -16,13 +16,17 @@ from mcpaudit_lab.record.lazy import lazy_names
 if TYPE_CHECKING:
     from mcpaudit_lab.display.comparison_view import comparison_html
     from mcpaudit_lab.display.event_card import event_html
-    from mcpaudit_lab.display.terminal_cards import print_comparison, print_event, print_provenance
+    from mcpaudit_lab.display.terminal_cards import (
+        print_comparison,
+        print_event,
+        print_groups,
+        print_provenance,
+    )
     from mcpaudit_lab.display.terminal_tables import (
         EVENT_COLUMNS,
         OUTCOMES,
         PLAN_COLUMNS,
         REJECT_COLUMNS,
-        REPLAY_COLUMNS,
         SOURCE_COLUMNS,
         TIMESERIES_COLUMNS,
         TOOL_CHANGE_COLUMNS,
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
         open_console,
         print_load,
         print_table,
-        replay_rows,
         stats_columns,
     )
 
@@ -45,7 +48,6 @@ __all__ = [
     "OUTCOMES",
     "PLAN_COLUMNS",
     "REJECT_COLUMNS",
-    "REPLAY_COLUMNS",
     "SOURCE_COLUMNS",
     "TIMESERIES_COLUMNS",
     "TOOL_CHANGE_COLUMNS",
@@ -61,10 +63,10 @@ __all__ = [
     "open_console",
     "print_comparison",
     "print_event",
+    "print_groups",
     "print_load",
     "print_provenance",
     "print_table",
-    "replay_rows",
     "stats_columns",
     "view",
 ]
@@ -74,14 +76,13 @@ __getattr__, __dir__ = lazy_names(
     {
         "comparison_view": ("comparison_html",),
         "event_card": ("event_html",),
-        "terminal_cards": ("print_comparison", "print_event", "print_provenance"),
+        "terminal_cards": ("print_comparison", "print_event", "print_groups", "print_provenance"),
         "terminal_tables": (
             "Column",
             "EVENT_COLUMNS",
             "OUTCOMES",
             "PLAN_COLUMNS",
             "REJECT_COLUMNS",
-            "REPLAY_COLUMNS",
             "SOURCE_COLUMNS",
             "TIMESERIES_COLUMNS",
             "TOOL_CHANGE_COLUMNS",
@@ -94,7 +95,6 @@ __getattr__, __dir__ = lazy_names(
             "open_console",
             "print_load",
             "print_table",
-            "replay_rows",
             "stats_columns",
         ),
     },
@@ -113,6 +113,7 @@ _VIEWS: Final = {
     "plot_hours": ("plots", "plot_hours"),
     "plot_session": ("plots", "plot_session"),
     "plot_timeseries": ("plots", "plot_timeseries"),
+    "replay_comparisons": ("replays_view", "replay_comparisons_html"),
     "run": ("event_set_view", "run_html"),
     "session": ("session_view", "session_html"),
     "tail": ("tail.view", "TailView"),

@@ -31,6 +31,7 @@ __all__ = [
     "fold_html",
     "heading_html",
     "inset_html",
+    "nested_html",
     "note_html",
     "page_html",
     "style_html",
@@ -73,6 +74,11 @@ def page_html(*parts: str, label: str) -> str:
         '<div class="mcpaudit-lab mathjax_ignore tex2jax_ignore" role="group"'
         f' aria-label="{attribute(label)}">{style_html()}{"".join(parts)}</div>'
     )
+
+
+def nested_html(page: str) -> str:
+    """The output of :func:`page_html` as part of another one, which has the style sheet already."""
+    return page.replace(style_html(), "")
 
 
 def text_html(text: str, *, limit: int = TEXT_MAX, lines: bool = False) -> str:

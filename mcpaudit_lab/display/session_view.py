@@ -9,9 +9,9 @@ from mcpaudit_lab.display.event_card import event_html, outcome_of
 from mcpaudit_lab.display.html import (
     badge_html,
     data_html,
+    nested_html,
     note_html,
     page_html,
-    style_html,
     text_html,
 )
 from mcpaudit_lab.record import counted, format_time
@@ -72,7 +72,7 @@ def _row(call: Event, offset: float, width: float) -> str:
         f'style="margin-left:{left:.2f}%;width:{wide:.2f}%"></span></span>'
         f'<span class="mal-call-ms">{call.duration_ms:,} ms</span>'
         f'<span class="mal-call-outcome">{told}</span></summary>'
-        f"{event_html(call).replace(style_html(), '')}</details>"
+        f"{nested_html(event_html(call))}</details>"
     )
 
 

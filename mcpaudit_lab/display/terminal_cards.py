@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mcpaudit_lab.comparison import Comparison
+    from mcpaudit_lab.comparison import Comparison, ComparisonGroups
     from mcpaudit_lab.record import Event, Payload
     from mcpaudit_lab.storage.load import Provenance
 
@@ -35,6 +35,7 @@ __all__ = [
     "pretty_json",
     "print_comparison",
     "print_event",
+    "print_groups",
     "print_provenance",
 ]
 
@@ -153,11 +154,33 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     first, *rest = comparison.describe(width=width).splitlines()
     console.print(Text(first, VERDICTS[comparison.verdict]), soft_wrap=True)
     for line in rest:
-        kind = line[:12].split(maxsplit=1)[0]
-        shown = Text(line, _LINE_STYLES.get(line[:5], ""))
-        if kind in _KIND_STYLES and line.startswith(f"  {kind}"):
-            shown.stylize(_KIND_STYLES[kind], 2, 2 + len(kind))
+        console.print(_change_line(line, _LINE_STYLES.get(line[:5], ""), 2), soft_wrap=True)
+
+
+def print_groups(console: Console, groups: ComparisonGroups, noun: str) -> None:
+    """Print what changed in many comparisons, by tool and by place.
+
+    Args:
+        console: where to print.
+        groups: the comparisons.
+        noun: what one comparison is called, such as ``replay``.
+    """
+    first, *rest = groups.describe(noun).splitlines()
+    console.print(Text(first, "bold"), soft_wrap=True)
+    for line in rest:
+        shown = _change_line(line, "", 4)
+        if console.is_terminal:
+            shown.truncate(console.width, overflow="ellipsis")
         console.print(shown, soft_wrap=True)
+
+
+def _change_line(line: str, style: str, indent: int) -> Text:
+    """A line with the kind of change in its colour, where it begins with one."""
+    shown = Text(line, style)
+    kind = line[: indent + 10].split(maxsplit=1)[0]
+    if kind in _KIND_STYLES and line.startswith(f"{' ' * indent}{kind}"):
+        shown.stylize(_KIND_STYLES[kind], indent, indent + len(kind))
+    return shown
 
 
 def print_provenance(console: Console, ledger: Sequence[Provenance]) -> None:

@@ -16,13 +16,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from mcpaudit_lab.comparison import ChangeKind
 from mcpaudit_lab.record import dumps, visible
-from mcpaudit_lab.storage import records
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mcpaudit_lab.storage.load import LoadReport
 
 __all__ = [
@@ -31,7 +27,6 @@ __all__ = [
     "OUTCOMES",
     "PLAN_COLUMNS",
     "REJECT_COLUMNS",
-    "REPLAY_COLUMNS",
     "SOURCE_COLUMNS",
     "TIMESERIES_COLUMNS",
     "VERDICTS",
@@ -45,7 +40,6 @@ __all__ = [
     "open_console",
     "print_load",
     "print_table",
-    "replay_rows",
     "stats_columns",
 ]
 
@@ -154,16 +148,6 @@ PLAN_COLUMNS: Final = (
     Column("reason"),
     Column("detail", least=12),
 )
-REPLAY_COLUMNS: Final = (
-    Column("tool_name", "tool", least=8),
-    Column("verdict", styles=VERDICTS),
-    Column("changes", right=True),
-    Column("unknown", right=True),
-    Column("original_ms", "ms", right=True),
-    Column("replay_ms", "then", right=True),
-    Column("original", is_id=True),
-    Column("replay", is_id=True),
-)
 TIMESERIES_COLUMNS: Final = (
     Column("time", "time (UTC)"),
     Column("count", "calls", right=True, form=_count),
@@ -256,14 +240,6 @@ def event_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of :data:`EVENT_COLUMNS` from columns of ``audit_events``."""
     outcome = "ok" if row["success"] else row["error_category"] or "failed"
     return {**row, "outcome": outcome}
-
-
-def replay_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of :meth:`Lab.compare_replays`; ``changes`` is the number of all changes."""
-    rows = records(frame)
-    for row in rows:
-        row["changes"] = None if row["value"] is None else sum(row[kind] for kind in ChangeKind)
-    return rows
 
 
 def load_columns(report: LoadReport) -> list[Column]:

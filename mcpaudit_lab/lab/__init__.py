@@ -8,6 +8,7 @@ from mcpaudit_lab.lab.event_set import EventSet
 from mcpaudit_lab.lab.lab import Lab
 from mcpaudit_lab.lab.overview import Overview, bucket_width_s
 from mcpaudit_lab.lab.proven_export import verify_export
+from mcpaudit_lab.lab.replay_comparisons import ReplayComparisons
 from mcpaudit_lab.lab.sandbox import Sandbox
 from mcpaudit_lab.lab.session import Session
 from mcpaudit_lab.lab.verification import Verification, verify_database
@@ -18,6 +19,7 @@ __all__ = [
     "EventSet",
     "Lab",
     "Overview",
+    "ReplayComparisons",
     "Sandbox",
     "Session",
     "Verification",

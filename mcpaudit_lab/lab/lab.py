@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mcpaudit_lab.comparison import Comparison, compare
@@ -15,7 +15,7 @@ from mcpaudit_lab.lab.noting import notes_in_force
 from mcpaudit_lab.lab.questions import Questions
 from mcpaudit_lab.lab.tool_history import changes_frame, definitions_frame
 from mcpaudit_lab.record import Event
-from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists
+from mcpaudit_lab.storage import definitions_in_force, lab_tool_lists, progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mcpaudit_lab.calls import Edit, Secrets
     from mcpaudit_lab.filters import Moment
     from mcpaudit_lab.lab.overview import Overview
+    from mcpaudit_lab.lab.replay_comparisons import ReplayComparisons
+    from mcpaudit_lab.lab.replay_pairs import ReplayPair
     from mcpaudit_lab.lab.sandbox import Sandbox
     from mcpaudit_lab.portal import PortalClient
     from mcpaudit_lab.portal.pull import PullReport
@@ -166,29 +168,35 @@ class Lab(Evidence, Questions):
         *,
         ignore: Iterable[str] = (),
         noise: Mapping[str, Iterable[str]] | None = None,
-    ) -> pd.DataFrame:
+        progress: bool | None = None,
+    ) -> ReplayComparisons:
         """Compare each original with each of its replays.
 
         Args:
             events: only replays that are in this set, or whose original is; None for all.
             ignore: paths to ignore, as in :meth:`compare`.
             noise: more of them for each tool, such as what a run has learned (``run.noise``).
+            progress: show a progress bar; None shows it in a terminal or notebook.
 
         Returns:
-            One row for each replay, oldest first. A replay of a replay stands beside the first
-            call. Columns: ``original``, ``replay`` (ids), ``tool_name``, ``verdict`` (``equal``,
-            ``changed``, ``unknown``), how many changes of each kind (``value``, ``type``,
-            ``order``, ``removed``, ``added``) and ``unknown`` paths, ``changed`` (a list of
-            paths), ``original_success``, ``replay_success``, ``original_ms``, ``replay_ms``,
-            ``depth`` (1 for a replay of the original itself). Where the lab does not have the
-            original, the verdict is ``unknown`` and what would come from it is missing.
+            A result that shows what changed by tool and by path; ``.df()`` has a row for each
+            replay. Where the lab does not have the original, the verdict is ``unknown``.
 
         Raises:
             FilterError: a path in ``ignore`` that cannot be read.
         """
-        from mcpaudit_lab.lab.replay_pairs import compare_pairs, find_pairs, frame_of
+        from mcpaudit_lab.lab.replay_comparisons import ReplayComparisons
+        from mcpaudit_lab.lab.replay_pairs import compare_pairs, find_pairs
 
-        return frame_of(compare_pairs(self, find_pairs(self, events), ignore, noise))
+        pairs = find_pairs(self, events)
+        with progress_bar(progress, total=len(pairs), unit="replays", label="compare") as advance:
+
+            def counted() -> Iterator[ReplayPair]:
+                for item in compare_pairs(self, pairs, ignore, noise):
+                    yield item
+                    advance(1)
+
+            return ReplayComparisons(counted())
 
     def reconcile(
         self, left: EventSet | EventFilter | str, right: EventSet | EventFilter | str

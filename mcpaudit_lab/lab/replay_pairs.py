@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mcpaudit_lab.comparison import ChangeKind, Comparison, Verdict, compare, format_path
+from mcpaudit_lab.comparison import Comparison, Verdict, compare
 from mcpaudit_lab.lab.event_set import EventSet
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from mcpaudit_lab.record import Event
     from mcpaudit_lab.storage import LabFile
 
-__all__ = ["Pair", "compare_pairs", "find_pairs", "frame_of"]
+__all__ = ["Pair", "ReplayPair", "compare_pairs", "find_pairs"]
 
 _BATCH = 200
 
@@ -27,6 +25,28 @@ class Pair:
     original: str
     replay: str
     depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPair:
+    """A replay beside its original.
+
+    Attributes:
+        pair: their ids.
+        original: the first call; None if the lab does not have it.
+        replay: the replay.
+        comparison: what differs; None without the original.
+    """
+
+    pair: Pair
+    original: Event | None
+    replay: Event
+    comparison: Comparison | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The comparison's; ``unknown`` where there is none."""
+        return Verdict.UNKNOWN if self.comparison is None else self.comparison.verdict
 
 
 def find_pairs(lab: LabFile, events: EventSet | None) -> list[Pair]:
@@ -66,8 +86,8 @@ def compare_pairs(
     pairs: Iterable[Pair],
     ignore: Iterable[str],
     noise: Mapping[str, Iterable[str]] | None = None,
-) -> Iterator[tuple[Pair, Event | None, Event, Comparison | None]]:
-    """Compare each pair; None for an original that the lab does not have.
+) -> Iterator[ReplayPair]:
+    """Compare each pair.
 
     Args:
         lab: the lab.
@@ -86,38 +106,4 @@ def compare_pairs(
             if original is not None:
                 more = (noise or {}).get(original.tool_name, ())
                 found = compare(original, replay, ignore=(*patterns, *more))
-            yield pair, original, replay, found
-
-
-def frame_of(
-    compared: Iterable[tuple[Pair, Event | None, Event, Comparison | None]],
-) -> pd.DataFrame:
-    """One row for each original and replay, as :meth:`Lab.compare_replays` describes it."""
-    import pandas as pd
-
-    kinds = [*(str(kind) for kind in ChangeKind), "unknown"]
-    rows: list[dict[str, Any]] = []
-    for pair, original, replay, found in compared:
-        counts = {} if found is None else found.counts()
-        rows.append(
-            {
-                "original": pair.original,
-                "replay": pair.replay,
-                "tool_name": replay.tool_name,
-                "verdict": str(Verdict.UNKNOWN if found is None else found.verdict),
-                **{kind: pd.NA if found is None else counts[kind] for kind in kinds},
-                "changed": [format_path(c.path) for c in found.changes]
-                if found is not None
-                else [],
-                "original_success": original.success if original else pd.NA,
-                "replay_success": replay.success,
-                "original_ms": original.duration_ms if original else pd.NA,
-                "replay_ms": replay.duration_ms,
-                "depth": pair.depth,
-            }
-        )
-    texts = dict.fromkeys(("original", "replay", "tool_name", "verdict"), "str")
-    numbers = dict.fromkeys((*kinds, "original_ms", "replay_ms", "depth"), "Int64")
-    flags = dict.fromkeys(("original_success", "replay_success"), "boolean")
-    columns = [*texts, *kinds, "changed", *flags, "original_ms", "replay_ms", "depth"]
-    return pd.DataFrame(rows, columns=columns).astype({**texts, **numbers, **flags})
+            yield ReplayPair(pair, original, replay, found)

@@ -34,6 +34,7 @@ class CaseResult:
             the call must not or cannot be made, or its response cannot be compared.
         detail: why, as lines for a person.
         duration_ms: how long the call took.
+        comparison: the recorded answer against the new one; None without an answer.
     """
 
     event_id: str
@@ -41,6 +42,7 @@ class CaseResult:
     outcome: str
     detail: str = ""
     duration_ms: int = 0
+    comparison: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -98,7 +100,7 @@ def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseRe
         found = compare(item.event, replay, ignore=patterns)
         outcome = {Verdict.EQUAL: "same", Verdict.CHANGED: "drift"}.get(found.verdict, "skipped")
         lines = "\n".join(_lines(found))
-        results.append(_result(item, outcome, lines, replay.duration_ms))
+        results.append(_result(item, outcome, lines, replay.duration_ms, found))
     return results
 
 
@@ -107,8 +109,11 @@ def _refused(item: PlanItem) -> CaseResult:
     return _result(item, "drift" if broken else "skipped", item.detail)
 
 
-def _result(item: PlanItem, outcome: str, detail: str = "", ms: int = 0) -> CaseResult:
-    return CaseResult(item.event.id, item.event.tool_name, outcome, _visible_lines(detail), ms)
+def _result(
+    item: PlanItem, outcome: str, detail: str = "", ms: int = 0, found: Comparison | None = None
+) -> CaseResult:
+    shown = _visible_lines(detail)
+    return CaseResult(item.event.id, item.event.tool_name, outcome, shown, ms, found)
 
 
 def _visible_lines(text: str) -> str:
