@@ -49,7 +49,7 @@ LIBRARIES = {
         ),
         "server.tools",
     },
-    "anywidget": {"display.tail"},
+    "anywidget": {"display.tail", "display.table"},
     "httpx2": {"portal.http", "portal.stream", "replay", "server.auth", "recorder", "demo"},
     "ipywidgets": {"display.tail"},
     "IPython": {"portal.tail"},
@@ -69,7 +69,7 @@ LIGHT = {"click"}
 # Imported when one of their names is used, never by the door of a room.
 HEAVY_ROOMS = {
     *("server", "server.audit", "server.auth", "server.http", "server.stores", "server.tools"),
-    "display.tail",
+    *("display.tail", "display.table"),
 }
 HEAVY = {
     "assistant/serving.py",

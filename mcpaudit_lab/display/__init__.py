@@ -16,6 +16,7 @@ from mcpaudit_lab.record.lazy import lazy_names
 if TYPE_CHECKING:
     from mcpaudit_lab.display.comparison_view import comparison_html
     from mcpaudit_lab.display.event_card import event_html
+    from mcpaudit_lab.display.html import widget_style
     from mcpaudit_lab.display.terminal_cards import (
         print_comparison,
         print_event,
@@ -69,6 +70,7 @@ __all__ = [
     "print_table",
     "stats_columns",
     "view",
+    "widget_style",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -76,6 +78,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "comparison_view": ("comparison_html",),
         "event_card": ("event_html",),
+        "html": ("widget_style",),
         "terminal_cards": ("print_comparison", "print_event", "print_groups", "print_provenance"),
         "terminal_tables": (
             "Column",
@@ -116,6 +119,7 @@ _VIEWS: Final = {
     "replay_comparisons": ("replays_view", "replay_comparisons_html"),
     "run": ("event_set_view", "run_html"),
     "session": ("session_view", "session_html"),
+    "table": ("table.view", "TableView"),
     "tail": ("tail.view", "TailView"),
 }
 

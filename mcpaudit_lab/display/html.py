@@ -19,6 +19,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Final
 
 from mcpaudit_lab.record import counted, visible
@@ -37,6 +38,7 @@ __all__ = [
     "style_html",
     "text_html",
     "title_html",
+    "widget_style",
 ]
 
 TEXT_MAX: Final = 2000
@@ -60,6 +62,12 @@ def style_html() -> str:
     # It goes with every output: without its comments and indentation it is a tenth smaller.
     sheet = re.sub(r"/\*.*?\*/|^ +", "", sheet, flags=re.MULTILINE)
     return f"<style>{sheet}</style>"
+
+
+def widget_style(path: Path) -> str:
+    """The style sheet of a widget: the colours that all widgets share, and its own."""
+    shared = files("mcpaudit_lab.display").joinpath("widget.css").read_text(encoding="utf-8")
+    return shared + path.read_text(encoding="utf-8")
 
 
 def page_html(*parts: str, label: str) -> str:

@@ -6,7 +6,7 @@ lark, which reads conditions.
 """
 
 from mcpaudit_lab.filters.combined import contract_order, filters_of, with_values
-from mcpaudit_lab.filters.conditions import All, Condition, implied, joined
+from mcpaudit_lab.filters.conditions import All, Condition, implied, joined, written
 from mcpaudit_lab.filters.dialects import sqlite_moment
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
@@ -45,4 +45,5 @@ __all__ = [
     "sqlite_moment",
     "text_condition",
     "with_values",
+    "written",
 ]

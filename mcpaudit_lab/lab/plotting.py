@@ -1,7 +1,8 @@
-"""The plots of a set of events."""
+"""What a set of events can be shown as: plots, and a table to work in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from mcpaudit_lab.record import render
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mcpaudit_lab.lab.event_table import EventTable
+
 __all__ = ["Plots"]
 
 
@@ -17,6 +20,23 @@ class Plots:
     """What a set of events can draw."""
 
     __slots__ = ()
+
+    def show(self, columns: Sequence[str] | None = None) -> EventTable:
+        """Make a table to sort, filter and select in; a notebook shows it as a widget.
+
+        Its ``selection`` is an event set, its ``shown`` the events that its filters leave. It needs
+        no more memory for a million events than for a hundred.
+
+        Args:
+            columns: names of columns and dotted paths, such as ``param.user.id``; None for the
+                usual ones. More can be chosen in the table.
+
+        Raises:
+            FilterError: an unknown column.
+        """
+        from mcpaudit_lab.lab.event_table import EventTable
+
+        return EventTable(self, columns)
 
     def plot_timeseries(
         self, bucket: str | timedelta | None = None, *, ax: Axes | None = None

@@ -112,7 +112,7 @@ class View {
 
   constructor(store, root) {
     this.store = store;
-    this.root = element("div", { class: "mcpaudit-tail" });
+    this.root = element("div", { class: "mcpaudit-widget mcpaudit-tail" });
     this.table = element("table", {
       role: "grid",
       "aria-label": "Live tool calls, newest first",

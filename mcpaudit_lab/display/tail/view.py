@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anywidget
 import ipywidgets as widgets
 
+from mcpaudit_lab.display import widget_style
 from mcpaudit_lab.display.tail.panel import TailPanel, row
 from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filters import EventFilter
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from mcpaudit_lab.record import Event
 
 __all__ = ["TableEvents", "TailTable", "TailView"]
-
 
 _HERE: Final = Path(__file__).parent
 # So many batches may be on their way before the table says that it has the first of them.
@@ -68,7 +68,7 @@ class TailTable(anywidget.AnyWidget):
     """
 
     _esm = (_HERE / "table.js").read_text(encoding="utf-8")
-    _css = (_HERE / "table.css").read_text(encoding="utf-8")
+    _css = widget_style(_HERE / "table.css")
 
     def __init__(self, events: TableEvents, max_rows: int) -> None:
         super().__init__()
