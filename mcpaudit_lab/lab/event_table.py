@@ -223,9 +223,9 @@ class EventTable:
         sql, bound = bound_apart((key.sql, key.params), "s")
         quoted = column.replace('"', '""')
         way = "desc nulls last" if descending else "nulls last"
-        order = (
-            f'order by try_cast(e."{quoted}" as double) {way}, e."{quoted}" {way}, e.ts desc, e.id'
-        )
+        # JSON's null is missing, as in a frame.
+        value = f"""nullif(e."{quoted}", 'null')"""
+        order = f"order by try_cast({value} as double) {way}, {value} {way}, e.ts desc, e.id"
         return (
             f"select * from (select e.*, {sql} from {rows} {key.join}) e",
             {**params, **bound},
