@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 from mcpaudit_lab.demo.notebook import run_notebook
 from mcpaudit_lab.demo.sample import sample_files, show_sample
+from mcpaudit_lab.record.lazy import lazy_names
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
-__all__ = ["run_demo", "run_notebook", "sample_files"]
+    from mcpaudit_lab.demo.live import start_portal
+
+__all__ = ["run_demo", "run_notebook", "sample_files", "start_portal"]
+
+__getattr__, __dir__ = lazy_names(__name__, {"live": ("start_portal",)})
 
 
 def run_demo(console: Console, lab_path: Path | None = None, *, keep: bool = False) -> None:

@@ -7,10 +7,11 @@ API returns what it wrote.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mcpaudit_lab.replay import ReplayPlan
     from mcpaudit_lab.server import BackgroundPortal
 
-__all__ = ["keep_serving", "live_portal", "say_ended", "show_portal", "told_to_end"]
+__all__ = ["keep_serving", "live_portal", "say_ended", "show_portal", "start_portal", "told_to_end"]
 
 # Tool and arguments: one structured, one with a seed, one with progress, two that fail in different
 # ways, and one with a secret in its arguments.
@@ -39,8 +40,11 @@ _CALLS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
 
 
 @contextmanager
-def live_portal() -> Iterator[BackgroundPortal]:
+def live_portal(**options: Any) -> Iterator[BackgroundPortal]:
     """A portal on a free loopback port, on SQLite in a folder that goes with the block.
+
+    Args:
+        **options: as :func:`background_portal` takes them, such as ``keys``.
 
     Raises:
         RuntimeError: it does not start.
@@ -49,8 +53,22 @@ def live_portal() -> Iterator[BackgroundPortal]:
 
     with tempfile.TemporaryDirectory(prefix="mcpaudit-demo-") as folder:
         database = Path(folder) / "audit.db"
-        with background_portal(database=f"sqlite:///{database.as_posix()}") as portal:
+        with background_portal(database=f"sqlite:///{database.as_posix()}", **options) as portal:
             yield portal
+
+
+def start_portal(**options: Any) -> BackgroundPortal:
+    """Start the same portal for a notebook; it ends with the kernel.
+
+    Args:
+        **options: as :func:`background_portal` takes them, such as ``keys``.
+
+    Raises:
+        RuntimeError: it does not start.
+    """
+    running = ExitStack()
+    atexit.register(running.close)
+    return running.enter_context(live_portal(**options))
 
 
 def show_portal(console: Console, portal: BackgroundPortal) -> None:
