@@ -1,4 +1,4 @@
-"""Pictures of every object as a notebook shows it: light and dark, 400 and 1000 pixels wide.
+"""Pictures of every object as a notebook shows it: light and dark, 600, 1000 and 1600 pixels wide.
 
     python docs/pictures.py [FOLDER]
     python docs/pictures.py --readme
@@ -32,6 +32,7 @@ from mcpaudit_lab.demo import sample_files
 from mcpaudit_lab.record.redaction import redacted_paths
 from mcpaudit_lab.server import background_portal, demo_server
 
+WIDTHS = (600, 1000, 1600)
 _PROGRESS = ("9be46480-fa19-4c60-9b50-8878b96f2759", "8018d3b4-cd22-45b1-9d01-22395b791694")
 
 
@@ -108,7 +109,7 @@ def main(folder: Path) -> None:
         for name, shown in chain([("load-report", report)], objects(lab)):
             html = shown._repr_html_()
             for dark in (False, True):
-                for width in (400, 1000):
+                for width in WIDTHS:
                     path = folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"
                     with watched_page(browser, width=width) as watched:
                         watched.page.set_content(page_of(html, dark=dark))

@@ -132,6 +132,8 @@ def test_every_command_explains_itself(name: str) -> None:
             "wrap",
             "unwrap",
             "verify",
+            "tail",
+            "completion",
         )
 
 

@@ -19,8 +19,10 @@ from mcpaudit_lab.cli import (
     wrapping,
 )
 from mcpaudit_lab.cli.assisting import mcp
+from mcpaudit_lab.cli.completing import completion
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
+from mcpaudit_lab.cli.tailing import tail
 from mcpaudit_lab.cli.verifying import bundle, verify
 from mcpaudit_lab.record.version import VERSION
 
@@ -49,6 +51,7 @@ for command in (
     loading.load,
     loading.load_database,
     pulling.pull,
+    tail,
     asking.events,
     looking.show,
     looking.compare,
@@ -72,6 +75,7 @@ for command in (
     wrapping.unwrap,
     serve,
     mcp,
+    completion,
 ):
     commands.add_command(command)
 

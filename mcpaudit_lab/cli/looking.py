@@ -8,6 +8,7 @@ import click
 
 from mcpaudit_lab.cli.options import filter_options, find_id, json_option, lab_option
 from mcpaudit_lab.cli.output import open_output, print_json, print_rows, say
+from mcpaudit_lab.cli.pages import PageWriter, page_options
 from mcpaudit_lab.cli.status import FOUND, LOOK, Trouble
 from mcpaudit_lab.errors import EventNotFound
 
@@ -27,8 +28,9 @@ __all__ = ["compare", "show", "tools"]
     is_flag=True,
     help="Also show its origin, with the raw line, read again and verified.",
 )
+@page_options
 @json_option
-def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
+def show(*, lab: Lab, event_id: str, provenance: bool, page: PageWriter, as_json: bool) -> int:
     """Show one event: who, what, request and response.
 
     What the server sent meanwhile is shown, too. ID is a UUID, or the first digits of one. With
@@ -48,6 +50,8 @@ def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
             ledger = [item.to_dict() for item in lab.provenance(event.id)]
             found = {"event": event.wire, "provenance": ledger}
         print_json(found)
+        return FOUND
+    if page.write(f"event {event.id}", event):
         return FOUND
     from mcpaudit_lab.display import print_event, print_provenance
 
@@ -69,6 +73,7 @@ def show(*, lab: Lab, event_id: str, provenance: bool, as_json: bool) -> int:
     help="Leave this aside, such as response.structuredContent.ms or '**.trace_id'.",
 )
 @filter_options
+@page_options
 @json_option
 def compare(
     *,
@@ -77,6 +82,7 @@ def compare(
     replays: bool,
     ignore: tuple[str, ...],
     filters: tuple[EventFilter, ...],
+    page: PageWriter,
     as_json: bool,
 ) -> int:
     """Compare two events, or originals with their replays.
@@ -90,7 +96,7 @@ def compare(
     if replays:
         if ids:
             raise click.UsageError("give two ids, or --replays")
-        return _compare_replays(lab, filters, ignore, as_json)
+        return _compare_replays(lab, filters, ignore, page, as_json)
     if len(ids) != 2:
         raise click.UsageError("give the ids of two events, or --replays")
     if filters:
@@ -100,13 +106,13 @@ def compare(
     except EventNotFound as error:
         # Exit with 2, unlike `show`: the question was whether two events are equal.
         raise Trouble(str(error)) from None
-    return _print_comparison(comparison, as_json)
+    return _print_comparison(comparison, page, as_json)
 
 
-def _print_comparison(comparison: Comparison, as_json: bool) -> int:
+def _print_comparison(comparison: Comparison, page: PageWriter, as_json: bool) -> int:
     if as_json:
         print_json(comparison.to_dict())
-    else:
+    elif not page.write("comparison", comparison):
         from mcpaudit_lab.display import print_comparison
 
         print_comparison(open_output(), comparison)
@@ -114,7 +120,11 @@ def _print_comparison(comparison: Comparison, as_json: bool) -> int:
 
 
 def _compare_replays(
-    lab: Lab, filters: tuple[EventFilter, ...], ignore: tuple[str, ...], as_json: bool
+    lab: Lab,
+    filters: tuple[EventFilter, ...],
+    ignore: tuple[str, ...],
+    page: PageWriter,
+    as_json: bool,
 ) -> int:
     from mcpaudit_lab.comparison import ChangeKind
 
@@ -126,7 +136,7 @@ def _compare_replays(
             print_json({**row, "changes": None if None in kinds else sum(kinds)})
     elif not len(replays):
         say("The lab has no replays.")
-    else:
+    elif not page.write("replays", replays):
         from mcpaudit_lab.display import print_groups
 
         print_groups(open_output(), replays.groups, "replay")

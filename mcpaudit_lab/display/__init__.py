@@ -16,7 +16,7 @@ from mcpaudit_lab.record.lazy import lazy_names
 if TYPE_CHECKING:
     from mcpaudit_lab.display.comparison_view import comparison_html
     from mcpaudit_lab.display.event_card import event_html
-    from mcpaudit_lab.display.html import widget_style
+    from mcpaudit_lab.display.html import whole_page_html, widget_style
     from mcpaudit_lab.display.terminal_cards import (
         print_comparison,
         print_event,
@@ -70,6 +70,7 @@ __all__ = [
     "print_table",
     "stats_columns",
     "view",
+    "whole_page_html",
     "widget_style",
 ]
 
@@ -78,7 +79,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "comparison_view": ("comparison_html",),
         "event_card": ("event_html",),
-        "html": ("widget_style",),
+        "html": ("whole_page_html", "widget_style"),
         "terminal_cards": ("print_comparison", "print_event", "print_groups", "print_provenance"),
         "terminal_tables": (
             "Column",

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpaudit_lab.display.comparison_view import comparison_html
 from mcpaudit_lab.display.event_card import event_html, outcome_of
 from mcpaudit_lab.display.html import (
-    attribute,
     badge_html,
     data_html,
     facts_html,
     heading_html,
     note_html,
     page_html,
-    style_html,
     text_html,
     title_html,
+    whole_page_html,
 )
 from mcpaudit_lab.display.tables_html import rows_html
 from mcpaudit_lab.display.terminal_tables import EVENT_COLUMNS, SOURCE_COLUMNS
@@ -34,25 +33,11 @@ _CARDS_MAX: Final = 200
 _ROWS_MAX: Final = 2000
 _SOURCES_MAX: Final = 200
 _TEXT_MAX: Final = 20_000
-# No script, no request, whatever the data says.
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
-_PAGE_STYLE: Final = """
-body { margin: 0 auto; padding: 1rem; max-width: 72rem; color-scheme: light dark; }
-main > * { margin-bottom: 1rem; }
-@media print {
-  body { padding: 0; max-width: none; color-scheme: light; }
-  .mcpaudit-lab { break-inside: auto; border-radius: 0; }
-  .mal-head, .mal-heading, tr, .mal-note { break-inside: avoid; break-after: avoid-page; }
-  tr { break-after: auto; }
-  details::details-content { content-visibility: visible; display: block; height: auto; }
-}
-"""
 
 
 def case_report_html(report: CaseReport) -> str:
     """The whole page."""
     shown = list(islice(report.events, _ROWS_MAX))
-    style = style_html()
     parts = [
         _summary(report),
         *([_findings(report.findings)] if report.findings else []),
@@ -61,15 +46,7 @@ def case_report_html(report: CaseReport) -> str:
         *map(event_html, shown[:_CARDS_MAX]),
         _sources(report),
     ]
-    # Each view brings the style sheet; a page needs it once.
-    body = "".join(part.replace(style, "") for part in parts)
-    title = attribute(report.title or "Case")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"{style}<style>{_PAGE_STYLE}</style></head><body><main>{body}</main></body></html>\n"
-    )
+    return whole_page_html(report.title or "Case", parts)
 
 
 def _summary(report: CaseReport) -> str:

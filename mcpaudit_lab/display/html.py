@@ -38,6 +38,7 @@ __all__ = [
     "style_html",
     "text_html",
     "title_html",
+    "whole_page_html",
     "widget_style",
 ]
 
@@ -46,6 +47,20 @@ _ATTRIBUTE_MAX: Final = 300
 _DATA_MAX: Final = 300
 # More combining marks on one letter would cover the lines above it.
 _MARKS_MAX: Final = 4
+
+# Of a page of its own: no script, no request, whatever the data says.
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
+_PAGE_STYLE: Final = """
+body { margin: 0 auto; padding: 1rem; max-width: 72rem; color-scheme: light dark; }
+main > * { margin-bottom: 1rem; }
+@media print {
+  body { padding: 0; max-width: none; color-scheme: light; }
+  .mcpaudit-lab { break-inside: auto; border-radius: 0; }
+  .mal-head, .mal-heading, tr, .mal-note { break-inside: avoid; break-after: avoid-page; }
+  tr { break-after: auto; }
+  details::details-content { content-visibility: visible; display: block; height: auto; }
+}
+"""
 
 _OUTCOME_KINDS: Final = {
     **dict.fromkeys(("ok", "equal", "ready", "succeeded"), "ok"),
@@ -81,6 +96,23 @@ def page_html(*parts: str, label: str) -> str:
     return (
         '<div class="mcpaudit-lab mathjax_ignore tex2jax_ignore" role="group"'
         f' aria-label="{attribute(label)}">{style_html()}{"".join(parts)}</div>'
+    )
+
+
+def whole_page_html(title: str, parts: Iterable[str]) -> str:
+    """A page of its own, which opens offline and prints.
+
+    Args:
+        title: text.
+        parts: outputs of :func:`page_html`. Each brings the style sheet; the page has it once.
+    """
+    body = "".join(map(nested_html, parts))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{attribute(title)}</title>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"{style_html()}<style>{_PAGE_STYLE}</style></head><body><main>{body}</main></body></html>\n"
     )
 
 

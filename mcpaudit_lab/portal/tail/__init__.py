@@ -3,8 +3,17 @@
 Input: a stream's events. Output: rows as text, frames and counts. The widget is in the display.
 """
 
-from mcpaudit_lab.portal.tail.rows import row_of
+from mcpaudit_lab.portal.tail.rows import Line, line_of, lines_text, row_of
 from mcpaudit_lab.portal.tail.state import Batch, TailState
 from mcpaudit_lab.portal.tail.tail import Tail, TailStatus
 
-__all__ = ["Batch", "Tail", "TailState", "TailStatus", "row_of"]
+__all__ = [
+    "Batch",
+    "Line",
+    "Tail",
+    "TailState",
+    "TailStatus",
+    "line_of",
+    "lines_text",
+    "row_of",
+]
