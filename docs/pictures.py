@@ -5,8 +5,8 @@
 
 They go to ``build/pictures`` unless told otherwise, which git ignores: look at them after a change
 of how something looks. What they show is the sample that comes with the package. The second form
-makes the two that the README shows, in ``docs/pictures``: the tail in JupyterLab at a portal that
-is called meanwhile, and a comparison.
+makes those that the README and the pages show, in ``docs/pictures``: the tail in JupyterLab at a
+portal that is called meanwhile, a table of events, a comparison, and all replays compared.
 """
 
 from __future__ import annotations
@@ -147,9 +147,12 @@ def write_readme_pictures(folder: Path) -> None:
     with launched() as browser:
         with Lab() as lab, watched_page(browser, width=860) as watched:
             lab.load(sample_files())
-            shown = lab.compare(*_PROGRESS)._repr_html_()
-            watched.page.set_content(page_of(shown, dark=False))
-            watched.page.locator("body > *").last.screenshot(path=folder / "comparison.png")
+            for name, shown in (
+                ("comparison", lab.compare(*_PROGRESS)),
+                ("replays", lab.compare_replays()),
+            ):
+                watched.page.set_content(page_of(shown._repr_html_(), dark=False))
+                watched.page.locator("body > *").last.screenshot(path=folder / f"{name}.png")
         with (
             tempfile.TemporaryDirectory() as name,
             background_portal() as served,
@@ -171,7 +174,22 @@ def write_readme_pictures(folder: Path) -> None:
                 output.get_by_role("group", name="audit event, error, tool").wait_for()
                 area = output.locator(".jp-OutputArea-output").first
                 area.screenshot(path=folder / "tail.png")
-    for picture in ("tail.png", "comparison.png"):
+            start = "from mcpaudit_lab import Lab\nfrom mcpaudit_lab.demo import sample_files\n"
+            cells = (f"{start}lab = Lab()\nlab.load(sample_files())", "lab.events().show()")
+            with open_notebook(browser, jupyter, "table.ipynb", *cells, height=1400) as notebook:
+                notebook.run(0)
+                notebook.run(1)
+                output = notebook.cell(1)
+                box = output.get_by_label("Filter duration ms")
+                box.fill("> 0")
+                box.press("Enter")
+                output.get_by_role("button", name="duration_ms > 0").wait_for()
+                empty = output.locator(".mcpaudit-table .chart:empty")
+                empty.first.wait_for(state="detached")
+                output.locator(".mcpaudit-table .row .time").get_by_text("2026").first.wait_for()
+                area = output.locator(".jp-OutputArea-output").first
+                area.screenshot(path=folder / "table.png")
+    for picture in ("tail.png", "table.png", "comparison.png", "replays.png"):
         print(folder / picture, (folder / picture).stat().st_size)
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import chromium, watched_page
-
-sys.path.append(str(Path(__file__).parents[1] / "docs"))
-
 from pictures import objects, page_of
 
 from mcpaudit_lab import Lab
