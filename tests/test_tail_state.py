@@ -222,6 +222,7 @@ def test_a_row_says_in_words_what_happened() -> None:
         "tool": "echo",
         "ms": "1,234",
         "user": "alice",
+        "group": "alice",
         "text": '{"a":[1]}',
     }
     assert (second["outcome"], second["label"], second["text"]) == ("failed", "tool", "it broke")

@@ -28,6 +28,13 @@ function element(name, attributes = {}, text = "") {
   return made;
 }
 
+// The same user, or session of a call without one, has the same colour at every row.
+function hue(text) {
+  let sum = 0;
+  for (const char of text) sum = (sum * 31 + char.codePointAt(0)) % 360;
+  return sum;
+}
+
 // One for each model, whatever shows it: the rows, newest first, and what is selected.
 class Store {
   rows = [];
@@ -210,6 +217,7 @@ class View {
         );
       }
       if (name === "time") cell.title = row.when;
+      if (name === "user" && row.group) cell.style.setProperty("--hue", String(hue(row.group)));
       if (name === "tool" || name === "user" || name === "text") cell.title = row[name];
       line.append(cell);
     }

@@ -8,7 +8,6 @@ may be called from any thread.
 from __future__ import annotations
 
 import asyncio
-import html
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ import ipywidgets as widgets
 
 from mcpaudit_lab.display import widget_style
 from mcpaudit_lab.display.tail.panel import TailPanel, row
+from mcpaudit_lab.display.tail.pulse import TOOLS_MAX, pulse_html, status_html
 from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.portal import PortalClient
@@ -142,7 +142,6 @@ class TailTable(anywidget.AnyWidget):
 _PAUSE_S: Final = 0.1
 _STATUS_S: Final = 0.5
 _BEAT_S: Final = 1.0
-_MARKS: Final = {"live": "●", "connecting": "◌", "reconnecting": "◌", "stopped": "■"}
 _ANY: Final = "any outcome"
 _OUTCOMES: Final = {_ANY: None, "✓ ok": True, "✗ failed": False}
 
@@ -194,7 +193,7 @@ class TailView:
 
     def _build(self) -> None:
         wide = widgets.Layout(width="auto")
-        self.status = widgets.HTML()
+        self.status, self.pulse = widgets.HTML(), widgets.HTML()
         self.pause = widgets.ToggleButton(description="Pause", layout=wide)
         self.stop = widgets.Button(description="Stop", tooltip="Close the stream", layout=wide)
         self.tool = widgets.Combobox(
@@ -219,6 +218,7 @@ class TailView:
         self.box = widgets.VBox(
             [
                 self.status,
+                self.pulse,
                 row(self.pause, self.stop, self.tool, self.outcome, self.text),
                 self.table,
                 row(self.open, self.compare, self.replay),
@@ -284,7 +284,8 @@ class TailView:
         if status.state != self._said:
             self.table.say(f"The tail is {status.state}. {visible(status.problem)}")
         self._said = status.state
-        self.status.value = _status_html(status, self._tail.title)
+        self.status.value = status_html(status, self._tail.title)
+        self.pulse.value = pulse_html(self._tail.pulse(TOOLS_MAX))
         if status.paused != self.pause.value:
             self.pause.value = status.paused
         self.stop.disabled = self.pause.disabled = status.state == "stopped"
@@ -391,10 +392,3 @@ def _all_of(box: Any) -> list[Any]:
     looks = [getattr(box, name) for name in ("layout", "style") if hasattr(box, name)]
     children = getattr(box, "children", ())
     return [box, *looks, *(widget for child in children for widget in _all_of(child))]
-
-
-def _status_html(status: TailStatus, title: str) -> str:
-    mark = _MARKS.get(status.state, "?")
-    text = html.escape(visible(status.describe()))
-    shown = html.escape(visible(title[:300]))
-    return f'<div><span aria-hidden="true">{mark}</span> {text}</div><div><i>{shown}</i></div>'

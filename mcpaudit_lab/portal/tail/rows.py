@@ -80,12 +80,13 @@ def row_of(line: Line) -> dict[str, Any]:
 
     Returns:
         ``key``; ``outcome``: ``ok``, ``failed`` or ``gap``; ``label``: the outcome in words;
-        ``time``: of day, UTC; ``when``: the whole time; ``tool``, ``ms``, ``user``, ``text``.
+        ``time``: of day, UTC; ``when``: the whole time; ``tool``, ``ms``, ``user``, ``text``;
+        ``group``: the user, or the session of a call without one: the table colours by it.
     """
     event = line.event
     if event is None:
         moment = line.gap.to if line.gap is not None else None
-        row = {"outcome": "gap", "label": "gap", "tool": "", "ms": "", "user": ""}
+        row = {"outcome": "gap", "label": "gap", "tool": "", "ms": "", "user": "", "group": ""}
     else:
         moment = event.timestamp
         row = {
@@ -94,6 +95,7 @@ def row_of(line: Line) -> dict[str, Any]:
             "tool": _cut(event.tool_name) or "(no tool)",
             "ms": f"{event.duration_ms:,}",
             "user": _cut(event.user_subject),
+            "group": _cut(event.user_subject or event.session_id),
         }
     when = format_time(moment) if moment else ""
     time = moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}" if moment else ""

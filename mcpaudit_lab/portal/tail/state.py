@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mcpaudit_lab.filters import EventFilter
+from mcpaudit_lab.portal.tail.history import Pulse, TailHistory
 from mcpaudit_lab.portal.tail.rows import Line, line_of
 from mcpaudit_lab.record import Event
 
@@ -100,6 +101,7 @@ class TailState:
         self._rate: deque[list[int]] = deque()
         self._started_s: float | None = None
         self._tools: dict[str, None] = {}
+        self._history = TailHistory()
 
     # In
 
@@ -131,6 +133,7 @@ class TailState:
             return
         self._received += 1
         self._failed += not line.event.success
+        self._history.add(line.event, now_s)
         if len(self._tools) < _TOOLS_MAX:
             self._tools.setdefault(line.event.tool_name)
         second = int(now_s)
@@ -238,6 +241,16 @@ class TailState:
         """The names of the tools seen, sorted, at most 200."""
         with self._lock:
             return tuple(sorted(self._tools))
+
+    def pulse(self, now_s: float, tools_max: int) -> Pulse:
+        """How it went in the last five minutes, whatever the filter.
+
+        Args:
+            now_s: the clock that :meth:`add` was given.
+            tools_max: for how many tools.
+        """
+        with self._lock:
+            return self._history.pulse(now_s, tools_max)
 
     def counts(self, now_s: float) -> TailCounts:
         """What came so far.

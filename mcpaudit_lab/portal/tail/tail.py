@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from mcpaudit_lab.errors import McpAuditError
 from mcpaudit_lab.filters import EventFilter
 from mcpaudit_lab.portal.stream import Stored, StreamRecorder
+from mcpaudit_lab.portal.tail.history import Pulse
 from mcpaudit_lab.portal.tail.log_watch import LogWatch
 from mcpaudit_lab.portal.tail.rows import lines_text
 from mcpaudit_lab.portal.tail.state import TailCounts, TailState
@@ -291,6 +292,14 @@ class Tail:
         return events_frame(self.events())
 
     # Shown
+
+    def pulse(self, tools_max: int = 5) -> Pulse:
+        """The last five minutes: calls and failures by bucket, durations of the busiest tools.
+
+        Args:
+            tools_max: for how many tools.
+        """
+        return self._state.pulse(self._clock(), tools_max)
 
     def __str__(self) -> str:
         lines = self._state.lines()[:_TEXT_ROWS]
