@@ -35,7 +35,8 @@ LIBRARIES = {
     "platformdirs": {"cli", "server.stores"},
     "cryptography": {"proof"},
     "pyarrow": {"storage", "storage.load", "lab"},
-    "rich": {"display", "demo", "cli"},
+    "rich": {"display", "demo", "cli", "tui"},
+    "textual": {"tui"},
     "click": {"cli"},
     "anyio": {
         *(
@@ -82,6 +83,7 @@ HEAVY = {
     "replay/mcp_calls.py",  # McpTarget imports these two when it is opened
     "replay/mcp_wire.py",
     "tables/sqlalchemy_tables.py",
+    "tui/app.py",
 }
 
 

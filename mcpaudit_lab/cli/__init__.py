@@ -19,6 +19,7 @@ from mcpaudit_lab.cli import (
     wrapping,
 )
 from mcpaudit_lab.cli.assisting import mcp
+from mcpaudit_lab.cli.browsing import browse
 from mcpaudit_lab.cli.completing import completion
 from mcpaudit_lab.cli.serve import serve
 from mcpaudit_lab.cli.status import STATUS_HELP, CommandGroup
@@ -53,6 +54,7 @@ for command in (
     pulling.pull,
     tail,
     asking.events,
+    browse,
     looking.show,
     looking.compare,
     replaying.plan,
