@@ -21,6 +21,7 @@ __all__ = ["chromium"]
 LONG = (
     "test_sql_logger",
     "test_pull_ours",
+    "test_event_table",
     "test_hostile_data",
     "test_portal_http",
     "test_demo",

@@ -575,6 +575,7 @@ def test_aliases_that_blow_up_are_refused() -> None:
         Read(transcript(entry(0, "c2s", bomb)))
 
 
+@pytest.mark.soak
 def test_a_deep_payload_does_not_break_the_reader() -> None:
     text = "[" * 3000 + "]" * 3000
     assert arguments_of(f'{{"a":{text}}}') == f'{{"a":{text}}}'

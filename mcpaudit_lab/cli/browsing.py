@@ -22,7 +22,7 @@ __all__ = ["browse"]
     "--target", metavar="URL", help="An MCP endpoint that plans ask for its tools; none is called."
 )
 def browse(*, lab: Lab, where: str, target: str | None) -> int:
-    """Browse a lab by keys: list, filter, cards, comparisons, plans.
+    """Browse a lab by keys: a list, cards, comparisons, plans.
 
     Slash goes to the filter, Enter opens, Space selects, c compares two, p plans a replay, s sorts
     by duration, Escape goes back, q quits. It needs the extra tui.
