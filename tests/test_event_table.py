@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -127,13 +128,28 @@ def test_a_bar_of_a_head_is_the_filter_that_it_gives(table: EventTable) -> None:
 def test_extreme_numbers_have_a_head() -> None:
     events = [captured({}, number=n, duration_ms=2**63 - 1 - n) for n in range(3)]
     with lab_of(*events, captured({}, number=9, duration_ms=0)) as lab:
-        head = column_head(lab.events().show(), "duration_ms")
+        table = lab.events().show()
+        head = column_head(table, "duration_ms")
         assert sum(head["counts"]) == 4
+        assert head["ends"] == ["0", str(2**63 - 1)]
+        for number, count in enumerate(head["counts"]):
+            table.between("duration_ms", head["edges"][number], head["edges"][number + 1])
+            assert table.count() == count
     with Lab() as empty:
         nothing = empty.events().show()
         assert column_head(nothing, "ts")["counts"] == []
         assert column_head(nothing, "tool_name")["values"] == []
         assert nothing.page(0, 10) == []
+
+
+def test_times_at_the_end_of_the_calendar_have_a_head() -> None:
+    ends = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    with lab_of(*(captured({}, timestamp=moment) for moment in ends)) as lab:
+        table = lab.events().show()
+        head = column_head(table, "ts")
+        assert head["counts"][0] == head["counts"][-1] == 1
+        table.between("ts", *head["edges"][-2:])
+        assert table.count() == 1
 
 
 def test_a_selection_is_a_set(lab: Lab, table: EventTable) -> None:
@@ -201,8 +217,11 @@ def test_the_widget_answers_and_says_what_it_cannot_read(table: EventTable) -> N
     front.view._receive(front.view, "junk", [])
 
 
-def test_a_person_filters_selects_and_opens_in_jupyterlab(
-    chromium: Browser, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize(
+    "application", ["jupyterlab", pytest.param("notebook", marks=pytest.mark.soak)]
+)
+def test_a_person_filters_selects_and_opens_in_a_notebook(
+    application: str, chromium: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     start = (
         "from mcpaudit_lab import Lab, Event\n"
@@ -216,7 +235,7 @@ def test_a_person_filters_selects_and_opens_in_jupyterlab(
     cells = (start, "table = lab.events().show()\ntable")
     folder = tmp_path_factory.mktemp("jupyter-table")
     with (
-        jupyter_server(folder) as jupyter,
+        jupyter_server(folder, application) as jupyter,
         open_notebook(chromium, jupyter, "table.ipynb", *cells) as notebook,
     ):
         notebook.run(0)
@@ -269,4 +288,9 @@ def work_in_the_table(notebook: NotebookPage) -> None:
     path.fill("param.message")
     path.press("Enter")
     output.get_by_role("button", name="param.message").wait_for()
+    # A filter of a column that is not shown is still told, and can be taken away.
+    output.get_by_label("tool_name", exact=True).uncheck()
+    output.get_by_role("button", name="tool name", exact=True).wait_for(state="detached")
+    output.get_by_role("button", name='tool_name = "echo"').click()
+    notebook.wait_for("not table.filters")
     notebook.wait_for("table.columns[-1] == 'param.message'")

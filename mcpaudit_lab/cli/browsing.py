@@ -33,7 +33,9 @@ def browse(*, lab: Lab, where: str, target: str | None) -> int:
 
     try:
         from mcpaudit_lab.tui import Browser
-    except ImportError:
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "textual":
+            raise
         raise MissingExtra("tui", "A lab in the terminal") from None
     Browser(lab, target=target, where=where).run()
     return FOUND

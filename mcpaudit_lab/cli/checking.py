@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,16 @@ def check(
     if nothing could be checked, a line of CASE cannot be read, or the noise is of a tool that CASE
     has no call of: then nothing is called.
     """
+    from mcpaudit_lab.comparison import ComparisonGroups
     from mcpaudit_lab.replay import Noise, check_noise, check_run, junit_xml
 
+    groups = ComparisonGroups()
     noise: Noise = Noise() if noise_path is None else Noise.read(noise_path)
     with _case_lab(case) as lab, where() as target:
         rows = lab.sql("select distinct tool_name from audit_events").fetchall()
         check_noise(noise, (name for (name,) in rows))
         made = planned(lab, target, (), filters, options)
-        results = check_run(made.run(rate=rate), noise)
+        results = check_run(made.run(rate=rate), noise, groups)
     if junit is not None:
         junit.write_text(junit_xml(results, target=made.target.name), encoding="utf-8")
     counts = {name: sum(r.outcome == name for r in results) for name in ("same", "drift", "error")}
@@ -81,7 +83,10 @@ def check(
     else:
         told = [_row(result) for result in results if result.outcome != "same"]
         print_rows(told, _check_columns(), as_json=False)
-        _print_changes(results)
+        if groups.counts()["changed"]:
+            from mcpaudit_lab.display import print_groups
+
+            print_groups(open_output(), groups, "answer")
         say(
             f"{counts['same']} the same, {counts['drift']} drifted, {counts['error']} without an"
             f" answer, {skipped} not checked"
@@ -89,19 +94,6 @@ def check(
     if not any(counts.values()):
         raise Trouble("Nothing was checked; `plan` with the same options says why.")
     return LOOK if counts["drift"] or counts["error"] else FOUND
-
-
-def _print_changes(results: Iterable[CaseResult]) -> None:
-    """Print what drifted by tool and by place, and what may be noise."""
-    from mcpaudit_lab.comparison import ComparisonGroups
-    from mcpaudit_lab.display import print_groups
-
-    groups = ComparisonGroups()
-    for result in results:
-        if result.comparison is not None:
-            groups.add(result.tool_name, result.comparison)
-    if groups.counts()["changed"]:
-        print_groups(open_output(), groups, "answer")
 
 
 def _row(result: CaseResult) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-import webbrowser
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -33,13 +30,16 @@ class PageWriter:
         """
         if self._path is None and not self._in_browser:
             return False
+        import tempfile
+        import webbrowser
+
         from mcpaudit_lab.display import whole_page_html
+        from mcpaudit_lab.storage import appearing
 
         page = whole_page_html(title, [value._repr_html_()])
         path = self._path or Path(tempfile.mkdtemp(prefix="mcpaudit-")) / "page.html"
-        # Audit data: readable by its owner alone.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(page.encode("utf-8", "replace"))
+        with appearing(path) as unfinished:
+            unfinished.write_bytes(page.encode("utf-8", "replace"))
         say(f"Written to {path}.")
         if self._in_browser and not webbrowser.open(path.absolute().as_uri()):
             say("No browser could be opened.")

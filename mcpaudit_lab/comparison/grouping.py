@@ -18,7 +18,7 @@ from mcpaudit_lab.record import counted, dumps, visible
 
 __all__ = ["ChangeGroup", "ComparedTool", "ComparisonGroups"]
 
-UNKNOWN: Final = "unknown"
+_UNKNOWN: Final = "unknown"
 # Whoever names the keys of an answer could make any number of groups.
 _GROUPS_MAX: Final = 5_000
 _EXAMPLES_MAX: Final = 40
@@ -132,7 +132,7 @@ class ComparisonGroups:
         # Several elements of a list may differ in one place: the comparison counts once.
         seen: set[tuple[str, str]] = set()
         differing = [(change.path, change.kind.value, change) for change in found.changes]
-        for path, kind, change in [*differing, *((path, UNKNOWN, None) for path in found.unknown)]:
+        for path, kind, change in [*differing, *((path, _UNKNOWN, None) for path in found.unknown)]:
             group = self._group(tool_name, path, kind, change, found)
             if group is None:
                 self.left_out += 1
@@ -171,10 +171,6 @@ class ComparisonGroups:
         """The places of a tool that differ; the most frequent first."""
         found = (group for group in self._groups.values() if group.tool_name == tool_name)
         return sorted(found, key=lambda group: (-group.count, group.path, group.kind))
-
-    def compared(self, tool_name: str) -> int:
-        """Number of comparisons of a tool that have two sides."""
-        return self._tools[tool_name].compared
 
     def noise(self) -> dict[str, tuple[str, ...]]:
         """What always differs and says nothing, by tool: patterns for ``ignore``.

@@ -20,12 +20,12 @@ from mcpaudit_lab.storage import records, to_frame
 if TYPE_CHECKING:
     from mcpaudit_lab.record import Event
 
-__all__ = ["DEFAULT_COLUMNS", "EventTable"]
+__all__ = ["EventTable"]
 
 # Type checkers would go round in a circle: the set makes its tables.
 EventSet: TypeAlias = Any
 
-DEFAULT_COLUMNS: Final = (
+_DEFAULT_COLUMNS: Final = (
     "ts",
     "tool_name",
     "success",
@@ -67,7 +67,7 @@ class EventTable:
         self._selected: dict[str, None] = {}
         self._all: EventSet | None = None
         self._view: Any = None
-        self.choose(DEFAULT_COLUMNS if columns is None else columns)
+        self.choose(_DEFAULT_COLUMNS if columns is None else columns)
 
     # What is shown
 
@@ -106,24 +106,23 @@ class EventTable:
             FilterError: it cannot be read.
         """
         text = text.strip()
-        if not text:
-            self.filters.pop(column, None)
-            return
-        condition = self._condition(column, text)
-        self.events.where(condition)
-        self.filters[column] = condition
+        self._put(column, self._condition(column, text) if text else "")
 
     def between(self, column: str, low: str, high: str) -> None:
         """Show only values from ``low`` to below ``high``: numbers, or times in RFC 3339.
+
+        An empty text leaves that end open; two of them take the filter away.
 
         Raises:
             FilterError: it cannot be read.
         """
         name = self._name(column)
-        ends = [value if _VALUE.fullmatch(value) else written(value) for value in (low, high)]
-        condition = f"{name} >= {ends[0]} and {name} < {ends[1]}"
-        self.events.where(condition)
-        self.filters[column] = condition
+        condition = " and ".join(
+            f"{name} {operator} {value if _VALUE.fullmatch(value) else written(value)}"
+            for operator, value in ((">=", low), ("<", high))
+            if value
+        )
+        self._put(column, condition)
 
     def pick(self, column: str, values: Sequence[str]) -> None:
         """Show only these values of a column, given as :func:`column_head` gives them.
@@ -131,15 +130,18 @@ class EventTable:
         Raises:
             FilterError: it cannot be read.
         """
-        if not values:
-            self.filters.pop(column, None)
-            return
         raw = self.kind(column) in ("path", "bool", "int")
         told = [value if raw and _VALUE.fullmatch(value) else written(value) for value in values]
         alone = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
-        condition = f"{self._name(column)} = {alone}"
-        self.events.where(condition)
-        self.filters[column] = condition
+        self._put(column, f"{self._name(column)} = {alone}" if values else "")
+
+    def _put(self, column: str, condition: str) -> None:
+        """Let this be the column's condition; an empty one takes it away."""
+        if condition:
+            self.events.where(condition)
+            self.filters[column] = condition
+        else:
+            self.filters.pop(column, None)
 
     def sort(self, column: str | None, *, descending: bool = False) -> None:
         """Sort by a column or path; None sorts as the set does.

@@ -19,6 +19,7 @@ __all__ = ["column_head"]
 
 _BINS: Final = 24
 _VALUES: Final = 6
+_NOTHING: Final = {"kind": "range", "counts": [], "edges": [], "ends": [], "missing": 0}
 _VALUE_MAX: Final = 200
 
 
@@ -30,9 +31,10 @@ def column_head(table: EventTable, column: str) -> dict[str, Any]:
         column: a column of it.
 
     Returns:
-        ``kind`` is ``range`` for numbers and times: ``counts``, and ``edges``, one more, as texts
-        that :meth:`EventTable.between` takes; numbers have bins of equal width on a logarithmic
-        scale. Or ``values``: the most frequent ones as (text, count), ``rest`` and ``missing`` as
+        ``kind`` is ``range`` for numbers and times: ``counts``; ``edges``, one more, as texts that
+        :meth:`EventTable.between` takes, the first and the last of them open; ``ends``, the least
+        and the largest value; numbers have bins of equal width on a logarithmic scale. Or
+        ``values``: the most frequent ones as (text, count), ``rest`` and ``missing`` as
         counts, and ``distinct``.
     """
     if table.kind(column) == "int":
@@ -57,59 +59,51 @@ def _rows(table: EventTable, column: str, select: str, after: str = "") -> list[
 
 
 def _numbers(table: EventTable, column: str) -> dict[str, Any]:
-    ((low, high, missing),) = _rows(
-        table,
-        column,
-        f'min("{column}"), max("{column}"), count(*) filter ("{column}" is null)',
-    )
-    if low is None:
-        return {"kind": "range", "counts": [], "edges": [], "missing": missing}
-    low = max(0, low)
-    first, last = log1p(low), log1p(max(low, high) + 1)
-    edges = sorted({ceil(expm1(first + (last - first) * n / _BINS)) for n in range(_BINS + 1)})
-    edges[0], edges[-1] = low, max(low, high) + 1
-    edges = sorted(set(edges))
-    counts = [0] * (len(edges) - 1)
-    listed = ", ".join(str(int(edge)) for edge in edges[1:-1])
-    bins = _rows(
-        table,
-        column,
-        f'len(list_filter([{listed}]::bigint[], lambda edge: edge <= "{column}")) as bin, count(*)',
-        f'where "{column}" is not null group by bin',
-    )
-    for number, count in bins:
-        counts[number] += count
-    return {
-        "kind": "range",
-        "counts": counts,
-        "edges": [str(edge) for edge in edges],
-        "missing": missing,
-    }
+    ends = _ends(table, column, f'"{column}"')
+    if ends is None:
+        return _NOTHING
+    low, high = ends
+    first, last = log1p(max(0, low)), log1p(max(0, high) + 1)
+    between = {ceil(expm1(first + (last - first) * n / _BINS)) for n in range(1, _BINS)}
+    edges = sorted(edge for edge in between if low < edge <= high)
+    below = "".join(f' when "{column}" < {edge:d} then {n}' for n, edge in enumerate(edges))
+    bins = f'case when "{column}" is null then null{below} else {len(edges)} end'
+    return _range(table, column, bins, [str(edge) for edge in edges], (str(low), str(high)))
 
 
 def _times(table: EventTable, column: str) -> dict[str, Any]:
-    ((low, high, missing),) = _rows(
-        table,
-        column,
-        f'epoch_us(min("{column}")), epoch_us(max("{column}")),'
-        f' count(*) filter ("{column}" is null)',
-    )
-    if low is None:
-        return {"kind": "range", "counts": [], "edges": [], "missing": missing}
-    step = max(1, -(-(high - low + 1) // _BINS))
-    counts = [0] * min(_BINS, (high - low) // step + 1)
-    bins = _rows(
-        table,
-        column,
-        f'(epoch_us("{column}") - {low:d}) // {step:d} as bin, count(*)',
-        f'where "{column}" is not null group by bin',
-    )
-    for number, count in bins:
-        counts[number] += count
+    ends = _ends(table, column, f'epoch_us("{column}")')
+    if ends is None:
+        return _NOTHING
+    low, high = ends
+    step = (high - low) // _BINS + 1
+    edges = [_moment(edge) for edge in range(low + step, high + 1, step)]
+    bins = f'(epoch_us("{column}") - {low:d}) // {step:d}'
+    return _range(table, column, bins, edges, (_moment(low), _moment(high)))
+
+
+def _ends(table: EventTable, column: str, value: str) -> tuple[int, int] | None:
+    """The least and the largest value; None if there is none."""
+    ((low, high),) = _rows(table, column, f"min({value}), max({value})")
+    return None if low is None else (low, high)
+
+
+def _range(
+    table: EventTable, column: str, bins: str, edges: list[str], ends: tuple[str, str]
+) -> dict[str, Any]:
+    """Count the values of each bin; ``bins`` is its number, from 0, in SQL."""
+    counts = [0] * (len(edges) + 1)
+    missing = 0
+    for number, count in _rows(table, column, f"{bins} as bin, count(*)", "group by bin"):
+        if number is None:
+            missing = count
+        else:
+            counts[number] = count
     return {
         "kind": "range",
         "counts": counts,
-        "edges": [_moment(low + step * n) for n in range(len(counts) + 1)],
+        "edges": ["", *edges, ""],
+        "ends": list(ends),
         "missing": missing,
     }
 

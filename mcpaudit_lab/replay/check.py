@@ -13,6 +13,7 @@ from mcpaudit_lab.errors import ReplayError
 from mcpaudit_lab.record import visible
 
 if TYPE_CHECKING:
+    from mcpaudit_lab.comparison import ComparisonGroups
     from mcpaudit_lab.replay.plan import PlanItem
     from mcpaudit_lab.replay.run import ReplayRun
 
@@ -34,7 +35,6 @@ class CaseResult:
             the call must not or cannot be made, or its response cannot be compared.
         detail: why, as lines for a person.
         duration_ms: how long the call took.
-        comparison: the recorded answer against the new one; None without an answer.
     """
 
     event_id: str
@@ -42,7 +42,6 @@ class CaseResult:
     outcome: str
     detail: str = ""
     duration_ms: int = 0
-    comparison: Comparison | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same as a JSON object."""
@@ -74,7 +73,9 @@ def check_noise(noise: Iterable[str], tools: Iterable[str]) -> None:
         )
 
 
-def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseResult]:
+def check_run(
+    run: ReplayRun, noise: Mapping[str, Iterable[str]], groups: ComparisonGroups | None = None
+) -> list[CaseResult]:
     """What each recorded call says, in the order of the calls.
 
     Where a call was sent several times, its first answer is compared.
@@ -82,6 +83,7 @@ def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseRe
     Args:
         run: a run that came to its end.
         noise: paths to ignore.
+        groups: gets each comparison of an answer, for what drifted in many calls.
     """
     states = {state.event_id: state for state in run.states if state.attempt == 1}
     results = []
@@ -98,9 +100,11 @@ def check_run(run: ReplayRun, noise: Mapping[str, Iterable[str]]) -> list[CaseRe
         # The request is ours; only the response says something about the target.
         patterns = ("param", *noise.get(item.event.tool_name, ()))
         found = compare(item.event, replay, ignore=patterns)
+        if groups is not None:
+            groups.add(item.event.tool_name, found)
         outcome = {Verdict.EQUAL: "same", Verdict.CHANGED: "drift"}.get(found.verdict, "skipped")
         lines = "\n".join(_lines(found))
-        results.append(_result(item, outcome, lines, replay.duration_ms, found))
+        results.append(_result(item, outcome, lines, replay.duration_ms))
     return results
 
 
@@ -109,11 +113,8 @@ def _refused(item: PlanItem) -> CaseResult:
     return _result(item, "drift" if broken else "skipped", item.detail)
 
 
-def _result(
-    item: PlanItem, outcome: str, detail: str = "", ms: int = 0, found: Comparison | None = None
-) -> CaseResult:
-    shown = _visible_lines(detail)
-    return CaseResult(item.event.id, item.event.tool_name, outcome, shown, ms, found)
+def _result(item: PlanItem, outcome: str, detail: str = "", ms: int = 0) -> CaseResult:
+    return CaseResult(item.event.id, item.event.tool_name, outcome, _visible_lines(detail), ms)
 
 
 def _visible_lines(text: str) -> str:

@@ -2,7 +2,7 @@
 // is on the screen. Texts are set as text. The one HTML is a card, which the kernel has escaped;
 // nothing is fetched.
 //
-// From the kernel:  {kind: "state", generation, total, all, columns, choices, sort, condition}
+// From the kernel:  {kind: "state", generation, total, all, columns, choices, sort, condition, filters}
 //                   {kind: "rows", generation, offset, rows: [{id, ok, cells}]}
 //                   {kind: "head", generation, column, head}
 //                   {kind: "selection", ids, all, count}
@@ -288,15 +288,15 @@ class View {
     this.askHead();
   }
 
-  drawRange({ chart }, column, { counts, edges }) {
+  drawRange({ chart }, column, { counts, edges, ends }) {
     if (!counts.length) return;
     const most = Math.max(...counts, 1);
-    const svg = drawn("svg", { viewBox: `0 0 ${counts.length} 24`, preserveAspectRatio: "none", role: "img", "aria-label": `${column.title}: from ${edges[0]} to ${edges.at(-1)}` });
+    const svg = drawn("svg", { viewBox: `0 0 ${counts.length} 24`, preserveAspectRatio: "none", role: "img", "aria-label": `${column.title}: from ${ends[0]} to ${ends[1]}` });
     counts.forEach((count, place) => {
       const height = count ? Math.max(1.5, (24 * count) / most) : 0;
       const bar = drawn("rect", { x: place + 0.06, y: 24 - height, width: 0.88, height });
       const title = drawn("title", {});
-      title.textContent = `${edges[place]} to ${edges[place + 1]}: ${number(count)}`;
+      title.textContent = `from ${edges[place] || ends[0]} to ${edges[place + 1] || ends[1]}: ${number(count)}`;
       bar.append(title);
       svg.append(bar);
     });
@@ -359,12 +359,13 @@ class View {
   }
 
   buildChips() {
-    const filtered = this.state.columns.filter((column) => column.filter);
+    // A column that is not shown filters as well.
     this.chips.replaceChildren(
-      ...filtered.map((column) => {
-        const chip = this.button(`${column.filter}  ×`, () => {
-          set(this.heads.get(column.name).box, "");
-          this.send({ kind: "filter", column: column.name, text: "" });
+      ...this.state.filters.map(([name, filter]) => {
+        const chip = this.button(`${filter}  ×`, () => {
+          const head = this.heads.get(name);
+          if (head) set(head.box, "");
+          this.send({ kind: "filter", column: name, text: "" });
         });
         chip.className = "chip";
         chip.title = "Take this filter away";
@@ -409,7 +410,9 @@ class View {
     this.scroller.style.height = `calc(var(--head) + ${this.fits * ROW + 2}px + var(--bar))`;
     this.rows.replaceChildren();
     for (let place = 0; place < Math.min(this.fits, this.state.total); place += 1) {
-      const row = element("div", { class: "row", role: "row", tabindex: "-1" });
+      // The notebook's own keys rest while a row has the focus; said of the row itself, since what
+      // has the focus is asked before what is around it.
+      const row = element("div", { class: "row", role: "row", tabindex: "-1", "data-lm-suppress-shortcuts": "true" });
       row.append(element("div", { class: "cell tick", role: "gridcell" }));
       for (const column of this.state.columns) {
         row.append(element("div", { class: `cell ${column.type}`, role: "gridcell" }));

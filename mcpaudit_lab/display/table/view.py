@@ -104,6 +104,7 @@ class TableView(anywidget.AnyWidget):
                 "choices": list(EVENT_COLUMNS),
                 "sort": None if table.order is None else list(table.order),
                 "condition": table.condition,
+                "filters": [[name, visible(text)] for name, text in table.filters.items()],
             }
         )
         self._selection()

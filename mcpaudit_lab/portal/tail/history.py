@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
@@ -75,15 +76,18 @@ class TailHistory:
     """Counts of the last five minutes. Not locked: the state of the tail locks it."""
 
     def __init__(self) -> None:
-        self._buckets: deque[list[int]] = deque(maxlen=_BUCKETS)
+        # Each second that had a call: its number, calls, failed calls.
+        self._seconds: deque[list[int]] = deque()
         self._tools: dict[str, _Tool] = {}
 
     def add(self, event: Event, now_s: float) -> None:
         """Count an event that came at ``now_s``, of a monotonic clock."""
-        number = int(now_s) // _BUCKET_S
-        if not self._buckets or self._buckets[-1][0] != number:
-            self._buckets.append([number, 0, 0])
-        bucket = self._buckets[-1]
+        second = int(now_s)
+        if not self._seconds or self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+            while self._seconds[0][0] <= second - _BUCKET_S * _BUCKETS - _BUCKET_S:
+                self._seconds.popleft()
+        bucket = self._seconds[-1]
         bucket[1] += 1
         bucket[2] += not event.success
         tool = self._tools.get(event.tool_name)
@@ -95,14 +99,28 @@ class TailHistory:
         tool.failed += not event.success
         tool.durations.append(event.duration_ms)
 
+    def calls_since(self, second: int) -> int:
+        """Number of calls since the beginning of a second of the clock."""
+        recent = takewhile(lambda bucket: bucket[0] >= second, reversed(self._seconds))
+        return sum(calls for _, calls, _ in recent)
+
+    def tools(self) -> list[str]:
+        """The names of the tools, sorted, at most 200."""
+        return sorted(self._tools)
+
     def pulse(self, now_s: float, tools_max: int) -> Pulse:
         """How it went until ``now_s``."""
-        last = int(now_s) // _BUCKET_S
-        counts = {number: (calls, failed) for number, calls, failed in self._buckets}
+        first = int(now_s) // _BUCKET_S - _BUCKETS + 1
+        buckets = [[0, 0] for _ in range(_BUCKETS)]
+        for second, calls, failed in self._seconds:
+            number = second // _BUCKET_S - first
+            if 0 <= number < _BUCKETS:
+                buckets[number][0] += calls
+                buckets[number][1] += failed
         found = sorted(self._tools.items(), key=lambda item: (-item[1].calls, item[0]))
         return Pulse(
             _BUCKET_S,
-            tuple(counts.get(number, (0, 0)) for number in range(last - _BUCKETS + 1, last + 1)),
+            tuple((calls, failed) for calls, failed in buckets),
             tuple(
                 ToolPulse(
                     name,

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "TailCounts", "TailState"]
 
 _RATE_WINDOW_S: Final = 5
-_TOOLS_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +97,7 @@ class TailState:
         self._last_key = 0
         self._pause_key = 0
         self._received = self._failed = self._gaps = 0
-        self._rate: deque[list[int]] = deque()
         self._started_s: float | None = None
-        self._tools: dict[str, None] = {}
         self._history = TailHistory()
 
     # In
@@ -134,16 +131,8 @@ class TailState:
         self._received += 1
         self._failed += not line.event.success
         self._history.add(line.event, now_s)
-        if len(self._tools) < _TOOLS_MAX:
-            self._tools.setdefault(line.event.tool_name)
-        second = int(now_s)
         if self._started_s is None:
             self._started_s = now_s
-        if not self._rate or self._rate[-1][0] != second:
-            self._rate.append([second, 0])
-            while self._rate[0][0] < second - _RATE_WINDOW_S:
-                self._rate.popleft()
-        self._rate[-1][1] += 1
 
     def _matches(self, line: Line) -> bool:
         # A gap matches every filter: the missing events could have matched.
@@ -240,7 +229,7 @@ class TailState:
     def tools(self) -> tuple[str, ...]:
         """The names of the tools seen, sorted, at most 200."""
         with self._lock:
-            return tuple(sorted(self._tools))
+            return tuple(self._history.tools())
 
     def pulse(self, now_s: float, tools_max: int) -> Pulse:
         """How it went in the last five minutes, whatever the filter.
@@ -260,7 +249,7 @@ class TailState:
         """
         with self._lock:
             first_second = int(now_s) - _RATE_WINDOW_S + 1
-            recent = sum(count for second, count in self._rate if second >= first_second)
+            recent = self._history.calls_since(first_second)
             since_s = max(first_second, now_s if self._started_s is None else self._started_s)
             return TailCounts(
                 received=self._received,
