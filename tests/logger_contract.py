@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from filter_corpus import CASES, EVENTS, LABELS, Case
-from short_run import alternate
+from short_run import each_third
 
 from mcpaudit_lab.errors import FilterError, RecordError
 from mcpaudit_lab.filters.combined import contract_order
@@ -256,7 +256,7 @@ class LoggerContract:
         store.log(list(EVENTS.values()))
         return store
 
-    @pytest.mark.parametrize("first", alternate((0, 1)))
+    @pytest.mark.parametrize("first", each_third((0, 1)))
     def test_every_filter_of_the_corpus_selects_what_was_written_by_hand(
         self, corpus: EventStore, first: int
     ) -> None:

@@ -10,12 +10,12 @@ import pytest
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
 
-__all__ = ["alternate"]
+__all__ = ["each_third"]
 
 
-def alternate(cases: Iterable[Any]) -> list[ParameterSet]:
-    """The cases as parameters; every second one is a soak."""
+def each_third(cases: Iterable[Any]) -> list[ParameterSet]:
+    """The cases as parameters; the short run has the first and each third after it."""
     return [
-        pytest.param(case, marks=[pytest.mark.soak] if number % 2 else [])
+        pytest.param(case, marks=[pytest.mark.soak] if number % 3 else [])
         for number, case in enumerate(cases)
     ]

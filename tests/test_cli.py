@@ -903,7 +903,10 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: ascii(" ".join(question))[:50])
-@pytest.mark.parametrize("form", ["plain", "terminal", "json"])
+@pytest.mark.parametrize(
+    "form",
+    ["terminal", *(pytest.param(form, marks=pytest.mark.soak) for form in ("plain", "json"))],
+)
 def test_no_character_of_the_data_commands_the_terminal(
     hostile: Path, question: list[str], form: str
 ) -> None:

@@ -15,7 +15,7 @@ from hostile import PAYLOADS, hostile_event
 from mcp.server import Server
 from mcp.shared.exceptions import MCPError
 from rich.console import Console
-from short_run import alternate
+from short_run import each_third
 
 from mcpaudit_lab import Event, Lab, LoadReport, Payload, compare
 from mcpaudit_lab.display.html import style_html
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 # Each has every view rendered.
-NAMES = alternate(PAYLOADS)
+NAMES = each_third(PAYLOADS)
 
 
 class Shown:

@@ -76,7 +76,7 @@ def moments_between(number: float, count: int) -> list[Event]:
 
 @pytest.mark.parametrize("count", [1, 3, 70])
 @pytest.mark.parametrize("place", [5, 150])
-@pytest.mark.parametrize("payloads", [True, False])
+@pytest.mark.parametrize("payloads", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_as_many_deletions_as_late_arrivals_in_one_window_hide_nothing(
     count: int, place: int, payloads: bool
 ) -> None:

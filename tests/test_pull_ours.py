@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from portals import an_event
 from reference_portal import recorded_events
-from short_run import alternate
+from short_run import each_third
 
 from mcpaudit_lab import Lab, PortalClient
 from mcpaudit_lab.cli import commands
@@ -115,7 +115,7 @@ def test_a_pull_has_everything_and_is_quiet_when_repeated(portal: PortalClient) 
         assert (again.listed, again.changed) == (0, 0)
 
 
-@pytest.mark.parametrize("chosen", alternate(QUESTIONS), ids=str)
+@pytest.mark.parametrize("chosen", each_third(QUESTIONS), ids=str)
 def test_every_question_is_answered_as_a_lab_does(
     portal: PortalClient, everything: Lab, chosen: dict[str, Any]
 ) -> None:

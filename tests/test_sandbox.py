@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from short_run import alternate
+from short_run import each_third
 
 from mcpaudit_lab import Lab, SandboxError
 from mcpaudit_lab.lab.sandbox import Sandbox
@@ -119,7 +119,7 @@ ATTEMPTS = {
 }
 
 
-@pytest.mark.parametrize("attempt", alternate(ATTEMPTS.values()), ids=ATTEMPTS.keys())
+@pytest.mark.parametrize("attempt", each_third(ATTEMPTS.values()), ids=ATTEMPTS.keys())
 def test_it_reaches_no_file_no_network_and_no_other_lab(
     box: Sandbox, outside: Path, web: tuple[str, list[str]], attempt: str
 ) -> None:

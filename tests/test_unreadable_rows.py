@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from portals import an_event
-from short_run import alternate
+from short_run import each_third
 from sqlalchemy import create_engine, text
 
 from mcpaudit_lab import PortalClient
@@ -200,7 +200,7 @@ def shape(store: SqlLogger, wanted: EventFilter = ALL) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "damaged",
-    alternate(CASES),
+    each_third(CASES),
     indirect=True,
     ids=[f"{e}-{t[6:]}-{c}-{v[:24]}" for e, t, c, v in CASES],
 )
@@ -406,7 +406,7 @@ LOADED = [
 
 @pytest.mark.parametrize(
     "damaged",
-    alternate(LOADED),
+    each_third(LOADED),
     indirect=True,
     ids=[f"{e}-{t[6:]}-{c}-{v[:24]}" for e, t, c, v in LOADED],
 )
