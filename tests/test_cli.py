@@ -627,7 +627,9 @@ def test_every_replay_is_compared(case: Path) -> None:
     assert rows[-1]["changed"][-1] == "notifications[0]"
     shown = run("compare", "--replays", "--lab", case).stdout.splitlines()
     assert shown[0] == "12 replays: 10 equal, 2 changed"
-    assert any("summary.error_category: 1 of 3, a text" in line for line in shown)
+    example = "summary.error_category: 1 of 3, a text (72202d82 0fed720a)"
+    assert any(example in line for line in shown)
+    assert run("compare", "72202d82", "0fed720a", "--lab", case).exit_code == 1
 
 
 def test_replays_can_be_chosen(case: Path) -> None:

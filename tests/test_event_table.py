@@ -125,6 +125,26 @@ def test_a_bar_of_a_head_is_the_filter_that_it_gives(table: EventTable) -> None:
         table.pick(column, [])
 
 
+OFFERED = [None, "null", "true", True, 1, 1.5, "[1]", 10**30, "", 'a"b', "x\u202e"]
+
+
+@pytest.mark.parametrize("value", [*OFFERED, [1, 2], {"a": 1}, "x" * 300], ids=ascii)
+def test_a_value_is_offered_if_a_filter_can_ask_for_it(value: Any) -> None:
+    others = [captured({"n": other}, number=n) for n, other in enumerate((1, 2, "y"))]
+    with lab_of(*others, *(captured({"n": value}, number=9 + n) for n in range(4))) as lab:
+        table = lab.events().show(["param.n", "parameters"])
+        head = column_head(table, "param.n")
+        (text, count), can = head["values"][0], head["pickable"][0]
+        assert can == (value in OFFERED)
+        if can:
+            table.pick("param.n", [text])
+            assert table.count() == count
+        elif not isinstance(value, str):
+            with pytest.raises(FilterError, match="cannot be picked"):
+                table.pick("param.n", [text])
+        assert not any(column_head(table, "parameters")["pickable"])
+
+
 def test_extreme_numbers_have_a_head() -> None:
     events = [captured({}, number=n, duration_ms=2**63 - 1 - n) for n in range(3)]
     with lab_of(*events, captured({}, number=9, duration_ms=0)) as lab:

@@ -464,7 +464,7 @@ def test_check_tells_drift_from_the_same_and_writes_junit(tmp_path: Path) -> Non
         assert "value summary.success: false -> true; value response" in bad.output
         # What drifted is told by place too.
         assert "2 answers: 1 equal, 1 changed" in bad.output
-        assert "response.content[*].text: 1 of 2, a text" in bad.output
+        assert "response.content[*].text: 1 of 2, a text (" in bad.output
         # Not even an attempt of what is not allowed.
         nothing = command("check", str(case), "--target", url, "--tool", "work")
         assert nothing.exit_code == 2

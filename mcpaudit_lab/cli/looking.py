@@ -140,6 +140,8 @@ def _compare_replays(
         from mcpaudit_lab.display import print_groups
 
         print_groups(open_output(), replays.groups, "replay")
+        if replays.counts()["changed"]:
+            say("mcpaudit-lab compare ORIGINAL REPLAY shows one of them.")
     return FOUND if replays.counts()["equal"] == len(replays) > 0 else LOOK
 
 

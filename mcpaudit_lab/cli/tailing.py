@@ -83,7 +83,7 @@ def _gap_dict(gap: Gap) -> dict[str, Any]:
 
 
 def _shown(line: Line) -> Text:
-    """A line in colours: failures red, gaps yellow; the time is dim."""
+    """A line in colours: failures red, gaps yellow."""
     from rich.text import Text
 
     from mcpaudit_lab.portal.tail import lines_text

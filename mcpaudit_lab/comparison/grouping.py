@@ -203,9 +203,10 @@ class ComparisonGroups:
             kinds = max((len(group.kind) for group in shown), default=0)
             for group in shown:
                 values = f"; {group.shown()}" if group.change is not None else ""
+                example = " ".join(event_id[:8] for event_id in group.ids)
                 yield (
                     f"    {group.kind:{kinds}}  {cut(group.path, 120)}:"
-                    f" {group.words(tool.compared)}{values}"
+                    f" {group.words(tool.compared)} ({example}){values}"
                 )
             if len(groups) > len(shown):
                 yield f"    and {counted(len(groups) - len(shown), 'more place')}"

@@ -14,7 +14,7 @@ from mcpaudit_lab.errors import FilterError
 from mcpaudit_lab.filters import written
 from mcpaudit_lab.lab.columns import column_list, decode_columns
 from mcpaudit_lab.lab.set_algebra import bound_apart
-from mcpaudit_lab.record import EVENT_COLUMNS, EVENT_FIELDS, counted, render, render_html
+from mcpaudit_lab.record import EVENT_COLUMNS, EVENT_FIELDS, counted, render, render_html, visible
 from mcpaudit_lab.storage import records, to_frame
 
 if TYPE_CHECKING:
@@ -130,10 +130,17 @@ class EventTable:
         Raises:
             FilterError: it cannot be read.
         """
+        if not all(self.can_pick(column, value) for value in values):
+            raise FilterError(f"{self._name(column)}: a list or an object cannot be picked")
         raw = self.kind(column) in ("path", "bool", "int")
         told = [value if raw and _VALUE.fullmatch(value) else written(value) for value in values]
         alone = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
         self._put(column, f"{self._name(column)} = {alone}" if values else "")
+
+    def can_pick(self, column: str, value: str) -> bool:
+        """Whether a condition can ask for this value: lists and objects have members instead."""
+        kind = self.kind(column)
+        return kind != "json" and not (kind == "path" and value[:1] in ("[", "{"))
 
     def _put(self, column: str, condition: str) -> None:
         """Let this be the column's condition; an empty one takes it away."""
@@ -302,7 +309,7 @@ class EventTable:
         told = f"table of {counted(self.count(), 'event')}"
         conditions = " and ".join(f"({text})" for text in self.conditions())
         selected = "all" if self._all is not None else f"{len(self._selected):,}"
-        return f"{told}{': ' if conditions else ''}{conditions}, {selected} selected"
+        return visible(f"{told}{': ' if conditions else ''}{conditions}, {selected} selected")
 
     def __repr__(self) -> str:
         return f"<{self}>"

@@ -34,8 +34,9 @@ def column_head(table: EventTable, column: str) -> dict[str, Any]:
         ``kind`` is ``range`` for numbers and times: ``counts``; ``edges``, one more, as texts that
         :meth:`EventTable.between` takes, the first and the last of them open; ``ends``, the least
         and the largest value; numbers have bins of equal width on a logarithmic scale. Or
-        ``values``: the most frequent ones as (text, count), ``rest`` and ``missing`` as
-        counts, and ``distinct``.
+        ``values``: the most frequent ones as (text, count); ``pickable``, of each whether
+        :meth:`EventTable.pick` takes it; ``rest`` as a count, and ``distinct``. Numbers in two
+        spellings, 1 and 1.0, are two values here, and one to a filter. ``missing`` is a count.
     """
     if table.kind(column) == "int":
         return _numbers(table, column)
@@ -130,4 +131,10 @@ def _values(table: EventTable, column: str) -> dict[str, Any]:
         "rest": known - sum(count for _, count in found),
         "missing": missing,
         "distinct": distinct,
+        "pickable": [_is_pickable(table, column, text) for text, _ in found],
     }
+
+
+def _is_pickable(table: EventTable, column: str, text: str) -> bool:
+    # A text that is cut here would not be found again.
+    return len(text) <= _VALUE_MAX and table.can_pick(column, text)

@@ -337,13 +337,14 @@ class View {
     };
   }
 
-  drawValues({ chart }, column, { values, shown, rest, missing, distinct }) {
+  drawValues({ chart }, column, { values, shown, pickable, rest, missing, distinct }) {
     const total = values.reduce((sum, [, count]) => sum + count, rest + missing) || 1;
     const bar = element("div", { class: "values" });
     values.forEach(([value, count], place) => {
       const told = `${shown[place] || "(empty)"}: ${number(count)}`;
       const part = this.button("", () => this.send({ kind: "pick", column: column.name, values: [value] }));
       part.className = `part p${place}`;
+      part.disabled = !pickable[place];
       part.style.flexGrow = String(count / total);
       part.title = told;
       part.setAttribute("aria-label", `Show only ${column.title} ${told}`);
