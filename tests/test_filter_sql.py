@@ -33,7 +33,7 @@ from mcpaudit_lab.record import (
     Payload,
 )
 from mcpaudit_lab.record.jsontext import JsonDecimal, dumps, loads, replace_surrogates
-from mcpaudit_lab.storage import CONTRACT_ORDER
+from mcpaudit_lab.storage import CONTRACT_ORDER, opening
 from mcpaudit_lab.storage.rows import PAYLOAD_PREFIX, row_of
 from mcpaudit_lab.storage.schema import duckdb_tables
 from mcpaudit_lab.tables.sqlalchemy_tables import ENGINE_OPTIONS, portal_tables
@@ -110,7 +110,7 @@ class DuckTarget(Target):
 
     dialect = "duckdb"
 
-    def __init__(self, register: Callable[[Any], None] = register_functions) -> None:
+    def __init__(self, register: Callable[[Any], None] = opening.register_functions) -> None:
         self.connection = duckdb.connect()
         register(self.connection)
         for statement in duckdb_tables():
@@ -398,7 +398,7 @@ def test_usual_values_in_usual_documents_never_call_python(dialect: str) -> None
 
 def test_duckdb_reads_json_however_it_is_spelled_and_survives_what_is_none() -> None:
     connection = duckdb.connect()
-    register_functions(connection)
+    opening.register_functions(connection)
     connection.execute("create table audit_events (id integer, extra varchar)")
     connection.execute("create table audit_payloads (event_id integer, request_params varchar)")
     documents = [
@@ -424,10 +424,10 @@ def test_duckdb_reads_json_however_it_is_spelled_and_survives_what_is_none() -> 
 
 def test_functions_can_be_registered_again_and_are_known_to_cursors() -> None:
     connection = duckdb.connect()
-    register_functions(connection)
-    register_functions(connection)
+    opening.register_functions(connection)
+    opening.register_functions(connection)
     cursor = connection.cursor()
-    register_functions(cursor)
+    opening.register_functions(cursor)
     test = compile_filter(EventFilter(params={"a": 10**20}), "duckdb")
     written = next(value for value in test.params.values() if str(value).startswith("["))
     for document, answer in (('{"a":1e20}', True), ('{"a":1}', False), ("{", False), (None, None)):

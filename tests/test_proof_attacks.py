@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from short_run import EDITS
 from test_proof_portal import AUDIT, made
 
 from mcpaudit_lab import Event, Lab, PortalClient
@@ -131,17 +132,17 @@ def edited(path: Path, chance: random.Random) -> str:
             closing(sqlite3.connect(path)) as connection,
             connection,
         ):
-            return chance.choice(EDITS)(connection, chance)
+            return chance.choice(WAYS)(connection, chance)
 
 
-EDITS: list[Edit] = [
+WAYS: list[Edit] = [
     *(change_a_value, change_a_value, change_a_value, drop_a_row, drop_the_newest),
     *(swap_rows, cut_the_log),
 ]
 
 
 @pytest.mark.parametrize(
-    "count", [8, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+    "count", [8, pytest.param(EDITS, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_every_random_edit_of_a_database_is_found(
     count: int, database: tuple[Path, LogKey], tmp_path: Path
@@ -186,7 +187,7 @@ def odd_event(number: int, chance: random.Random) -> Event:
 
 
 @pytest.mark.parametrize(
-    "count", [6, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+    "count", [6, pytest.param(EDITS, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_nothing_untouched_is_an_alarm(count: int, tmp_path: Path) -> None:
     signer = LogSigner.from_file(tmp_path / "key")

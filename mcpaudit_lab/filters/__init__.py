@@ -11,7 +11,7 @@ from mcpaudit_lab.filters.dialects import sqlite_moment
 from mcpaudit_lab.filters.event_filter import EventFilter
 from mcpaudit_lab.filters.query_string import HAS_COLUMNS, TEXT_FIELDS
 from mcpaudit_lab.filters.sql import Compiled, compile_filter, text_condition
-from mcpaudit_lab.filters.sql_functions import register_functions
+from mcpaudit_lab.filters.sql_functions import DUCKDB_FUNCTIONS, register_functions
 from mcpaudit_lab.filters.times import (
     Moment,
     format_duration,
@@ -22,6 +22,7 @@ from mcpaudit_lab.filters.times import (
 from mcpaudit_lab.filters.values import PathTest, fold, split_path
 
 __all__ = [
+    "DUCKDB_FUNCTIONS",
     "HAS_COLUMNS",
     "TEXT_FIELDS",
     "All",

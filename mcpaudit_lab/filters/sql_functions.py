@@ -5,15 +5,25 @@ All give None for None, as SQL functions do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from mcpaudit_lab.errors import RecordError
 from mcpaudit_lab.filters.conditions import glob_matches, holds_at
 from mcpaudit_lab.filters.values import PathTest, fold
 from mcpaudit_lab.record import dumps, loads
 
-__all__ = ["HEADER", "VALUE", "at_least", "json_test", "like", "register_functions", "written_test"]
+__all__ = [
+    "DUCKDB_FUNCTIONS",
+    "HEADER",
+    "VALUE",
+    "at_least",
+    "json_test",
+    "like",
+    "register_functions",
+    "written_test",
+]
 
 # The comparison at a path; of a header, with the word before it.
 VALUE, HEADER = "eq", "header eq"
@@ -63,25 +73,19 @@ def folded(text: str | bytes | None) -> str | None:
     return None if text is None else fold(text)
 
 
+# The functions of DuckDB: the name, and how many texts each takes; all give a truth value.
+DUCKDB_FUNCTIONS: Final[tuple[tuple[str, Callable[..., bool | None], int], ...]] = (
+    ("mcpaudit_json_test", json_test, 2),
+    ("mcpaudit_at_least", at_least, 3),
+)
+
+
 def register_functions(connection: Any) -> None:
-    """Make the functions known to a connection; again does nothing.
+    """Make the functions known to a ``sqlite3`` connection; again does nothing.
 
     Args:
-        connection: a DuckDB connection (its cursors share the functions), or a ``sqlite3``
-            connection, such as the one in SQLAlchemy's ``connect`` event.
+        connection: the connection, such as the one in SQLAlchemy's ``connect`` event.
     """
-    if hasattr(connection, "create_aggregate"):
-        connection.create_function("mcpaudit_json_test", 2, json_test, deterministic=True)
-        connection.create_function("mcpaudit_fold", 1, folded, deterministic=True)
-        connection.create_function("mcpaudit_like", 2, like, deterministic=True)
-        return
-    known = connection.execute(
-        "select 1 from duckdb_functions() where function_name = 'mcpaudit_json_test'"
-    ).fetchall()
-    if not known:
-        connection.create_function(
-            "mcpaudit_json_test", json_test, ["VARCHAR", "VARCHAR"], "BOOLEAN"
-        )
-        connection.create_function(
-            "mcpaudit_at_least", at_least, ["VARCHAR", "VARCHAR", "VARCHAR"], "BOOLEAN"
-        )
+    connection.create_function("mcpaudit_json_test", 2, json_test, deterministic=True)
+    connection.create_function("mcpaudit_fold", 1, folded, deterministic=True)
+    connection.create_function("mcpaudit_like", 2, like, deterministic=True)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcpaudit_lab.errors import LabError, LabInUse, LabVersionError
-from mcpaudit_lab.filters import register_functions
+from mcpaudit_lab.filters import DUCKDB_FUNCTIONS
 from mcpaudit_lab.storage.queries import read_value
 from mcpaudit_lab.storage.schema import LEDGER_TABLES, duckdb_tables
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["keep_private", "open_lab"]
+__all__ = ["keep_private", "open_lab", "register_functions"]
 
 # Increment it when older versions of this package cannot read what is written.
 FORMAT = 1
@@ -48,6 +48,9 @@ def open_lab(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCo
     """
     import duckdb
 
+    # DuckDB imports numpy for functions, and calls it missing if Ctrl-C comes meanwhile.
+    import numpy as np  # noqa: F401 - for DuckDB
+
     if path is None:
         if read_only:
             raise LabError("a lab in memory starts empty: read_only needs a lab file")
@@ -70,6 +73,17 @@ def open_lab(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCo
         connection.close()
         raise
     return connection
+
+
+def register_functions(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the functions of filters known to a database and its cursors; again does nothing."""
+    import duckdb
+
+    # Trying takes 1 ms; to look them up in the catalog takes 17. The second error is what the same
+    # connection says, the first what another one does.
+    with contextlib.suppress(duckdb.CatalogException, duckdb.NotImplementedException):
+        for name, function, count in DUCKDB_FUNCTIONS:
+            connection.create_function(name, function, ["VARCHAR"] * count, "BOOLEAN")
 
 
 def _connect(path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
